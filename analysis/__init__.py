@@ -1,0 +1,1 @@
+"""V/Q maps from a pair of non-contrast CT volumes: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""A DICOM node: paired inspiratory/expiratory CT in, V/Q results out."""

@@ -1,0 +1,133 @@
+"""The nouns of the journey: Slice, Header, Series, Pair. Plain values; no DICOM library, no database, no pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Phase = Literal["inspiration", "expiration"]
+Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One CT slice: a single-frame instance, or one frame of an Enhanced CT.
+
+    Parameters
+    ----------
+    sop_instance_uid : str
+    frame : int
+        Frame number from 1; 1 for a single-frame instance.
+    position : (3,) float
+        Image Position (Patient), mm, LPS (PS3.3 C.7.6.2.1.1).
+    orientation : (6,) float
+        Image Orientation (Patient): direction cosines of a row, then of a column.
+    spacing : (2,) float
+        Pixel Spacing: mm between rows, mm between columns.
+    rows, columns : int
+    thickness : float or None
+        Slice Thickness, mm.
+    acquisition : tuple of str
+        What must not be mixed in one stack: Acquisition Number, kernel, respiratory phase, image type, …
+    """
+
+    sop_instance_uid: str
+    frame: int
+    position: Point
+    orientation: tuple[float, float, float, float, float, float]
+    spacing: tuple[float, float]
+    rows: int
+    columns: int
+    thickness: float | None
+    acquisition: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the node reads of one stored instance, once, to decide with; never the patient's name or ID.
+
+    Parameters
+    ----------
+    sop_class_uid, sop_instance_uid, series_instance_uid, study_instance_uid : str
+    modality : str
+    slices : tuple of Slice
+        Empty where the instance is no original CT image that could be part of a pair.
+    texts : tuple of str
+        Series Description, Protocol Name, Image Comments, Image Type: evidence of the phase.
+    phase_code : str
+        Value of the Acquisition Context item that codes the respiratory phase ("14910006", "58322009"), or "".
+    phase_percent : float or None
+        Nominal Percentage of Respiratory Phase (0020,9245).
+    kernel : str
+        Convolution Kernel (0018,1210).
+    contrast : str
+        Contrast/Bolus Agent (0018,0010), or the first agent's name; "" for none.
+    gantry_tilt : float
+        Gantry/Detector Tilt (0018,1120), degrees.
+    body_part : str
+        Body Part Examined (0018,0015).
+    ignored : str
+        Why the instance takes no part in a pair ("derived image", "localizer", "not CT"); "" for one that does.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    modality: str
+    slices: tuple[Slice, ...]
+    texts: tuple[str, ...] = ()
+    phase_code: str = ""
+    phase_percent: float | None = None
+    kernel: str = ""
+    contrast: str = ""
+    gantry_tilt: float = 0.0
+    body_part: str = ""
+    ignored: str = ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One stack of CT slices in the order of space, ascending along row x column.
+
+    Parameters
+    ----------
+    series_instance_uid, study_instance_uid : str
+    slices : tuple of Slice
+        At least two, evenly spaced, one orientation, one size, one acquisition.
+    phase : {"inspiration", "expiration"} or None
+        What the text and codes say; None where they say nothing or contradict themselves.
+    evidence : str
+        Why: "acquisition context", "SeriesDescription 'Thorax Insp 2.0'", … or why there is none.
+    gap : float
+        mm between slices.
+    description, kernel, contrast : str
+    """
+
+    series_instance_uid: str
+    study_instance_uid: str
+    slices: tuple[Slice, ...]
+    phase: Phase | None
+    evidence: str
+    gap: float
+    description: str
+    kernel: str
+    contrast: str
+
+    @property
+    def sop_instance_uids(self) -> tuple[str, ...]:
+        """The instances of the stack, each once, in slice order."""
+        return tuple(dict.fromkeys(s.sop_instance_uid for s in self.slices))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two stacks of one study to be analysed together.
+
+    Where neither says which phase it is (`decided` is False), the larger segmented lung volume decides.
+    """
+
+    inspiratory: Series
+    expiratory: Series
+    decided: bool
+    reason: str
