@@ -5,6 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from .classes import VQClass
+from .regions import ZONES_OF
+from .ventilation import density
+from .volume import Labels, Volume
+
+HU_MIN, HU_MAX = -1024, 3071
+HU = np.arange(HU_MIN, HU_MAX + 1, dtype=np.float64)
+PARENCHYMA = HU <= -250
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -46,7 +58,7 @@ MEASURES: Mapping[str, Measure] = {
     "cv_q": Measure("Perfusion surrogate, coefficient of variation", "1"),
     "h_q": Measure("Perfusion surrogate heterogeneity H = IQR/mean", "1"),
     "qdp": Measure("Perfusion defect percentage (Q < 0.6 mean)", "%"),
-    "mean_vq": Measure("Normalised V/Q ratio, median", "1"),
+    "median_vq": Measure("Normalised V/Q ratio, median", "1"),
     "mld_exp": Measure("Mean lung density, expiration", "[hnsf'U]"),
     "mld_insp": Measure("Mean lung density, inspiration", "[hnsf'U]"),
     "mld_ratio": Measure("Mean lung density ratio, expiration/inspiration", "1"),
@@ -58,3 +70,170 @@ MEASURES: Mapping[str, Measure] = {
     "prm_normal": Measure("PRM normal", "%"),
     "prm_unclassified": Measure("PRM not classified", "%"),
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Densities:
+    """Histograms of HU, one for each zone, in one phase.
+
+    Parameters
+    ----------
+    counts : (7, n) int64
+        Voxels of zone 0 (none) to 6 at HU = column - 1024.
+    voxel_ml : float
+        Volume of a voxel, mL.
+    """
+
+    counts: NDArray[np.int64]
+    voxel_ml: float
+
+    @classmethod
+    def of(cls, volume: Volume, zones: Labels) -> Densities:
+        """Count the HU of a volume's own voxels; ``zones`` (k, j, i) on the volume's grid."""
+        inside = zones > 0
+        hu = np.clip(volume.array[inside], HU_MIN, HU_MAX).astype(np.int64) - HU_MIN
+        width = HU_MAX - HU_MIN + 1
+        counts = np.bincount(zones[inside] * width + hu, minlength=7 * width).reshape(7, width)
+        return cls(counts, volume.grid.voxel_ml)
+
+    def histogram(self, region: str) -> NDArray[np.int64]:
+        """Counts at HU_MIN … HU_MAX of a region of `regions.REGIONS`."""
+        return self.counts[list(ZONES_OF[region])].sum(axis=0)
+
+    def volume_ml(self, region: str) -> float:
+        """Volume of the region, mL."""
+        return float(self.histogram(region).sum() * self.voxel_ml)
+
+    def mass_g(self, region: str) -> float:
+        """Mass of the region, vessels in it included, g."""
+        return float((self.histogram(region) * np.maximum(density(HU), 0)).sum() * self.voxel_ml)
+
+    def mean_density(self, region: str) -> float:
+        """Mean HU of the parenchyma (HU <= -250)."""
+        counts = self.histogram(region)[PARENCHYMA]
+        return _ratio(float((counts * HU[PARENCHYMA]).sum()), float(counts.sum()))
+
+    def below(self, region: str, threshold: int) -> float:
+        """Percent of the parenchyma below ``threshold`` HU (low attenuation area)."""
+        counts = self.histogram(region)[PARENCHYMA]
+        return 100 * _ratio(float(counts[HU[PARENCHYMA] < threshold].sum()), float(counts.sum()))
+
+    def percentile(self, region: str, percent: float) -> float:
+        """HU below which ``percent`` of the parenchyma lies."""
+        cumulated = np.cumsum(self.histogram(region)[PARENCHYMA])
+        if cumulated[-1] == 0:
+            return float("nan")
+        return float(HU[int(np.searchsorted(cumulated, percent / 100 * cumulated[-1]))])
+
+
+def density_measures(inspiration: Densities, expiration: Densities, region: str) -> dict[str, float]:
+    """Volumes, masses and densities of one region, each phase on its own CT and its own zones."""
+    i, e = inspiration, expiration
+    return {
+        "volume_exp": e.volume_ml(region),
+        "volume_insp": i.volume_ml(region),
+        "volume_ratio": _ratio(e.volume_ml(region), i.volume_ml(region)),
+        "mass_exp": e.mass_g(region),
+        "mass_insp": i.mass_g(region),
+        "mass_ratio": _ratio(i.mass_g(region), e.mass_g(region)),
+        "mld_exp": e.mean_density(region),
+        "mld_insp": i.mean_density(region),
+        "mld_ratio": _ratio(e.mean_density(region), i.mean_density(region)),
+        "laa950": i.below(region, -950),
+        "laa856": e.below(region, -856),
+        "perc15": i.percentile(region, 15),
+    }
+
+
+def class_measures(classes: Labels, lung_voxels: int, voxel_ml: float) -> dict[str, float]:
+    """Fractions of the classes in the voxels of one region.
+
+    Parameters
+    ----------
+    classes : (n,) uint8
+        `VQClass` of the region's voxels.
+    lung_voxels : int
+        All lung voxels of the region, unclassified ones included.
+    voxel_ml : float
+    """
+    counts = np.bincount(classes, minlength=len(VQClass))
+    classified = float(counts[1:].sum())
+    percent = {c: 100 * _ratio(float(counts[c]), classified) for c in VQClass}
+    return {
+        "normal": percent[VQClass.NORMAL],
+        "dead_space": percent[VQClass.DEAD_SPACE],
+        "shunt": percent[VQClass.SHUNT],
+        "matched_defect": percent[VQClass.MATCHED_DEFECT],
+        "total_abnormal": 100 * _ratio(float(counts[2:].sum()), classified),
+        "classified_volume": classified * voxel_ml,
+        "excluded": 100 - 100 * _ratio(classified, float(lung_voxels)),
+    }
+
+
+def _spread(values: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Mean, CV = SD/mean and H = IQR/mean."""
+    if values.size == 0:
+        return float("nan"), float("nan"), float("nan")
+    mean = float(values.mean(dtype=np.float64))
+    low, high = np.percentile(values, [25, 75])
+    return mean, _ratio(float(values.std(dtype=np.float64)), mean), _ratio(float(high - low), mean)
+
+
+def map_measures(
+    v: NDArray[np.float32], q: NDArray[np.float32], m: NDArray[np.float32], means: tuple[float, float], low: float
+) -> dict[str, float]:
+    """Heterogeneity of V and Q in the voxels of one region.
+
+    Parameters
+    ----------
+    v, q, m : (n,) float32
+        Smoothed V (ml/ml), Q and signed m (g/mL) of the region's classified voxels.
+    means : (2,) float
+        Mean V and mean Q of both lungs: what the defect percentages and V/Q are normalised by.
+    low : float
+        Share of the mean below which V or Q is a defect.
+    """
+    mean_v, cv_v, h_v = _spread(v)
+    mean_q, cv_q, h_q = _spread(q)
+    empty = v.size == 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        vq = (v / means[0]) / (q / means[1])
+    return {
+        "mean_v": mean_v,
+        "cv_v": cv_v,
+        "h_v": h_v,
+        "vdp": float("nan") if empty else 100 * float((v < low * means[0]).mean()),
+        "mean_q": mean_q,
+        "mean_m": float("nan") if empty else float(m.mean(dtype=np.float64)),
+        "cv_q": cv_q,
+        "h_q": h_q,
+        "qdp": float("nan") if empty else 100 * float((q < low * means[1]).mean()),
+        "median_vq": float("nan") if empty else float(np.nanmedian(vq)),
+    }
+
+
+def prm_measures(hu_insp: NDArray[np.float32], hu_exp: NDArray[np.float32]) -> dict[str, float]:
+    """Parametric response map of one region: insp/exp thresholds -950/-856 (Galbán 2012, doi:10.1038/nm.2971).
+
+    Parameters
+    ----------
+    hu_insp, hu_exp : (n,) float32
+        Median-filtered HU of the region's voxels at corresponding points, both within -1000…-500.
+
+    Examples
+    --------
+    >>> prm_measures(np.array([-957.0, -908.0]), np.array([-940.0, -880.0]))["prm_emphysema"]
+    50.0
+    """
+    n = float(hu_insp.size)
+    airy_insp, airy_exp = hu_insp < -950, hu_exp < -856
+    return {
+        "prm_emphysema": 100 * _ratio(float((airy_insp & airy_exp).sum()), n),
+        "prm_fsad": 100 * _ratio(float((~airy_insp & airy_exp).sum()), n),
+        "prm_normal": 100 * _ratio(float((~airy_insp & ~airy_exp).sum()), n),
+        "prm_unclassified": 100 * _ratio(float((airy_insp & ~airy_exp).sum()), n),
+    }
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if b else float("nan")

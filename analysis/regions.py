@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from .volume import Grid, Labels
+
 #: name of a region -> words for a report; the order is the order of reports.
 REGIONS: Mapping[str, str] = {
     "lungs": "Both lungs",
@@ -16,3 +20,43 @@ REGIONS: Mapping[str, str] = {
     "left_middle": "Left middle zone",
     "left_lower": "Left lower zone",
 }
+
+#: name of a region -> the zones it is made of: 1-3 right upper, middle, lower; 4-6 left.
+ZONES_OF: Mapping[str, tuple[int, ...]] = {
+    "lungs": (1, 2, 3, 4, 5, 6),
+    "right": (1, 2, 3),
+    "left": (4, 5, 6),
+    "right_upper": (1,),
+    "right_middle": (2,),
+    "right_lower": (3,),
+    "left_upper": (4,),
+    "left_middle": (5,),
+    "left_lower": (6,),
+}
+
+
+def zones(lungs: Labels, grid: Grid) -> Labels:
+    """Zone of every lung voxel: thirds of each lung's own height, along the patient's head-foot axis.
+
+    Parameters
+    ----------
+    lungs : (k, j, i) uint8
+        1 right, 2 left.
+    grid : Grid
+        Where the voxels lie; any orientation.
+
+    Returns
+    -------
+    (k, j, i) uint8
+        0 none; 1, 2, 3 right upper, middle, lower; 4, 5, 6 left.
+    """
+    out = np.zeros(grid.shape, dtype=np.uint8)
+    for lung in (1, 2):
+        index = np.nonzero(lungs == lung)
+        if index[0].size == 0:
+            continue
+        height = sum(n.astype(np.float32) * np.float32(c) for n, c in zip(index, grid.affine[2], strict=False))
+        bottom, top = np.percentile(height, [0.1, 99.9])
+        third = np.clip(((top - height) / max(top - bottom, 1e-6) * 3).astype(int), 0, 2)
+        out[index] = 3 * (lung - 1) + 1 + third
+    return out

@@ -1,0 +1,113 @@
+"""Two images of one lung and a start -> displacement: Gauss-Newton on a control grid, coarse to fine.
+
+Similarity: local correlation (LCC), which a change of mass or of air does not disturb; never a mass-preserving
+measure, which would erase perfusion. Regulariser: lagged total variation of the field relative to the affine
+start, with a free border, so that each lung slides along the chest wall (Vishnevskiy 2017, pTVreg,
+doi:10.1109/TMI.2016.2610583; Heinrich 2013, doi:10.1109/TMI.2013.2246577).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ..volume import Float, Mask
+from . import kernels
+
+TISSUE_HU = -300.0  # intensities are clipped to air … tissue: what is denser holds no lung texture
+NOISE_HU = 25.0  # standard deviation that counts as noise at 2 mm
+
+
+@dataclass(frozen=True, eq=False)
+class LungImage:
+    """One lung of one phase on an isotropic grid.
+
+    Attributes
+    ----------
+    image : (k, j, i) float32
+        HU, clipped, relative to -800.
+    inside : (k, j, i) float32
+        1 in the lung.
+    border : (k, j, i) float32
+        Signed distance to the lung's surface, voxels, positive inside, clipped at ±4.
+    """
+
+    image: Float
+    inside: Float
+    border: Float
+
+    @classmethod
+    def of(cls, hu: Float, mask: Mask) -> LungImage:
+        """From HU and the lung's mask, both (k, j, i)."""
+        image = (np.clip(hu, -1000, TISSUE_HU) + 800).astype(np.float32)
+        distance = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
+        return cls(image, mask.astype(np.float32), np.clip(distance, -4, 4).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of the refinement; lengths in voxels of the level."""
+
+    steps: int
+    radius: int = 3
+    alpha: float = 2.0
+    epsilon: float = 1.0
+    robust: float = 1.0
+    border: float = 0.5
+
+
+def node_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Number of control nodes along k, j, i for a level of ``shape`` voxels."""
+    k, j, i = ((n + kernels.STRIDE - 1) // kernels.STRIDE + 1 for n in shape)
+    return k, j, i
+
+
+def refine(fixed: LungImage, moving: LungImage, offset: Float, start: Float, level: Level, nodes: Float) -> Float:
+    """Gauss-Newton steps at one level.
+
+    Parameters
+    ----------
+    fixed, moving : LungImage
+        Same spacing and axes.
+    offset : (3,) float32
+        Moving index of fixed index 0 without displacement, voxels (k, j, i).
+    start : (K, J, I, 3) float32
+        Affine start at the control nodes, voxels: not regularised.
+    level : Level
+    nodes : (K, J, I, 3) float32
+        Field so far, affine start included.
+
+    Returns
+    -------
+    (K, J, I, 3) float32
+        Refined field at the control nodes, voxels.
+    """
+    shape = np.array(fixed.image.shape)
+    f = kernels.standardise(fixed.image, fixed.inside, level.radius, NOISE_HU**2)
+    near = (np.abs(fixed.border) < 3).astype(np.float32)
+    active = _active(fixed.inside > 0, start.shape[:3])
+    residual = nodes - start
+    for _ in range(level.steps):
+        u = kernels.densify(start + residual, shape)
+        inside = kernels.warp(moving.inside, offset, u)
+        weight = fixed.inside * inside
+        m = kernels.standardise(kernels.warp(moving.image, offset, u), weight, level.radius, NOISE_HU**2)
+        border = kernels.warp(moving.border, offset, u)
+        system = kernels.assemble(
+            f, m, weight, fixed.border, border, near, np.float32(level.robust), np.float32(level.border)
+        )
+        edge = kernels.edge_weights(residual, np.float32(level.epsilon))
+        step = np.zeros_like(residual)
+        kernels.relax(step, residual, system, edge, active, np.float32(level.alpha), 20)
+        residual = residual + np.clip(step, -1.5, 1.5)
+    return start + residual
+
+
+def _active(mask: Mask, shape: tuple[int, int, int]) -> Mask:
+    """Nodes within two control steps of the lung."""
+    grown = ndimage.binary_dilation(mask, iterations=2 * kernels.STRIDE)
+    coarse = grown[:: kernels.STRIDE, :: kernels.STRIDE, :: kernels.STRIDE]
+    pad = [(0, n - c) for n, c in zip(shape, coarse.shape, strict=True)]
+    return np.pad(coarse, pad, mode="edge")
