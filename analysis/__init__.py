@@ -1,1 +1,49 @@
-"""V/Q maps from a pair of non-contrast CT volumes: arrays in, arrays out."""
+"""V/Q maps from a pair of non-contrast chest CT volumes: arrays in, arrays out.
+
+In the order of computation:
+
+========================  =====================================================================
+`volume`                  HU and where the voxels lie
+`lungs`                   left and right lung, airways
+`registration`            displacement from expiration to inspiration, Jacobian
+`ventilation`             V from the Jacobian (and the HU methods it is compared with)
+`perfusion`               apparent blood-mass change m and Q = \\|local mean of m\\|, a surrogate
+`smoothing`               mask-normalised Gaussian
+`classes`                 normal, dead space, shunt, matched defect
+`regions`                 lungs, left, right, six zones
+`measures`                one table of numbers a region
+`quality`                 findings: pass, warn, fail
+`pipeline`                `analyse`: all of the above
+`phantom`                 thorax phantoms with a known truth
+`figures`                 pictures
+========================  =====================================================================
+"""
+
+from .classes import VQClass
+from .errors import AnalysisError, QualityRejected, Rejected
+from .lungs import Lung
+from .measures import MEASURES
+from .pipeline import Analysis, Parameters, Phase, analyse, analyse_phases, order_phases
+from .quality import Acquisition, Finding
+from .regions import REGIONS
+from .volume import Grid, Volume
+
+__all__ = [
+    "MEASURES",
+    "REGIONS",
+    "Acquisition",
+    "Analysis",
+    "AnalysisError",
+    "Finding",
+    "Grid",
+    "Lung",
+    "Parameters",
+    "Phase",
+    "QualityRejected",
+    "Rejected",
+    "VQClass",
+    "Volume",
+    "analyse",
+    "analyse_phases",
+    "order_phases",
+]

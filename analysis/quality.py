@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from scipy import ndimage
+
+from .volume import Grid, Labels, Mask, Volume
+
 Verdict = Literal["pass", "warn", "fail"]
+
+SHARP_KERNEL = re.compile(r"\b([BI][rvf]?[67]\d[fshd]?|LUNG|BONE|EDGE|FC[58]\d|YC|YD|HRCT|D)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,182 @@ class Finding:
     sentence: str
 
 
+@dataclass(frozen=True)
+class Acquisition:
+    """What a series' header says of how one phase was made.
+
+    Parameters
+    ----------
+    kernel : str
+        Convolution Kernel (0018,1210); "" where unknown.
+    slice_mm : float
+        The larger of slice thickness and spacing, mm.
+    contrast : str
+        Contrast/Bolus Agent (0018,0010); "" for none.
+    """
+
+    kernel: str
+    slice_mm: float
+    contrast: str
+
+
 def failed(findings: tuple[Finding, ...]) -> bool:
     """True where any check failed."""
     return any(f.verdict == "fail" for f in findings)
+
+
+def _verdict(fail: bool, warn: bool) -> Verdict:
+    return "fail" if fail else "warn" if warn else "pass"
+
+
+def volume_ratio(exp_ml: float, insp_ml: float) -> Finding:
+    """Expiratory over inspiratory lung volume (COPD: 0.73 ± 0.14)."""
+    ratio = exp_ml / insp_ml
+    verdict = _verdict(ratio >= 0.97, ratio > 0.85)
+    words = {
+        "pass": f"expiratory lungs have {ratio:.0%} of the inspiratory volume",
+        "warn": f"expiratory lungs have {ratio:.0%} of the inspiratory volume: a shallow breath",
+        "fail": f"expiratory lungs have {ratio:.0%} of the inspiratory volume: not two phases, or swapped",
+    }
+    return Finding("volume ratio", verdict, ratio, "1", "warn > 0.85, fail >= 0.97", words[verdict])
+
+
+def mass_ratio(insp_g: float, exp_g: float) -> Finding:
+    """Inspiratory over expiratory lung mass."""
+    ratio = insp_g / exp_g
+    verdict = _verdict(not 0.7 <= ratio <= 1.4, not 0.85 <= ratio <= 1.20)
+    words = f"lung mass on inspiration is {ratio:.2f} of that on expiration"
+    if verdict != "pass":
+        words += ": density calibration, segmentation or patient differ"
+    return Finding("mass ratio", verdict, ratio, "1", "warn outside 0.85-1.20, fail outside 0.7-1.4", words)
+
+
+def trachea_air(phase: str, hu: float) -> Finding:
+    """Median HU in the trachea and main bronchi; NaN where none was found."""
+    name, limit = f"trachea air, {phase}", "warn > 20 HU from -1000"
+    if not np.isfinite(hu):
+        return Finding(name, "warn", None, "[hnsf'U]", limit, f"no trachea was found on {phase}")
+    off = abs(hu + 1000) > 20
+    words = f"air in the trachea measures {hu:.0f} HU on {phase}"
+    if off:
+        words += ": densities may be off by as much"
+    return Finding(name, _verdict(False, off), hu, "[hnsf'U]", limit, words)
+
+
+def field_of_view(phase: str, percent: float) -> Finding:
+    """Share of the lung at the edge of the field of view, from `edge_percent`."""
+    words = f"{percent:.2f} % of the lung touches the edge of the field of view on {phase}"
+    if percent > 0.5:
+        words += ": the scan does not cover the lungs"
+    return Finding(f"field of view, {phase}", _verdict(percent > 0.5, False), percent, "%", "fail > 0.5 %", words)
+
+
+def mediastinal_density(phase: str, hu: float) -> Finding:
+    """Density of the heart and great vessels, from `mediastinal_hu`; contrast makes it exceed 90 HU."""
+    name, limit = f"mediastinal density, {phase}", "fail > 90 HU"
+    if not np.isfinite(hu):
+        return Finding(name, "pass", None, "[hnsf'U]", limit, f"no heart to measure between the lungs on {phase}")
+    words = f"tissue between the lungs measures {hu:.0f} HU on {phase}"
+    if hu > 90:
+        words += ": contrast medium was given, V/Q from density is not valid"
+    return Finding(name, _verdict(hu > 90, False), hu, "[hnsf'U]", limit, words)
+
+
+def edge_percent(labels: Labels, volume: Volume) -> float:
+    """Percent of lung voxels on the first or last slice or at the edge of what was reconstructed.
+
+    Parameters
+    ----------
+    labels : (k, j, i) uint8
+        Lungs on the volume's grid.
+    volume : Volume
+        The whole scanned volume, uncropped.
+    """
+    lung = labels > 0
+    outside = np.asarray(volume.array) <= -1100  # padding outside the reconstruction circle
+    edge = ndimage.binary_dilation(outside) if outside.any() else np.zeros_like(lung)
+    edge[[0, -1]] = True
+    edge[:, [0, -1]] = True
+    edge[:, :, [0, -1]] = True
+    return 100 * float((lung & edge).sum()) / max(int(lung.sum()), 1)
+
+
+def mediastinal_hu(labels: Labels, volume: Volume) -> float:
+    """Median HU of soft tissue (-50…400 HU) between the lungs; NaN where there is less than 50 mL of it."""
+    values = np.asarray(volume.array)[between_lungs(labels, volume.grid)]
+    soft = values[(values > -50) & (values < 400)]
+    return float(np.median(soft)) if soft.size * volume.grid.voxel_ml >= 50 else float("nan")
+
+
+def between_lungs(labels: Labels, grid: Grid) -> Mask:
+    """Voxels that have the right lung on one side and the left lung on the other, (k, j, i) bool."""
+    axis = int(np.argmax(np.abs(grid.affine[0, :3])))
+    right, left = labels == 1, labels == 2
+
+    def passed(mask: Mask, backwards: bool) -> Mask:
+        mask = np.flip(mask, axis) if backwards else mask
+        mask = np.logical_or.accumulate(mask, axis=axis)
+        return np.flip(mask, axis) if backwards else mask
+
+    patient_left_ascends = bool(grid.affine[0, axis] > 0)
+    return passed(right, not patient_left_ascends) & passed(left, patient_left_ascends) & (labels == 0)
+
+
+def acquisition_findings(inspiration: Acquisition, expiration: Acquisition) -> tuple[Finding, ...]:
+    """Checks of what the headers say: slice thickness, kernels, contrast agent."""
+    findings = []
+    for phase, a in (("inspiration", inspiration), ("expiration", expiration)):
+        words = f"slices of {a.slice_mm:.2f} mm on {phase}"
+        verdict = _verdict(a.slice_mm > 5, a.slice_mm > 2.5)
+        findings.append(
+            Finding(f"slice thickness, {phase}", verdict, a.slice_mm, "mm", "warn > 2.5, fail > 5 mm", words)
+        )
+        said = a.contrast.strip().lower() not in ("", "no", "none", "without")
+        words = "the header names a contrast agent" if said else "the header names no contrast agent"
+        findings.append(
+            Finding(
+                f"contrast agent, {phase}", _verdict(said, False), None, "1", "none allowed", f"{words} on {phase}"
+            )
+        )
+    kernels = [inspiration.kernel, expiration.kernel]
+    sharp = sorted({k for k in kernels if SHARP_KERNEL.search(k)})
+    differ = kernels[0] != kernels[1]
+    words = "both phases share one smooth kernel" if all(kernels) else "the header names no kernel for both phases"
+    if differ and all(kernels):
+        words = f"kernels differ: {kernels[0]} on inspiration, {kernels[1]} on expiration"
+    elif sharp:
+        words = f"sharp kernel {', '.join(sharp)}"
+    warn = bool(sharp) or (differ and all(kernels))
+    findings.append(Finding("kernel", _verdict(False, warn), None, "1", "warn where sharp or different", words))
+    return tuple(findings)
+
+
+def registration_findings(closure: float, folding: float, inverse_consistency: float) -> tuple[Finding, ...]:
+    """Checks of the displacement field (see `registration.Registration`)."""
+    fold = 100 * folding
+    return (
+        Finding(
+            "registration closure",
+            _verdict(abs(closure) > 0.03, False),
+            100 * closure,
+            "%",
+            "fail beyond 3 %",
+            f"the field carries the expiratory lungs to {1 + closure:.1%} of the inspiratory volume",
+        ),
+        Finding(
+            "registration folding",
+            _verdict(fold >= 0.1, False),
+            fold,
+            "%",
+            "fail >= 0.1 %",
+            f"the field folds in {fold:.3f} % of the lungs",
+        ),
+        Finding(
+            "inverse consistency",
+            _verdict(False, inverse_consistency > 1.0),
+            inverse_consistency,
+            "mm",
+            "warn > 1 mm",
+            f"there and back again misses by {inverse_consistency:.2f} mm on average",
+        ),
+    )
