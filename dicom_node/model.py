@@ -8,6 +8,9 @@ from typing import Literal
 Phase = Literal["inspiration", "expiration"]
 Point = tuple[float, float, float]
 
+#: What the values of `Slice.acquisition` are, in order.
+ACQUISITION = ("acquisition", "kernel", "image type", "respiratory phase", "temporal position")
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -28,7 +31,7 @@ class Slice:
     thickness : float or None
         Slice Thickness, mm.
     acquisition : tuple of str
-        What must not be mixed in one stack: Acquisition Number, kernel, respiratory phase, image type, …
+        What must not be mixed in one stack, one value for each name of `ACQUISITION`; "" where not given.
     """
 
     sop_instance_uid: str
@@ -66,6 +69,8 @@ class Header:
         Gantry/Detector Tilt (0018,1120), degrees.
     body_part : str
         Body Part Examined (0018,0015).
+    acquired : str
+        Acquisition date and time, "YYYYMMDDHHMMSS.ffffff" as far as given; "" for none.
     ignored : str
         Why the instance takes no part in a pair ("derived image", "localizer", "not CT"); "" for one that does.
     """
@@ -83,6 +88,7 @@ class Header:
     contrast: str = ""
     gantry_tilt: float = 0.0
     body_part: str = ""
+    acquired: str = ""
     ignored: str = ""
 
 
@@ -102,6 +108,10 @@ class Series:
     gap : float
         mm between slices.
     description, kernel, contrast : str
+    acquired : str
+        When the first of its slices was acquired; two reconstructions of one breath-hold share it.
+    derived : bool
+        True where the scanner calls the images DERIVED although they are plain reconstructions.
     """
 
     series_instance_uid: str
@@ -113,6 +123,8 @@ class Series:
     description: str
     kernel: str
     contrast: str
+    acquired: str = ""
+    derived: bool = False
 
     @property
     def sop_instance_uids(self) -> tuple[str, ...]:
@@ -131,3 +143,43 @@ class Pair:
     expiratory: Series
     decided: bool
     reason: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A stack, or a whole series, that cannot take part in a pair.
+
+    Parameters
+    ----------
+    series_instance_uid : str
+    reason : str
+        One sentence without patient data, e.g. "slice gap 5.0 mm after z=-210.5, expected 2.5".
+    """
+
+    series_instance_uid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """The stacks found among some headers, and what was refused."""
+
+    series: tuple[Series, ...]
+    refused: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True)
+class PairingRules:
+    """What a site may say about its own series.
+
+    Parameters
+    ----------
+    inspiration_words, expiration_words : tuple of str
+        Words of the site's protocol names besides the built-in ones; whole words, case does not matter.
+    max_slice_mm : float
+        Stacks whose slices lie further apart, or are thicker, are no candidates.
+    """
+
+    inspiration_words: tuple[str, ...] = ()
+    expiration_words: tuple[str, ...] = ()
+    max_slice_mm: float = 5.0
