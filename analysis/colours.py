@@ -1,6 +1,6 @@
-"""The colours of classes and lungs, one set for every object and picture.
+"""The colours of classes and lungs, the same in every object, figure and page (sRGB, 0-255).
 
-Okabe & Ito's colour-blind-safe qualitative palette (Wong 2011, doi:10.1038/nmeth.1618).
+Okabe & Ito's qualitative set: told apart with every common colour vision deficiency and in grey.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from .classes import VQClass
 
 RGB = tuple[int, int, int]
 
+#: Orange and blue are the two kinds of mismatch, purple is both, green is normal.
 CLASS_RGB: Mapping[VQClass, RGB] = {
     VQClass.NORMAL: (0, 158, 115),
     VQClass.DEAD_SPACE: (230, 159, 0),
@@ -18,12 +19,13 @@ CLASS_RGB: Mapping[VQClass, RGB] = {
     VQClass.MATCHED_DEFECT: (204, 121, 167),
 }
 
+#: `lungs.Lung` value (1 right, 2 left) -> colour of its outline.
+LUNG_RGB: Mapping[int, RGB] = {1: (86, 180, 233), 2: (240, 228, 66)}
+
+#: Words for legends.
 CLASS_NAME: Mapping[VQClass, str] = {
     VQClass.NORMAL: "Normal",
     VQClass.DEAD_SPACE: "Dead space",
     VQClass.SHUNT: "Shunt",
     VQClass.MATCHED_DEFECT: "Matched defect",
 }
-
-#: 1 right, 2 left.
-LUNG_RGB: Mapping[int, RGB] = {1: (86, 180, 233), 2: (240, 228, 66)}

@@ -1,0 +1,137 @@
+"""A pair and its files -> Case: the attributes every object copies, the date it carries and its UIDs."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+from pydicom.tag import Tag
+from pydicom.uid import UID
+
+from analysis.pipeline import Analysis
+
+from ..errors import Rejected
+from ..model import Pair, Series
+
+MANUFACTURER = "vq-dicom-node"
+MODEL_NAME = "VQ CT"
+#: Serial number of the device: the software has one make only.
+DEVICE_SERIAL = "1"
+#: Series Numbers of our objects: above what scanners use, fixed per kind.
+SERIES_NUMBER = {"seg": 9701, "sr": 9702}
+RESEARCH = "research use only"
+
+#: Groups copied from a source instance: patient, study, series, equipment, geometry; never private, never pixels.
+_GROUPS = (0x0008, 0x0010, 0x0018, 0x0020, 0x0028, 0x0040, 0x5200)
+#: Attributes objects need even where a scanner left them out (Type 2): empty then.
+_TYPE_2 = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
+    "AccessionNumber", "ReferringPhysicianName",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What the objects of one result are made from, besides the Analysis.
+
+    Parameters
+    ----------
+    pair : Pair
+        Which stack is which, as decided.
+    expiratory, inspiratory : tuple of Dataset
+        Attributes of the instances (no pixels, no private tags) in slice order: one a slice, or the Enhanced CTs.
+    created : datetime
+        When the job was created: it comes from the database, so that a retry makes the same bytes.
+    fingerprint : str
+        What distinguishes this result from an earlier one of the same pair (revision, parameters).
+    """
+
+    pair: Pair
+    expiratory: tuple[Dataset, ...]
+    inspiratory: tuple[Dataset, ...]
+    created: datetime
+    fingerprint: str
+
+    def uid(self, analysis: Analysis, role: str) -> UID:
+        """A UID that is the same for the same sources, software, parameters and role (PS3.5 B.2: "2.25." UUID).
+
+        Parameters
+        ----------
+        analysis : Analysis
+            Its version and parameters count.
+        role : str
+            What the UID is for, e.g. ``"seg instance"``.
+        """
+        sources = [d.SOPInstanceUID for d in (*self.expiratory, *self.inspiratory)]
+        parts = [*sources, analysis.version, repr(sorted(asdict(analysis.parameters).items())), self.fingerprint]
+        return uid_of("\n".join([*map(str, parts), role]))
+
+
+def uid_of(text: str) -> UID:
+    """The UID that belongs to a text: "2.25." and a name-based UUID (PS3.5 B.2, RFC 4122 4.3 with SHA-256).
+
+    Examples
+    --------
+    >>> uid_of("a") == uid_of("a"), uid_of("a") == uid_of("b")
+    (True, False)
+    """
+    digest = hashlib.sha256(text.encode()).digest()
+    return UID(f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}")
+
+
+def read_case(pair: Pair, paths: Mapping[str, Path], created: datetime, fingerprint: str) -> Case:
+    """Read the attributes of a pair's instances.
+
+    Parameters
+    ----------
+    pair : Pair
+    paths : mapping of SOP Instance UID to Path
+    created : datetime
+    fingerprint : str
+
+    Raises
+    ------
+    Rejected
+        Where a file is missing or unreadable.
+    """
+    expiratory, inspiratory = _attributes(pair.expiratory, paths), _attributes(pair.inspiratory, paths)
+    return Case(pair, expiratory, inspiratory, created, fingerprint)
+
+
+def _attributes(series: Series, paths: Mapping[str, Path]) -> tuple[Dataset, ...]:
+    return tuple(_read(uid, paths) for uid in series.sop_instance_uids)
+
+
+def _read(sop_instance_uid: str, paths: Mapping[str, Path]) -> Dataset:
+    if sop_instance_uid not in paths:
+        raise Rejected(f"SOP instance {sop_instance_uid} is not in the archive")
+    try:
+        ds = dcmread(paths[sop_instance_uid], stop_before_pixels=True, force=True)
+        return _clean(ds)
+    except (ValueError, TypeError, KeyError, AttributeError, EOFError, NotImplementedError) as error:
+        raise Rejected(f"SOP instance {sop_instance_uid} cannot be read: {type(error).__name__}") from error
+
+
+def _clean(ds: Dataset) -> Dataset:
+    """The attributes of `_GROUPS` that can be read; what is malformed, private or another group's is left out."""
+    out = Dataset()
+    for tag in list(ds.keys()):
+        if Tag(tag).group not in _GROUPS:
+            continue
+        try:
+            out.add(ds[tag])
+        except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError):
+            continue
+    for keyword in _TYPE_2:
+        if keyword not in out:
+            setattr(out, keyword, "")
+    if str(out.PatientSex) not in ("M", "F", "O", ""):
+        out.PatientSex = ""
+    if not out.get("FrameOfReferenceUID"):
+        out.FrameOfReferenceUID = uid_of(f"frame of reference of {out.SeriesInstanceUID}")
+    return out

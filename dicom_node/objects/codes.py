@@ -1,0 +1,123 @@
+"""Every code the objects use: one table a kind; what has no standard code is in the private scheme 99VQ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from highdicom import CodingSchemeIdentificationItem
+from pydicom.sr.coding import Code
+
+from analysis.classes import VQClass
+from analysis.measures import MEASURES
+
+PRIVATE_SCHEME = "99VQ"
+
+
+def private(value: str, meaning: str) -> Code:
+    """A code of our own scheme."""
+    return Code(value, PRIVATE_SCHEME, meaning)
+
+
+def scheme_item() -> CodingSchemeIdentificationItem:
+    """What the private scheme is (PS3.3 C.12.1, Coding Scheme Identification Sequence)."""
+    return CodingSchemeIdentificationItem(
+        designator=PRIVATE_SCHEME,
+        name="vq-dicom-node lung ventilation/perfusion codes",
+        version="1",
+        responsible_organization="vq-dicom-node",
+    )
+
+
+LUNG = Code("39607008", "SCT", "Lung")
+RIGHT = Code("24028007", "SCT", "Right")
+LEFT = Code("7771000", "SCT", "Left")
+BILATERAL = Code("51440002", "SCT", "Right and left")
+UPPER_ZONE = Code("281392002", "SCT", "Upper zone of lung")
+MIDDLE_ZONE = Code("281393007", "SCT", "Middle zone of lung")
+LOWER_ZONE = Code("281394001", "SCT", "Lower zone of lung")
+
+ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
+ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+
+DEVICE = Code("121007", "DCM", "Device")
+CT_OF_CHEST = Code("169069000", "SCT", "Computed tomography of chest")
+COMMENT = Code("121106", "DCM", "Comment")
+NOT_A_NUMBER = Code("114000", "DCM", "Not a number")
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+ENGLISH = Code("en", "RFC5646", "English")
+
+#: The title is not one of CID 7021 (extensible), whose titles fit no CT ventilation/perfusion report; OHIF 3.13 shows
+#: a blank pane for "Imaging Measurement Report" (126000) without coordinates, and the text of any other.
+REPORT_TITLE = private("VQ_REPORT", "CT lung ventilation/perfusion report")
+FINDING = private("VQ", "Regional lung ventilation/perfusion")
+QUALITY_CHECK = private("QUALITY", "Quality check")
+LIMITS = private("LIMITS", "Limits of use")
+ALGORITHM_FAMILY = private("REG_VQ", "Deformable registration of paired CT")
+
+#: Class -> property type of its segment; ventilation, dead space and shunt have no standard code.
+CLASS_CODES: Mapping[VQClass, Code] = {
+    VQClass.NORMAL: private("NORMAL", "Ventilation and perfusion preserved"),
+    VQClass.DEAD_SPACE: private("DEAD_SPACE", "Dead space (low perfusion)"),
+    VQClass.SHUNT: private("SHUNT", "Shunt (low ventilation)"),
+    VQClass.MATCHED_DEFECT: private("MATCHED", "Matched ventilation/perfusion defect"),
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a region is: an anatomical structure and its side."""
+
+    structure: Code
+    laterality: Code
+
+
+#: Name of a region of `analysis.regions.REGIONS` -> where it is.
+SITES: Mapping[str, Site] = {
+    "lungs": Site(LUNG, BILATERAL),
+    "right": Site(LUNG, RIGHT),
+    "left": Site(LUNG, LEFT),
+    "right_upper": Site(UPPER_ZONE, RIGHT),
+    "right_middle": Site(MIDDLE_ZONE, RIGHT),
+    "right_lower": Site(LOWER_ZONE, RIGHT),
+    "left_upper": Site(UPPER_ZONE, LEFT),
+    "left_middle": Site(MIDDLE_ZONE, LEFT),
+    "left_lower": Site(LOWER_ZONE, LEFT),
+}
+
+#: UCUM code -> its meaning (pydicom's table lacks some of these).
+UNITS: Mapping[str, Code] = {
+    "1": Code("1", "UCUM", "no units"),
+    "%": Code("%", "UCUM", "percent"),
+    "ml": Code("ml", "UCUM", "milliliter"),
+    "g": Code("g", "UCUM", "gram"),
+    "g/ml": Code("g/ml", "UCUM", "gram per milliliter"),
+    "mm": Code("mm", "UCUM", "millimeter"),
+    "[hnsf'U]": Code("[hnsf'U]", "UCUM", "Hounsfield unit"),
+}
+
+VOLUME = Code("118565006", "SCT", "Volume")
+VOXEL_SUM = Code("126030", "DCM", "Sum of segmented voxel volumes")
+MEAN = Code("373098007", "SCT", "Mean")
+MEDIAN = Code("373099004", "SCT", "Median")
+VARIATION = Code("C0681921", "UMLS", "Coefficient of Variance")
+
+#: Measures with a standard concept; the segment referenced by a group is on the expiratory CT, and so is its volume.
+STANDARD_MEASURES: Mapping[str, Code] = {"volume_exp": VOLUME}
+
+DERIVATIONS: Mapping[str, Code] = {
+    "mean_v": MEAN, "mean_q": MEAN, "mean_m": MEAN, "mld_exp": MEAN, "mld_insp": MEAN,
+    "cv_v": VARIATION, "cv_q": VARIATION, "median_vq": MEDIAN,
+}  # fmt: skip
+METHODS: Mapping[str, Code] = dict.fromkeys(("volume_exp", "volume_insp", "classified_volume"), VOXEL_SUM)
+
+
+def measure_code(name: str) -> Code:
+    """Concept of a measure of `analysis.measures.MEASURES`."""
+    return STANDARD_MEASURES.get(name) or private(name.upper()[:16], MEASURES[name].meaning[:64])
+
+
+def unit_code(unit: str) -> Code:
+    """UCUM unit; one missing from the table is its own meaning."""
+    return UNITS.get(unit) or Code(unit, "UCUM", unit)

@@ -1,0 +1,179 @@
+"""Measures of every region -> Comprehensive 3D SR, TID 1500 Measurement Report (PS3.16)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    Comprehensive3DSR,
+    ContainerContentItem,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    LanguageOfContentItemAndDescendants,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    ReferencedSegment,
+    RelationshipTypeValues,
+    SourceImageForMeasurementGroup,
+    SourceSeriesForSegmentation,
+    TextContentItem,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from highdicom.sr.coding import CodedConcept
+from pydicom import Dataset
+from pydicom.sequence import Sequence as DicomSequence
+
+from analysis.measures import MEASURES
+from analysis.pipeline import Analysis
+from analysis.quality import Finding
+from analysis.regions import REGIONS
+
+from . import codes
+from .case import DEVICE_SERIAL, MANUFACTURER, MODEL_NAME, SERIES_NUMBER, Case
+from .seg import REGION_SEGMENT
+
+LIMITS = (
+    "Research use only; not for diagnosis. Perfusion is a surrogate derived from CT density (apparent mass change "
+    "between expiration and inspiration), not a measurement of blood flow."
+)
+
+Group = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
+
+
+def build_report(analysis: Analysis, case: Case, segmentation: Dataset) -> Comprehensive3DSR:
+    """One measurement group a region, with every measure the analysis has of it.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    case : Case
+    segmentation : Dataset
+        The Segmentation of the same analysis; groups of a whole lung reference its segment.
+
+    Returns
+    -------
+    Comprehensive3DSR
+        Explicit VR Little Endian. Numbers that do not exist (an empty region) are present, without a value and
+        qualified "Not a number".
+    """
+    sources = [*case.expiratory, *case.inspiratory]
+    content = MeasurementReport(
+        observation_context=_observer(analysis, case),
+        procedure_reported=codes.CT_OF_CHEST,
+        imaging_measurements=[_group(name, analysis, case, segmentation) for name in REGIONS],
+        title=codes.REPORT_TITLE,
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(codes.ENGLISH),
+        referenced_images=sources,
+    )
+    content[0].ContentSequence.append(_evaluations(analysis))
+    _empty_numbers(content)
+    ds = Comprehensive3DSR(
+        evidence=[*sources, segmentation],
+        content=content[0],
+        series_instance_uid=case.uid(analysis, "sr series"),
+        series_number=SERIES_NUMBER["sr"],
+        sop_instance_uid=case.uid(analysis, "sr instance"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MODEL_NAME,
+        software_versions=analysis.version,
+        device_serial_number=DEVICE_SERIAL,
+        is_complete=True,
+        series_description="V/Q report SR (research use only)",
+        content_date=case.created.date(),
+        content_time=case.created.time(),
+        coding_schemes=[codes.scheme_item()],
+    )
+    ds.InstanceCreationDate = case.created.strftime("%Y%m%d")
+    ds.InstanceCreationTime = case.created.strftime("%H%M%S.%f")
+    return ds
+
+
+def _observer(analysis: Analysis, case: Case) -> ObservationContext:
+    attributes = DeviceObserverIdentifyingAttributes(
+        uid=case.uid(analysis, "device"),
+        name=MANUFACTURER,
+        manufacturer_name=MANUFACTURER,
+        model_name=MODEL_NAME,
+        serial_number=DEVICE_SERIAL,
+    )
+    return ObservationContext(observer_device_context=ObserverContext(codes.DEVICE, attributes))
+
+
+def _group(name: str, analysis: Analysis, case: Case, segmentation: Dataset) -> Group:
+    """TID 1411 where the region is a segment, else TID 1501 with the expiratory CT as its source."""
+    site = codes.SITES[name]
+    common = {
+        "tracking_identifier": TrackingIdentifier(case.uid(analysis, f"region {name}"), REGIONS[name]),
+        "finding_type": codes.FINDING,
+        "algorithm_id": _algorithm(analysis),
+        "finding_sites": [FindingSite(site.structure, laterality=site.laterality)],
+        "measurements": _measurements(analysis.measures.get(name, {})),
+    }
+    if name not in REGION_SEGMENT:
+        middle = case.expiratory[len(case.expiratory) // 2]
+        images = [SourceImageForMeasurementGroup.from_source_image(middle)]
+        return MeasurementsAndQualitativeEvaluations(**common, source_images=images)
+    segment = ReferencedSegment(
+        sop_class_uid=segmentation.SOPClassUID,
+        sop_instance_uid=segmentation.SOPInstanceUID,
+        segment_number=REGION_SEGMENT[name],
+        source_series=SourceSeriesForSegmentation(case.pair.expiratory.series_instance_uid),
+    )
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(**common, referenced_segment=segment)
+
+
+def _algorithm(analysis: Analysis) -> AlgorithmIdentification:
+    """TID 4019: name, version and every parameter."""
+    parameters = [f"{name}={value}" for name, value in sorted(asdict(analysis.parameters).items())]
+    return AlgorithmIdentification(MODEL_NAME, analysis.version, parameters)
+
+
+def _measurements(values: dict[str, float] | object) -> list[Measurement]:
+    assert isinstance(values, dict)
+    return [
+        Measurement(
+            name=codes.measure_code(name),
+            value=value if math.isfinite(value := float(values[name])) else 0.0,
+            unit=codes.unit_code(measure.unit),
+            qualifier=None if math.isfinite(value) else codes.NOT_A_NUMBER,
+            derivation=codes.DERIVATIONS.get(name),
+            method=codes.METHODS.get(name),
+        )
+        for name, measure in MEASURES.items()
+        if name in values
+    ]
+
+
+def _empty_numbers(items: Sequence[Dataset]) -> None:
+    """Measured Value is empty where the number does not exist (PS3.3 C.18.1)."""
+    for item in items:
+        if "NumericValueQualifierCodeSequence" in item:
+            item.MeasuredValueSequence = DicomSequence()
+        _empty_numbers(item.get("ContentSequence", []))
+
+
+def _evaluations(analysis: Analysis) -> ContainerContentItem:
+    """Limits of use and every quality check, in words."""
+    container = ContainerContentItem(
+        name=CodedConcept.from_code(codes.QUALITATIVE_EVALUATIONS),
+        relationship_type=RelationshipTypeValues.CONTAINS,
+    )
+    texts = [(codes.LIMITS, LIMITS), *((codes.QUALITY_CHECK, _words(f)) for f in analysis.findings)]
+    container.ContentSequence = [
+        TextContentItem(CodedConcept.from_code(name), text, RelationshipTypeValues.CONTAINS)
+        for name, text in texts
+    ]
+    return container
+
+
+def _words(finding: Finding) -> str:
+    value = "" if finding.value is None else f" {finding.value:.4g} {finding.unit}"
+    return f"{finding.check}: {finding.verdict.upper()}{value} ({finding.limit}). {finding.sentence}"
