@@ -93,7 +93,7 @@ class Densities:
         inside = zones > 0
         hu = np.clip(volume.array[inside], HU_MIN, HU_MAX).astype(np.int64) - HU_MIN
         width = HU_MAX - HU_MIN + 1
-        counts = np.bincount(zones[inside] * width + hu, minlength=7 * width).reshape(7, width)
+        counts = np.bincount(zones[inside].astype(np.int64) * width + hu, minlength=7 * width).reshape(7, width)
         return cls(counts, volume.grid.voxel_ml)
 
     def histogram(self, region: str) -> NDArray[np.int64]:

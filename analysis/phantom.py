@@ -90,12 +90,12 @@ class Defect:
 
 
 DEFECTS = (
-    Defect((-76, 20, -58), (38, 46, 18), False, True),
-    Defect((68, 28, -124), (36, 42, 18), False, True),
-    Defect((-72, -8, -98), (42, 50, 17), True, False),
-    Defect((66, 8, -60), (34, 46, 17), True, False),
-    Defect((-70, 24, -136), (38, 42, 15), True, True),
-    Defect((74, 22, -92), (36, 46, 14), True, True),
+    Defect((-76, 16, -52), (44, 54, 22), False, True),
+    Defect((70, 26, -128), (42, 50, 24), False, True),
+    Defect((-70, -6, -100), (50, 58, 20), True, False),
+    Defect((66, 8, -50), (42, 56, 20), True, False),
+    Defect((-72, 22, -148), (48, 54, 22), True, True),
+    Defect((76, 16, -90), (44, 56, 20), True, True),
 )
 
 
@@ -163,9 +163,9 @@ class ThoraxShape:
     slice_mm: int = 2
     scale: float = 1.06
     v_normal: float = 0.45
-    v_low: float = 0.10
+    v_low: float = 0.05
     m_normal: float = 0.040
-    m_low: float = 0.004
+    m_low: float = 0.002
     noise_insp: float = 25.0
     noise_exp: float = 40.0
 

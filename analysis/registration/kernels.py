@@ -237,73 +237,121 @@ def _add(t, gk, gj, gi, r, w):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, parallel=True)
-def edge_weights(u, epsilon):  # type: ignore[no-untyped-def]
-    """Weight of every node in the regulariser: 1/sqrt(1 + |grad u|^2 / epsilon^2) (lagged total variation)."""
-    K, J, I, _ = u.shape  # noqa: E741
-    out = np.ones((K, J, I), np.float32)
-    for k in prange(1, K - 1):
-        for j in range(1, J - 1):
-            for i in range(1, I - 1):
-                s = np.float32(0)
-                for c in range(3):
-                    s += (u[k + 1, j, i, c] - u[k - 1, j, i, c]) ** 2
-                    s += (u[k, j + 1, i, c] - u[k, j - 1, i, c]) ** 2
-                    s += (u[k, j, i + 1, c] - u[k, j, i - 1, c]) ** 2
-                out[k, j, i] = 1 / np.sqrt(1 + 0.25 * s / (epsilon * epsilon))
+def _bend(x, active):  # type: ignore[no-untyped-def]
+    """Second differences of ``x`` along k, j and i, 0 where a node of the three is not active."""
+    K, J, I, _ = x.shape  # noqa: E741
+    out = np.zeros((K, J, I, 9), np.float32)
+    for k in prange(K):
+        for j in range(J):
+            for i in range(I):
+                if not active[k, j, i]:
+                    continue
+                if 0 < k < K - 1 and active[k - 1, j, i] and active[k + 1, j, i]:
+                    for c in range(3):
+                        out[k, j, i, c] = x[k - 1, j, i, c] - 2 * x[k, j, i, c] + x[k + 1, j, i, c]
+                if 0 < j < J - 1 and active[k, j - 1, i] and active[k, j + 1, i]:
+                    for c in range(3):
+                        out[k, j, i, 3 + c] = x[k, j - 1, i, c] - 2 * x[k, j, i, c] + x[k, j + 1, i, c]
+                if 0 < i < I - 1 and active[k, j, i - 1] and active[k, j, i + 1]:
+                    for c in range(3):
+                        out[k, j, i, 6 + c] = x[k, j, i - 1, c] - 2 * x[k, j, i, c] + x[k, j, i + 1, c]
     return out
 
 
 @njit(cache=True, parallel=True)
-def relax(du, u, system, edge, active, alpha, sweeps):  # type: ignore[no-untyped-def]
-    """Red-black Gauss-Seidel on (A + alpha L) du = b - alpha L u, in place.
+def _apply(x, bend, system, active, stretch, bending):  # type: ignore[no-untyped-def]
+    """(A + stretch L + bending B) x; without ``system``'s A where it is empty."""
+    K, J, I, _ = x.shape  # noqa: E741
+    out = np.zeros_like(x)
+    for k in prange(K):
+        for j in range(J):
+            for i in range(I):
+                if not active[k, j, i]:
+                    continue
+                for n in range(6):
+                    kk = k + (n == 0) - (n == 1)
+                    jj = j + (n == 2) - (n == 3)
+                    ii = i + (n == 4) - (n == 5)
+                    if kk < 0 or jj < 0 or ii < 0 or kk >= K or jj >= J or ii >= I or not active[kk, jj, ii]:
+                        continue
+                    axis = 3 * (n // 2)
+                    for c in range(3):
+                        out[k, j, i, c] += stretch * (x[k, j, i, c] - x[kk, jj, ii, c])
+                        out[k, j, i, c] += bending * bend[kk, jj, ii, axis + c]
+                for c in range(3):
+                    out[k, j, i, c] -= 2 * bending * (bend[k, j, i, c] + bend[k, j, i, 3 + c] + bend[k, j, i, 6 + c])
+                if system.shape[0] > 0:
+                    a = system[k, j, i]
+                    x0, x1, x2 = x[k, j, i, 0], x[k, j, i, 1], x[k, j, i, 2]
+                    out[k, j, i, 0] += a[0] * x0 + a[1] * x1 + a[2] * x2
+                    out[k, j, i, 1] += a[1] * x0 + a[3] * x1 + a[4] * x2
+                    out[k, j, i, 2] += a[2] * x0 + a[4] * x1 + a[5] * x2
+    return out
+
+
+@njit(cache=True, parallel=True)
+def _precondition(r, system, active, diagonal):  # type: ignore[no-untyped-def]
+    """Every node's 3 x 3 block (A + diagonal I) solved for ``r``."""
+    K, J, I, _ = r.shape  # noqa: E741
+    out = np.zeros_like(r)
+    for k in prange(K):
+        for j in range(J):
+            for i in range(I):
+                if not active[k, j, i]:
+                    continue
+                a = system[k, j, i]
+                a00, a11, a22 = a[0] + diagonal, a[3] + diagonal, a[5] + diagonal
+                a01, a02, a12 = a[1], a[2], a[4]
+                b0, b1, b2 = r[k, j, i, 0], r[k, j, i, 1], r[k, j, i, 2]
+                c00, c01, c02 = a11 * a22 - a12 * a12, a02 * a12 - a01 * a22, a01 * a12 - a02 * a11
+                c11, c12, c22 = a00 * a22 - a02 * a02, a01 * a02 - a00 * a12, a00 * a11 - a01 * a01
+                det = a00 * c00 + a01 * c01 + a02 * c02
+                out[k, j, i, 0] = (c00 * b0 + c01 * b1 + c02 * b2) / det
+                out[k, j, i, 1] = (c01 * b0 + c11 * b1 + c12 * b2) / det
+                out[k, j, i, 2] = (c02 * b0 + c12 * b1 + c22 * b2) / det
+    return out
+
+
+def solve(system, u, active, stretch, bending, iterations):  # type: ignore[no-untyped-def]
+    """The Gauss-Newton step: preconditioned conjugate gradients on (A + R) du = b - R u, R = stretch L + bending B.
+
+    L penalises first differences and B second differences between active nodes; there is no edge to an inactive
+    node, so that the border is free and the lung slides along the chest wall.
 
     Parameters
     ----------
-    du, u : (K, J, I, 3) float32
-        The step, and the residual field (relative to the affine start) it is added to.
     system : (K, J, I, 9) float32
         From `assemble`.
-    edge : (K, J, I) float32
-        Node weights of the regulariser.
+    u : (K, J, I, 3) float32
+        The field relative to the affine start, voxels.
     active : (K, J, I) bool
-        Nodes of the lung and its surroundings; edges to others do not exist (free border: the lung slides).
-    alpha : float
-        Weight of the regulariser.
-    sweeps : int
+    stretch, bending : float
+        Weights of the regulariser.
+    iterations : int
+
+    Returns
+    -------
+    (K, J, I, 3) float32
+        du, voxels.
     """
-    K, J, I, _ = u.shape  # noqa: E741
-    for sweep in range(2 * sweeps):
-        colour = sweep & 1
-        for k in prange(K):
-            for j in range(J):
-                for i in range((k + j + colour) & 1, I, 2):
-                    if not active[k, j, i]:
-                        continue
-                    total = np.float32(0)
-                    s0 = s1 = s2 = np.float32(0)
-                    for n in range(6):
-                        kk = k + (n == 0) - (n == 1)
-                        jj = j + (n == 2) - (n == 3)
-                        ii = i + (n == 4) - (n == 5)
-                        if kk < 0 or jj < 0 or ii < 0 or kk >= K or jj >= J or ii >= I or not active[kk, jj, ii]:
-                            continue
-                        w = alpha * 0.5 * (edge[k, j, i] + edge[kk, jj, ii])
-                        total += w
-                        s0 += w * (u[kk, jj, ii, 0] + du[kk, jj, ii, 0] - u[k, j, i, 0])
-                        s1 += w * (u[kk, jj, ii, 1] + du[kk, jj, ii, 1] - u[k, j, i, 1])
-                        s2 += w * (u[kk, jj, ii, 2] + du[kk, jj, ii, 2] - u[k, j, i, 2])
-                    a = system[k, j, i]
-                    a00, a11, a22 = a[0] + total + 1e-6, a[3] + total + 1e-6, a[5] + total + 1e-6
-                    a01, a02, a12 = a[1], a[2], a[4]
-                    b0, b1, b2 = a[6] + s0, a[7] + s1, a[8] + s2
-                    c00 = a11 * a22 - a12 * a12
-                    c01 = a02 * a12 - a01 * a22
-                    c02 = a01 * a12 - a02 * a11
-                    det = a00 * c00 + a01 * c01 + a02 * c02
-                    du[k, j, i, 0] = (c00 * b0 + c01 * b1 + c02 * b2) / det
-                    du[k, j, i, 1] = (
-                        c01 * b0 + (a00 * a22 - a02 * a02) * b1 + (a01 * a02 - a00 * a12) * b2
-                    ) / det
-                    du[k, j, i, 2] = (
-                        c02 * b0 + (a01 * a02 - a00 * a12) * b1 + (a00 * a11 - a01 * a01) * b2
-                    ) / det
+    none = np.zeros((0, 0, 0, 9), np.float32)
+    diagonal = np.float32(6 * stretch + 18 * bending + 1e-6)
+    r = system[..., 6:] * active[..., None] - _apply(u, _bend(u, active), none, active, stretch, bending)
+    x = np.zeros_like(u)
+    z = _precondition(r, system, active, diagonal)
+    p, rho = z, _dot(r, z)
+    for _ in range(iterations):
+        if rho <= 0:
+            break
+        q = _apply(p, _bend(p, active), system, active, stretch, bending)
+        step = np.float32(rho / _dot(p, q))
+        x += step * p
+        r -= step * q
+        z = _precondition(r, system, active, diagonal)
+        rho, previous = _dot(r, z), rho
+        p = z + np.float32(rho / previous) * p
+    return x
+
+
+def _dot(a, b):  # type: ignore[no-untyped-def]
+    return float(np.vdot(a.ravel(), b.ravel()))

@@ -1,9 +1,9 @@
 """Two images of one lung and a start -> displacement: Gauss-Newton on a control grid, coarse to fine.
 
 Similarity: local correlation (LCC), which a change of mass or of air does not disturb; never a mass-preserving
-measure, which would erase perfusion. Regulariser: lagged total variation of the field relative to the affine
-start, with a free border, so that each lung slides along the chest wall (Vishnevskiy 2017, pTVreg,
-doi:10.1109/TMI.2016.2610583; Heinrich 2013, doi:10.1109/TMI.2013.2246577).
+measure, which would erase perfusion. Regulariser: second differences (bending, which leaves every affine motion free)
+and a little of the first, with a free border, so that each lung slides along the chest wall (Rühaak 2017,
+doi:10.1109/TMI.2017.2691259; Vishnevskiy 2017, doi:10.1109/TMI.2016.2610583).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..volume import Float, Mask
 from . import kernels
 
 TISSUE_HU = -300.0  # intensities are clipped to air … tissue: what is denser holds no lung texture
+CG_ITERATIONS = 25
 NOISE_HU = 25.0  # standard deviation that counts as noise at 2 mm
 
 
@@ -52,8 +53,8 @@ class Level:
 
     steps: int
     radius: int = 3
-    alpha: float = 2.0
-    epsilon: float = 1.0
+    stretch: float = 0.05
+    bending: float = 1.5
     robust: float = 1.0
     border: float = 0.5
 
@@ -98,9 +99,9 @@ def refine(fixed: LungImage, moving: LungImage, offset: Float, start: Float, lev
         system = kernels.assemble(
             f, m, weight, fixed.border, border, near, np.float32(level.robust), np.float32(level.border)
         )
-        edge = kernels.edge_weights(residual, np.float32(level.epsilon))
-        step = np.zeros_like(residual)
-        kernels.relax(step, residual, system, edge, active, np.float32(level.alpha), 20)
+        step = kernels.solve(
+            system, residual, active, np.float32(level.stretch), np.float32(level.bending), CG_ITERATIONS
+        )
         residual = residual + np.clip(step, -1.5, 1.5)
     return start + residual
 
