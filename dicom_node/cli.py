@@ -1,0 +1,226 @@
+"""The command ``dicom-node``: arguments in, exit code and one sentence out. Only this configures logs.
+
+A command of its own module is added with ``app.command("name")(module.function)`` below.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from analysis.errors import AnalysisError
+
+from .errors import NodeError, Rejected, Unavailable
+
+if TYPE_CHECKING:
+    from .config import Config
+
+#: Exit codes of every command.
+OK, REFUSED, USAGE, UNAVAILABLE = 0, 1, 2, 3
+
+EPILOG = (
+    "Exit codes: 0 well; 1 refused: the images or a request cannot be used; 2 wrong usage or configuration; "
+    "3 unavailable: port, disk, database or a peer, try again."
+)
+
+app = typer.Typer(
+    name="dicom-node",
+    help="Lung ventilation/perfusion maps from inspiratory and expiratory CT, as a DICOM node. Research use.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+ConfigPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="TOML file, see deploy/node.toml. Without one: defaults on loopback."
+    ),
+]
+
+
+def configure_logging() -> None:
+    """Log to stderr: UIDs and job numbers, never patient data (children of the node call this too)."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # these quote values of attributes, or every association, at lower levels
+    for name in ("pydicom", "pynetdicom", "highdicom", "apscheduler"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+
+
+@app.command(epilog=EPILOG)
+def serve(config: ConfigPath = None) -> None:
+    """Run the node: receive images, analyse pairs, deliver results, until SIGTERM or Ctrl-C.
+
+    Killed at any moment and started again, it goes on where it was.
+    """
+    from .node import Node
+
+    settings = _config(config)
+    configure_logging()
+    node = Node(settings, prepare=configure_logging)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        node.start()
+        ended.wait()
+    finally:
+        node.stop()
+
+
+@app.command(epilog=EPILOG)
+def status(
+    config: ConfigPath = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Show what is waiting, running, sent and failed, and why. The node need not run."""
+    from .database import Database
+    from .status import status as read_status
+
+    settings = _config(config)
+    if not settings.database and not (settings.storage / "node.db").exists():
+        raise Unavailable(f"no node has run with the storage {settings.storage} yet")
+    database = Database(settings.database_url)
+    found = read_status(database)
+    database.close()
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        _show(found)
+
+
+@app.command("check-config", epilog=EPILOG)
+def check_config(config: ConfigPath = None) -> None:
+    """Check the configuration, storage, database and port, and whether the destinations answer.
+
+    A destination that does not answer is reported, but is no fault of the configuration: results wait for it.
+    """
+    from .check import check
+
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    console = Console()
+    fatal = ""
+    for item in check(_config(config)):
+        mark = "[green]ok[/]" if not item.problem else "[red]no[/]" if item.fatal else "[yellow]--[/]"
+        console.print(f"{mark} {item.name}" + (f": {item.problem}" if item.problem else ""), soft_wrap=True)
+        fatal = fatal or (f"{item.name}: {item.problem}" if item.fatal and item.problem else "")
+    if fatal:
+        raise Unavailable(fatal)
+
+
+@app.command(epilog=EPILOG)
+def retry(
+    job: Annotated[int, typer.Argument(help="Number of the job, as `dicom-node status` shows it.")],
+    config: ConfigPath = None,
+) -> None:
+    """Run a refused or failed job again, or send again what a destination did not take."""
+    import time
+
+    from . import deliver, jobs
+    from .database import Database
+
+    database = Database(_config(config).database_url)
+    if again := deliver.retry(database, job, time.time()):
+        print(f"{again} objects of job {job} are queued again")
+    else:
+        jobs.retry(database, job, time.time())
+        print(f"job {job} is queued again")
+
+
+def _config(path: Path | None) -> Config:
+    from .config import Config, read_config
+
+    try:
+        return read_config(path) if path else Config()
+    except Rejected as error:
+        raise typer.BadParameter(str(error), param_hint="--config") from error
+
+
+def _show(found: dict[str, Any]) -> None:
+    console = Console()
+    counts = ", ".join(f"{n} {name}" for name, n in found["instances"].items())
+    console.print(f"Instances: {counts}")
+    for name, columns in TABLES.items():
+        if rows := found[name]:
+            table = Table(*(c for c, _ in columns), title=name.capitalize(), title_justify="left")
+            for row in rows:
+                table.add_row(*(cell(row) for _, cell in columns))
+            console.print(table)
+
+
+def _time(seconds: float | None) -> str:
+    return "" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _job_state(row: dict[str, Any]) -> str:
+    return (
+        f"{row['state']} {row['stage']} {row['fraction']:.0%}" if row["state"] == "RUNNING" else row["state"]
+    )
+
+
+Column = tuple[str, Callable[[dict[str, Any]], str]]
+TABLES: dict[str, tuple[Column, ...]] = {
+    "studies": (
+        ("study", lambda r: r["study_uid"]),
+        ("images", lambda r: str(r["instances"])),
+        ("state", lambda r: r["state"]),
+        ("since", lambda r: _time(r["since"])),
+        ("why", lambda r: r["reason"]),
+    ),
+    "jobs": (
+        ("job", lambda r: str(r["id"])),
+        ("study", lambda r: r["study_uid"]),
+        ("revision", lambda r: str(r["revision"])),
+        ("state", _job_state),
+        ("since", lambda r: _time(r["since"])),
+        ("why", lambda r: r["reason"]),
+    ),
+    "deliveries": (
+        ("job", lambda r: str(r["job_id"])),
+        ("destination", lambda r: r["destination"]),
+        ("state", lambda r: r["state"]),
+        ("objects", lambda r: str(r["objects"])),
+        ("attempts", lambda r: str(r["attempts"])),
+        ("next", lambda r: _time(r["due_at"])),
+        ("why", lambda r: r["reason"]),
+    ),
+    "unreadable": (
+        ("instance", lambda r: r["sop_instance_uid"]),
+        ("from", lambda r: r["calling_ae"]),
+        ("received", lambda r: _time(r["received_at"])),
+        ("why", lambda r: r["problem"]),
+    ),
+}
+
+#: What a command's error means for the shell.
+CODES: tuple[tuple[type[Exception], int], ...] = (
+    (Unavailable, UNAVAILABLE),
+    (NodeError, REFUSED),
+    (AnalysisError, REFUSED),
+)
+
+
+def main() -> None:
+    """Run the command line; an error a person can act on is one sentence, not a trace."""
+    try:
+        app()
+    except (NodeError, AnalysisError) as error:
+        print(f"dicom-node: {error}", file=sys.stderr)
+        sys.exit(next(code for kind, code in CODES if isinstance(error, kind)))

@@ -1,0 +1,323 @@
+"""One TOML file -> frozen settings, read once and passed down; a key that is not known is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import ipaddress
+import re
+import tomllib
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from analysis.errors import AnalysisError
+from analysis.pipeline import Parameters
+
+from .errors import NodeError, Rejected
+from .model import PairingRules
+
+T = TypeVar("T")
+
+
+def valid_ae_title(title: str) -> str:
+    """The title, if it is one: 1 to 16 printable ASCII characters, no backslash, not only spaces (PS3.5 6.2).
+
+    Raises
+    ------
+    Rejected
+    """
+    if not re.fullmatch(r"[ -\[\]-~]{1,16}", title) or not title.strip():
+        raise Rejected(f"an AE title is 1 to 16 printable ASCII characters without backslash, not {title!r}")
+    return title
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who may send.
+
+    Parameters
+    ----------
+    ae_title : str
+        Calling AE title, or "" for any.
+    address : str
+        IP address or network ("10.1.2.0/24"), or "" for any.
+    """
+
+    ae_title: str = ""
+    address: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.ae_title and not self.address:
+            raise Rejected("a peer needs an ae_title, an address, or both")
+        if self.address:
+            try:
+                ipaddress.ip_network(self.address)
+            except ValueError as error:
+                raise Rejected(
+                    f"the address of a peer is an IP address or network, not {self.address!r}"
+                ) from error
+
+    def matches(self, ae_title: str, address: str) -> bool:
+        """True where both agree.
+
+        Examples
+        --------
+        >>> Peer("CT1", "10.1.2.0/24").matches("CT1", "10.1.2.7")
+        True
+        >>> Peer("", "10.1.2.0/24").matches("CT1", "10.1.3.7")
+        False
+        """
+        if self.ae_title and self.ae_title != ae_title:
+            return False
+        if not self.address:
+            return True
+        found = ipaddress.ip_address(address)
+        mapped = getattr(found, "ipv4_mapped", None)
+        return (mapped or found) in ipaddress.ip_network(self.address)
+
+
+@dataclass(frozen=True)
+class ReceiveSettings:
+    """The SCP.
+
+    Parameters
+    ----------
+    ae_title : str
+    host : str
+        Address to listen on; loopback unless said.
+    port : int
+        0 for any free one.
+    require_called_ae_title : bool
+        Reject associations that call another AE title.
+    maximum_associations : int
+        At one time; further ones are rejected (transient).
+    network_timeout : float
+        Seconds a silent association may last.
+    min_free_mb : int
+        With less room on the disk, associations are rejected (transient).
+    quiet_seconds : float
+        A study is looked at once nothing came for so long.
+    peers : tuple of Peer
+        Who may send; none for anyone.
+    """
+
+    ae_title: str = "VQNODE"
+    host: str = "127.0.0.1"
+    port: int = 11112
+    require_called_ae_title: bool = False
+    maximum_associations: int = 64
+    network_timeout: float = 60.0
+    min_free_mb: int = 1024
+    quiet_seconds: float = 30.0
+    peers: tuple[Peer, ...] = ()
+
+    def __post_init__(self) -> None:
+        valid_ae_title(self.ae_title)
+        if not 0 <= self.port <= 65535:
+            raise Rejected(f"a port is 0 to 65535, not {self.port}")
+        if self.maximum_associations < 1 or self.quiet_seconds <= 0 or self.network_timeout <= 0:
+            raise Rejected("maximum_associations, quiet_seconds and network_timeout must be positive")
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A PACS that gets every result by C-STORE.
+
+    Parameters
+    ----------
+    name : str
+        What the queue, the log and ``dicom-node status`` call it.
+    ae_title, host, port
+        Of the PACS.
+    calling_ae_title : str
+        What this node calls itself there; "" for its own AE title.
+    timeout : float
+        Seconds to wait for a connection or an answer.
+    retry_seconds, max_retry_seconds : float
+        First and longest pause after a failure; it doubles in between, with jitter.
+    max_age_hours : float
+        A result that could not be sent for so long is given up, with the reason.
+    """
+
+    name: str
+    ae_title: str
+    host: str
+    port: int = 104
+    calling_ae_title: str = ""
+    timeout: float = 30.0
+    retry_seconds: float = 5.0
+    max_retry_seconds: float = 900.0
+    max_age_hours: float = 72.0
+
+    def __post_init__(self) -> None:
+        valid_ae_title(self.ae_title)
+        if self.calling_ae_title:
+            valid_ae_title(self.calling_ae_title)
+        if not self.name or len(self.name) > 64 or not self.host:
+            raise Rejected("a destination needs a name (up to 64 characters) and a host")
+        if not 0 < self.port <= 65535:
+            raise Rejected(f"a port is 1 to 65535, not {self.port}")
+        if min(self.timeout, self.retry_seconds, self.max_age_hours) <= 0:
+            raise Rejected("timeout, retry_seconds and max_age_hours must be positive")
+        if self.max_retry_seconds < self.retry_seconds:
+            raise Rejected("max_retry_seconds must not be less than retry_seconds")
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """The workers.
+
+    Parameters
+    ----------
+    concurrency : int
+        Analyses at one time, each in a process of its own.
+    max_crashes : int
+        A job whose process died so often (out of memory, say) is FAILED.
+    nice : int
+        How far workers give way to receiving.
+    """
+
+    concurrency: int = 1
+    max_crashes: int = 3
+    nice: int = 10
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1 or self.max_crashes < 1 or not 0 <= self.nice <= 19:
+            raise Rejected("concurrency and max_crashes must be at least 1, nice 0 to 19")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a node is told.
+
+    Parameters
+    ----------
+    storage : Path
+        Folder for images, results and the database; owner-only. Relative to the file.
+    database : str
+        SQLAlchemy URL; "" for an SQLite file in `storage`.
+    tick_seconds : float
+        How often due things are looked for.
+    receive, jobs, pairing, analysis, destinations
+        The tables of the file.
+    """
+
+    storage: Path = Path("dicom-node-data")
+    database: str = ""
+    tick_seconds: float = 1.0
+    receive: ReceiveSettings = field(default_factory=ReceiveSettings)
+    jobs: JobSettings = field(default_factory=JobSettings)
+    pairing: PairingRules = field(default_factory=PairingRules)
+    analysis: Parameters = field(default_factory=Parameters)
+    destinations: tuple[Destination, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [d.name for d in self.destinations]
+        if len(set(names)) < len(names):
+            raise Rejected("every destination needs a name of its own")
+        if self.tick_seconds <= 0:
+            raise Rejected("tick_seconds must be positive")
+
+    @property
+    def database_url(self) -> str:
+        """`database`, or the SQLite file in the storage folder."""
+        return self.database or f"sqlite:///{self.storage / 'node.db'}"
+
+
+def read_config(path: Path) -> Config:
+    """Read a node's TOML file.
+
+    Raises
+    ------
+    Rejected
+        Where the file is missing or no TOML, a key is unknown, or a value is of another type or out of
+        range; the message names the file, the line and the key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Rejected(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        config = _build(Config, table, "")
+    except _Wrong as error:
+        raise Rejected(f"{path}{_line(text, error)}: {error}") from error
+    return dataclasses.replace(config, storage=path.parent.absolute() / config.storage)
+
+
+class _Wrong(Rejected):
+    """A key or value of the file; knows where."""
+
+    def __init__(self, table: str, key: str, message: str) -> None:
+        super().__init__(message)
+        self.table, self.key = table, key
+
+
+def _build(cls: type[T], table: dict[str, Any], name: str) -> T:
+    """The dataclass of a TOML table."""
+    kinds = get_type_hints(cls)
+    where = f" in [{name}]" if name else ""
+    for key in table:
+        if key not in kinds:
+            close = difflib.get_close_matches(key, kinds, 1)
+            raise _Wrong(
+                name, key, f"unknown key '{key}'{where}" + (f"; is '{close[0]}' meant?" if close else "")
+            )
+    values = {key: _value(kinds[key], raw, name, key) for key, raw in table.items()}
+    for item in dataclasses.fields(cls):  # type: ignore[arg-type]
+        missing = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        if missing and item.name not in values:
+            raise _Wrong(name, "", f"'{item.name}' is missing{where}")
+    try:
+        return cls(**values)
+    except (NodeError, AnalysisError) as error:
+        if isinstance(error, _Wrong):
+            raise
+        raise _Wrong(name, "", f"{error}{where}") from error
+
+
+def _value(kind: Any, raw: Any, table: str, key: str) -> Any:
+    if get_origin(kind) in (types.UnionType, Union):
+        kind = next(k for k in get_args(kind) if k is not type(None))
+    if dataclasses.is_dataclass(kind) and isinstance(raw, dict):
+        return _build(kind, raw, f"{table}.{key}" if table else key)  # type: ignore[arg-type]
+    if get_origin(kind) is tuple and isinstance(raw, list):
+        return tuple(_value(get_args(kind)[0], item, table, key) for item in raw)
+    if kind is Path and isinstance(raw, str):
+        return Path(raw).expanduser()
+    if kind is float and type(raw) is int:
+        return float(raw)
+    if type(raw) is not kind:
+        name = getattr(kind, "__name__", str(kind))
+        raise _Wrong(table, key, f"'{key}' must be {NAMES.get(name, name)}, not {raw!r}")
+    return raw
+
+
+#: How a person calls the types of a TOML file.
+NAMES = {
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "Path": "a text",
+}
+
+
+def _line(text: str, error: _Wrong) -> str:
+    """``", line 7"`` of the key in its table, or of the table, as far as it can be found."""
+    here, found = "", 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[+\s*([\w.\-]+)", line):
+            here = header[1]
+            found = number if here == error.table and not error.key else found
+        elif (
+            error.key
+            and here == error.table
+            and re.match(rf"\s*[\"']?{re.escape(error.key)}[\"']?\s*[=.]", line)
+        ):
+            return f", line {number}"
+        if error.key and header and here == (f"{error.table}.{error.key}" if error.table else error.key):
+            return f", line {number}"
+    return f", line {found}" if found else ""

@@ -1,0 +1,66 @@
+"""Orders -> worker processes: started, watched, ended with the node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from typing import Generic, TypeVar
+
+Task = TypeVar("Task")
+
+
+@dataclass(frozen=True)
+class Ended(Generic[Task]):
+    """An order whose process has ended, and how."""
+
+    order: Task
+    how: str
+
+
+class Crew(Generic[Task]):
+    """Processes of running orders.
+
+    Parameters
+    ----------
+    run : callable
+        A module's function (it is pickled by name), given the order in a process of its own.
+    size : int
+        Processes at one time.
+    """
+
+    def __init__(self, run: Callable[[Task], None], size: int) -> None:
+        self._run, self._size = run, size
+        self._running: list[tuple[BaseProcess, Task]] = []
+
+    @property
+    def free(self) -> int:
+        """How many more orders can start."""
+        return self._size - len(self._running)
+
+    def start(self, order: Task) -> None:
+        """Run an order in a new process (spawned: threads and locks of the node stay out of it)."""
+        process = get_context("spawn").Process(target=self._run, args=(order,), name="worker")
+        process.start()
+        self._running.append((process, order))
+
+    def ended(self) -> list[Ended[Task]]:
+        """Orders whose process ended since the last call; whether with a verdict, the database knows."""
+        over = [(p, order) for p, order in self._running if not p.is_alive()]
+        self._running = [(p, order) for p, order in self._running if (p, order) not in over]
+        return [Ended(order, _how(p.exitcode or 0)) for p, order in over]
+
+    def stop(self) -> list[Task]:
+        """End all processes at once; returns their orders."""
+        for process, _ in self._running:
+            process.kill()
+        for process, _ in self._running:
+            process.join()
+        orders = [order for _, order in self._running]
+        self._running = []
+        return orders
+
+
+def _how(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

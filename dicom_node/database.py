@@ -1,0 +1,282 @@
+"""URL -> the node's tables, and transactions on them: all state and every due time lives here.
+
+Times are seconds since 1970 (UTC). SQLite is the embedded default (WAL, ``synchronous=FULL``); PostgreSQL
+works through its SQLAlchemy URL.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import threading
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from .durable import FILE_MODE
+from .errors import Rejected, Unavailable
+
+SCHEMA = 1
+T = TypeVar("T")
+
+metadata = sa.MetaData()
+
+schema = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, primary_key=True))
+
+instance = sa.Table(
+    "instance",
+    metadata,
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("sop_class_uid", sa.String(64), nullable=False),
+    sa.Column("transfer_syntax_uid", sa.String(64), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("path", sa.String(255), nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("study_uid", sa.String(64), index=True),
+    sa.Column("series_uid", sa.String(64)),
+    sa.Column("header", sa.Text),
+    sa.Column("problem", sa.Text),
+)
+UNINDEXED = sa.and_(instance.c.header.is_(None), instance.c.problem.is_(None))
+sa.Index(
+    "ix_instance_unindexed",
+    instance.c.received_at,
+    sqlite_where=UNINDEXED,
+    postgresql_where=UNINDEXED,
+)
+
+quarantine = sa.Table(
+    "quarantine",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("path", sa.String(255), nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.UniqueConstraint("sop_instance_uid", "sha256"),
+)
+
+study = sa.Table(
+    "study",
+    metadata,
+    sa.Column("study_uid", sa.String(64), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("due_at", sa.Float, index=True),
+)
+
+job = sa.Table(
+    "job",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_uid", sa.String(64), nullable=False, index=True),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("fingerprint", sa.String(64), nullable=False, unique=True),
+    sa.Column("pair", sa.Text, nullable=False),
+    sa.Column("parameters", sa.Text, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False, default=0),
+    sa.Column("crashes", sa.Integer, nullable=False, default=0),
+    sa.Column("stage", sa.String(64), nullable=False, default=""),
+    sa.Column("fraction", sa.Float, nullable=False, default=0.0),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.UniqueConstraint("study_uid", "revision"),
+)
+
+result = sa.Table(
+    "result",
+    metadata,
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("sop_class_uid", sa.String(64), nullable=False),
+    sa.Column("job_id", sa.ForeignKey("job.id"), nullable=False, index=True),
+    sa.Column("path", sa.String(255), nullable=False),
+)
+
+delivery = sa.Table(
+    "delivery",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("sop_instance_uid", sa.ForeignKey("result.sop_instance_uid"), nullable=False),
+    sa.Column("destination", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("status", sa.Integer),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.UniqueConstraint("sop_instance_uid", "destination"),
+    sa.Index("ix_delivery_due", "destination", "state", "due_at"),
+)
+
+INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+class Database:
+    """The node's tables behind one URL; one object a process, shared by its threads.
+
+    Parameters
+    ----------
+    url : str
+        An SQLAlchemy URL of SQLite or PostgreSQL, e.g. ``"sqlite:///node.db"``.
+
+    Raises
+    ------
+    Rejected
+        Where the URL is none, its driver is not installed, or the tables are of another version.
+    Unavailable
+        Where the database cannot be reached.
+
+    Examples
+    --------
+    >>> database = Database("sqlite://")
+    >>> with database.reading() as connection:
+    ...     connection.scalar(sa.select(schema.c.version))
+    1
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.engine = _engine(url)
+        except (SQLAlchemyError, ImportError) as error:
+            raise Rejected(f"the database URL cannot be used: {error}") from error
+        self._turn: AbstractContextManager[Any] = threading.Lock() if self._is_sqlite else nullcontext()
+        with self.writing() as connection:
+            metadata.create_all(connection)
+            connection.execute(self.insert(schema).values(version=SCHEMA).on_conflict_do_nothing())
+            versions = list(connection.scalars(sa.select(schema.c.version)))
+        if versions != [SCHEMA]:
+            raise Rejected(f"the database is of version {max(versions)}, this software knows {SCHEMA}")
+
+    @property
+    def _is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    def insert(self, table: sa.Table) -> Any:
+        """An INSERT that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
+        return INSERT[self.engine.dialect.name](table)
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection that only reads; never waits for a writer.
+
+        Raises
+        ------
+        Unavailable
+            Where the database is away.
+        """
+        with _away(), self.engine.connect().execution_options(sqlite_begin="DEFERRED") as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction: durable when the block ends, undone where it raises.
+
+        SQLite has one writer at a time: threads of this process take turns here, not in its busy handler.
+
+        Raises
+        ------
+        Unavailable
+            Where the database is away, locked or full; nothing was changed then, as far as it could tell.
+        """
+        with _away(), self._turn, self.engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise Unavailable(f"the database is away: {getattr(error, 'orig', error)}") from error
+
+
+def _engine(url: str) -> sa.Engine:
+    parsed = sa.make_url(url)
+    name = parsed.get_backend_name()
+    if name not in INSERT:
+        raise Rejected(f"the database must be sqlite or postgresql, not {name}")
+    if name == "postgresql":
+        return sa.create_engine(parsed, pool_size=8, max_overflow=56, pool_pre_ping=True)
+    if not parsed.database or parsed.database == ":memory:":
+        engine = sa.create_engine(
+            parsed, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False}
+        )
+    else:
+        os.close(_private_file(parsed.database))
+        engine = sa.create_engine(parsed, pool_size=8, max_overflow=56)
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _private_file(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+    except OSError as error:
+        raise Unavailable(f"the database {path} cannot be opened: {error.strerror}") from error
+
+
+def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
+    dbapi_connection.isolation_level = None  # sqlite3 must not begin transactions by itself
+    cursor = dbapi_connection.cursor()
+    for setting in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {setting}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # IMMEDIATE: a writer waits for its turn at BEGIN; a read turned into a write could only fail
+    how = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
+    connection.exec_driver_sql(f"BEGIN {how}")
+
+
+def dump(value: object) -> str:
+    """A frozen dataclass as JSON; `load` brings it back."""
+    return json.dumps(dataclasses.asdict(cast(Any, value)), separators=(",", ":"), sort_keys=True)
+
+
+def load(cls: type[T], text: str) -> T:
+    """The value of dataclass `cls` that `dump` wrote.
+
+    Examples
+    --------
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Point:
+    ...     xy: tuple[float, ...]
+    >>> load(Point, dump(Point((1.0, 2.0))))
+    Point(xy=(1.0, 2.0))
+    """
+    return cast(T, _build(cls, json.loads(text)))
+
+
+def _build(kind: Any, raw: Any) -> Any:
+    if dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return cast(Any, kind)(**{name: _build(hints[name], item) for name, item in raw.items()})
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is tuple and raw is not None:
+        kinds = arguments[:1] * len(raw) if arguments[-1] is ... else arguments
+        return tuple(_build(k, item) for k, item in zip(kinds, raw, strict=True))
+    if origin in (Union, types.UnionType):
+        return None if raw is None else _build(next(a for a in arguments if a is not type(None)), raw)
+    return raw if origin is Literal or raw is None else kind(raw)

@@ -1,0 +1,84 @@
+"""Bytes -> a file that survives a power cut: temporary name, fdatasync, rename, directory fsync."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from .errors import Unavailable
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def make_folder(folder: Path) -> Path:
+    """Make `folder` (and parents) for the owner only, and keep its name through a power cut.
+
+    Raises
+    ------
+    Unavailable
+        Where it cannot be made.
+    """
+    if folder.is_dir():
+        return folder
+    try:
+        for parent in reversed([folder, *folder.parents]):
+            if not parent.exists():
+                parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
+                sync_folder(parent.parent)
+    except OSError as error:
+        raise Unavailable(f"the folder {folder} cannot be made: {error.strerror}") from error
+    return folder
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(target: Path, parts: Sequence[bytes | memoryview], temporary: Path) -> None:
+    """Write `parts` as the file `target`; it is whole under its name, or not there.
+
+    Parameters
+    ----------
+    target : Path
+        Its folder must exist; a file of that name is replaced.
+    parts : sequence of bytes
+        Written one after the other.
+    temporary : Path
+        A folder of the same file system; every call uses a name of its own there.
+
+    Raises
+    ------
+    Unavailable
+        Where the disk is full or fails; the temporary file is gone then.
+    """
+    draft = temporary / uuid.uuid4().hex
+    try:
+        _write_draft(draft, parts)
+        draft.rename(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        why = "the disk is full" if error.errno in NO_SPACE else f"the disk fails: {error.strerror}"
+        raise Unavailable(why) from error
+
+
+def _write_draft(draft: Path, parts: Sequence[bytes | memoryview]) -> None:
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    with open(descriptor, "wb", buffering=0) as file:
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                rest = rest[file.write(rest) :]
+        os.fdatasync(file.fileno())

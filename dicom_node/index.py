@@ -1,0 +1,93 @@
+"""Files -> headers, read in a process of its own: hostile bytes crash or hang that process, not the node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import TimeoutError as Late
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from .child import begin
+from .errors import Rejected, Unavailable
+
+T = TypeVar("T")
+
+
+class Reader(Generic[T]):
+    """A reader of untrusted files in a process of its own, replaced when it dies or hangs.
+
+    Parameters
+    ----------
+    read : callable
+        A module's function (it is pickled by name): path -> value; raises `Rejected` for an unreadable file.
+    prepare : callable, optional
+        Run first in the process, e.g. to configure its log.
+    timeout : float
+        Seconds one file may take.
+    """
+
+    def __init__(
+        self, read: Callable[[Path], T], prepare: Callable[[], None] | None = None, timeout: float = 60.0
+    ) -> None:
+        self._read, self._prepare, self._timeout = read, prepare, timeout
+        self._pool: ProcessPoolExecutor | None = None
+        self._closed = False
+
+    def read_all(self, paths: Iterable[Path]) -> list[T | str]:
+        """What was read of each file, or why it cannot be read, in one sentence.
+
+        Raises
+        ------
+        Unavailable
+            Where the reader was closed meanwhile: no file is to blame.
+        """
+        waiting = list(paths)
+        values: list[T | str] = []
+        while len(values) < len(waiting):
+            values += self._read_some(waiting[len(values) :])
+        return values
+
+    def close(self) -> None:
+        """End the process, at once and for good."""
+        self._closed = True
+        self._end()
+
+    def _end(self) -> None:
+        if self._pool is None:
+            return
+        pool, self._pool = self._pool, None
+        processes = list((getattr(pool, "_processes", None) or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.kill()
+
+    def _read_some(self, paths: list[Path]) -> list[T | str]:
+        """Read until the process dies or hangs; the file it was at is tried again alone, then blamed."""
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(1, get_context("spawn"), begin, (self._prepare,))
+        values: list[T | str] = []
+        try:
+            futures = [self._pool.submit(_attempt, self._read, path) for path in paths]
+            for future in futures:
+                values.append(future.result(self._timeout))
+        except (BrokenProcessPool, Late) as error:
+            self._end()
+            if self._closed:
+                raise Unavailable("the reader of headers is closed") from error
+            if len(paths) > 1:
+                return values + self._read_some(paths[len(values) :][:1])
+            how = "hangs" if isinstance(error, Late) else "crashes"
+            values.append(f"the file {how} its reader")
+        return values
+
+
+def _attempt(read: Callable[[Path], T], path: Path) -> T | str:
+    try:
+        return read(path)
+    except Rejected as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001  the boundary to hostile data: any failure is this file's
+        return f"the file cannot be read ({type(error).__name__})"

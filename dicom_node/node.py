@@ -1,0 +1,186 @@
+"""The node: joins the steps of the journey; start, stop, recover."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+
+from . import deliver, jobs, pairing, series, studies, worker
+from .archive import Archive, Outcome, index
+from .config import Config, Destination
+from .crew import Crew
+from .database import Database
+from .durable import FILE_MODE, make_folder
+from .errors import NodeError, Unavailable
+from .headers import read_header
+from .index import Reader
+from .model import Header, Pair
+from .receive import Received, Receiver
+from .schedule import Schedule
+
+LOG = logging.getLogger(__name__)
+
+INDEX_BATCH = 200
+
+
+class Node:
+    """A running node.
+
+    Parameters
+    ----------
+    config : Config
+    prepare : callable, optional
+        A module's function that every child process calls first, e.g. to configure its log.
+
+    Attributes
+    ----------
+    port : int
+        Where it listens, once started.
+
+    Raises
+    ------
+    Rejected
+        Where the configuration cannot be used.
+    Unavailable
+        Where the storage, the database or the port is; also where another node uses the storage.
+    """
+
+    def __init__(self, config: Config, prepare: Callable[[], None] | None = None) -> None:
+        self.config, self._prepare = config, prepare
+        self.port = 0
+        self._lock = _lock(config)
+        self.database = Database(config.database_url)
+        self.archive = Archive(config.storage, self.database)
+        self._version = version("vq-dicom-node")
+        self._reader: Reader[Header] = Reader(read_header, prepare)
+        self._crew: Crew[worker.Order] = Crew(worker.run, config.jobs.concurrency)
+        self._receiver = Receiver(config.receive, self._store, self._free_mb)
+        steps = {"index": self.index, "settle": self.settle, "dispatch": self.dispatch}
+        queues = {f"deliver to {d.name}": partial(self.deliver, d) for d in config.destinations}
+        self._schedule = Schedule({**steps, **queues}, config.tick_seconds)
+
+    def start(self) -> None:
+        """Recover what a crash left, then listen and work."""
+        drafts, adopted = self.archive.sweep()
+        again = jobs.recover(self.database, time.time())
+        if drafts or adopted or again:
+            LOG.info("recovered: %d drafts removed, %d files adopted, %d jobs again", drafts, adopted, again)
+        self.port = self._receiver.start()
+        self._schedule.start()
+        LOG.info(
+            "%s listens on %s port %d", self.config.receive.ae_title, self.config.receive.host, self.port
+        )
+
+    def stop(self) -> None:
+        """Stop receiving, end the workers (their jobs begin again at the next start), let steps end."""
+        self._receiver.stop()
+        self._crew.stop()
+        self._reader.close()
+        self._schedule.stop()
+        self._crew.stop()
+        self._reader.close()
+        jobs.recover(self.database, time.time())
+        self.database.close()
+        os.close(self._lock)
+        LOG.info("stopped")
+
+    def index(self) -> None:
+        """Read the headers of new instances; their studies become due."""
+        while new := self.archive.unindexed(INDEX_BATCH):
+            read = self._reader.read_all([stored.path for stored in new])
+            changed: dict[str, float] = {}
+            with self.database.writing() as connection:
+                for stored, found in zip(new, read, strict=True):
+                    index(connection, stored.sop_instance_uid, found)
+                    if isinstance(found, str):
+                        LOG.warning("instance %s: %s", stored.sop_instance_uid, found)
+                    elif not found.ignored:
+                        last = changed.get(found.study_instance_uid, 0.0)
+                        changed[found.study_instance_uid] = max(last, stored.received_at)
+                for study_uid, at in changed.items():
+                    studies.touch(self.database, connection, study_uid, at, self.config.receive.quiet_seconds)
+
+    def settle(self) -> None:
+        """Decide on every study that has been quiet: a job, or why none."""
+        for seen in studies.due(self.database, time.time(), self.config.receive.quiet_seconds):
+            self._decided(seen, self._decide(seen.study_uid))
+
+    def dispatch(self) -> None:
+        """Look after the workers, and start jobs where there is room."""
+        for ended in self._crew.ended():
+            order, now = ended.order, time.time()
+            jobs.crashed(
+                self.database, order.job_id, order.attempt, self.config.jobs.max_crashes, ended.how, now
+            )
+        while self._crew.free > 0 and (job := jobs.start_next(self.database, time.time())):
+            LOG.info("job %d: study %s, attempt %d", job.id, job.study_uid, job.attempt)
+            self._crew.start(self._order(job))
+
+    def deliver(self, destination: Destination) -> None:
+        """Send what is due at one destination."""
+        title = self.config.receive.ae_title
+        deliver.deliver(self.database, self.config.storage, destination, title)
+
+    def _decide(self, study_uid: str) -> Pair | pairing.NoPair:
+        rules = self.config.pairing
+        try:
+            return pairing.pair(series.assemble(self.archive.headers(study_uid), rules), rules)
+        except (NodeError, MemoryError):
+            raise
+        except Exception as error:  # the boundary of one study: a bug it meets must not stop the others
+            LOG.exception("study %s", study_uid)
+            return pairing.NoPair(f"internal error: {type(error).__name__}", False)
+
+    def _decided(self, seen: studies.Due, decision: Pair | pairing.NoPair) -> None:
+        now = time.time()
+        with self.database.writing() as connection:
+            if isinstance(decision, pairing.NoPair):
+                state: studies.StudyState = "WAITING" if decision.waiting else "REFUSED"
+                settled = studies.settle(connection, seen, state, decision.reason, now)
+                LOG.info("study %s %s: %s", seen.study_uid, state, decision.reason)
+            elif settled := studies.settle(connection, seen, "PAIRED", decision.reason, now):
+                parameters = self.config.analysis
+                jobs.create(self.database, connection, decision, parameters, self._version, now)
+        if not settled:
+            LOG.info("study %s: more images came", seen.study_uid)
+
+    def _order(self, job: jobs.Job) -> worker.Order:
+        return worker.Order(
+            database_url=self.config.database_url,
+            storage=self.config.storage,
+            job_id=job.id,
+            attempt=job.attempt,
+            destinations=tuple(d.name for d in self.config.destinations),
+            nice=self.config.jobs.nice,
+            prepare=self._prepare,
+        )
+
+    def _store(self, received: Received) -> Outcome:
+        return self.archive.store(
+            sop_class_uid=received.sop_class_uid,
+            sop_instance_uid=received.sop_instance_uid,
+            transfer_syntax_uid=received.transfer_syntax_uid,
+            calling_ae=received.calling_ae,
+            dataset=received.dataset,
+        )
+
+    def _free_mb(self) -> float:
+        return shutil.disk_usage(self.config.storage).free / 1e6
+
+
+def _lock(config: Config) -> int:
+    """Hold the storage for this process; the system lets go when the process ends, however it ends."""
+    path = make_folder(config.storage) / "node.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise Unavailable(f"another node uses the storage {config.storage}") from error
+    return descriptor
