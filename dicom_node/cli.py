@@ -22,9 +22,12 @@ from rich.table import Table
 
 from analysis.errors import AnalysisError
 
+from .bars import bars
 from .errors import NodeError, Rejected, Unavailable
 
 if TYPE_CHECKING:
+    from analysis.pipeline import Analysis
+
     from .config import Config
 
 #: Exit codes of every command.
@@ -142,6 +145,74 @@ def retry(
     else:
         jobs.retry(database, job, time.time())
         print(f"job {job} is queued again")
+
+
+@app.command("run", epilog=EPILOG)
+def run_(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INSP EXP OUT",
+            help="Inspiration, expiration (folders, zip archives or files) and the folder for the results. "
+            "With one source only, PILE OUT, the two phases are found in it.",
+        ),
+    ],
+    config: ConfigPath = None,
+) -> None:
+    """Analyse a pair that lies on disk; no PACS, no network.
+
+    Writes seg.dcm, sr.dcm, overview.png and measures.json.
+    """
+    from .local import run
+
+    if not 2 <= len(sources) <= 3:
+        raise typer.BadParameter("name INSP EXP OUT, or one pile and OUT", param_hint="INSP EXP OUT")
+    settings = _config(config)
+    warnings.simplefilter("ignore")
+    with bars() as progress:
+        outcome = run(tuple(sources[:-1]), sources[-1], settings.analysis, settings.pairing, progress)
+    console = Console()
+    console.print(_measures_table(outcome.analysis))
+    for finding in outcome.analysis.findings:
+        if finding.verdict != "pass":
+            console.print(f"{finding.verdict}: {finding.sentence}", soft_wrap=True)
+    for path in outcome.files:
+        print(path)
+
+
+@app.command("demo", epilog=EPILOG)
+def demo_(
+    out: Annotated[Path, typer.Option(help="New folder for everything the demo makes.")] = Path("demo"),
+) -> None:
+    """Make a thorax phantom, send it to a node on loopback, and show what arrives at a stand-in PACS."""
+    from analysis.colours import CLASS_NAME
+
+    from .demo import demo
+
+    for name in ("pydicom", "pynetdicom", "highdicom", "apscheduler", "dicom_node"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    with bars() as progress:
+        made = demo(out, progress)
+    table = Table("class", "truth %", "result %", title="Fractions of the lung", title_justify="left")
+    for c, truth in made.truth.items():
+        table.add_row(CLASS_NAME[c], f"{truth:.1f}", f"{made.measured[c]:.1f}")
+    Console().print(table)
+    print("Research use only; perfusion is a surrogate derived from CT density.")
+    for path in made.files:
+        print(path)
+
+
+def _measures_table(analysis: Analysis) -> Table:
+    from analysis.measures import MEASURES
+    from analysis.regions import REGIONS
+
+    names = ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal", "mean_v", "mean_q")
+    table = Table("region", *(f"{n.replace('_', ' ')} {MEASURES[n].unit}" for n in names))
+    for region, words in REGIONS.items():
+        row = analysis.measures[region]
+        table.add_row(words, *(f"{row[n]:.1f}" if MEASURES[n].unit == "%" else f"{row[n]:.3f}" for n in names))
+    return table
 
 
 def _config(path: Path | None) -> Config:

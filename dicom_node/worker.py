@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis import errors as analysis_errors
+from analysis.figures import overview
 from analysis.pipeline import Analysis, Parameters, Phase, analyse_phases, order_phases
 from analysis.quality import Acquisition
 
@@ -172,7 +173,7 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
     report("objects", 0.0)
     created = datetime.fromtimestamp(job.created).astimezone()
     objects = build_objects(analysis, read_case(pair, paths, created, job.fingerprint))
-    rows = _store(order, objects)
+    rows = _store(order, objects, picture(analysis))
     now = time.time()
     with database.writing() as connection:
         if not jobs.move(connection, job.id, "finish", now, during=order.attempt, stage="", fraction=1.0):
@@ -186,10 +187,18 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
     LOG.info("job %d done: %d objects", job.id, len(rows))
 
 
-def _store(order: Order, objects: list[Dataset]) -> list[dict[str, str]]:
+def picture(analysis: Analysis) -> bytes:
+    """The overview as a PNG file."""
+    buffer = BytesIO()
+    overview(analysis).savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _store(order: Order, objects: list[Dataset], png: bytes) -> list[dict[str, str]]:
     """Write the objects durably; a further attempt writes the same bytes to the same names."""
     folder = make_folder(order.storage / "results" / str(order.job_id))
     drafts = make_folder(order.storage / "incoming")
+    write_file(folder / "overview.png", [png], drafts)
     rows = []
     for n, ds in enumerate(objects, 1):
         target = folder / f"{n:02d}-{str(ds.Modality).lower()}.dcm"
