@@ -1,17 +1,16 @@
-"""A stored file -> Header: what the node decides with; never the pixels, never the patient (the only reader of headers)."""
+"""A stored file -> Header, what the node decides with; never pixels (the only reader of headers)."""
 
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
 
 from .errors import Rejected
+from .malformed import MALFORMED
 from .model import Header, Slice
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -19,21 +18,16 @@ ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 LEGACY_ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.2"
 CT_CLASSES = frozenset({CT_IMAGE, ENHANCED_CT, LEGACY_ENHANCED_CT})
 
-#: What pydicom raises on malformed bytes, odd character sets and values that are not of their VR.
-MALFORMED = (
-    InvalidDicomError, ValueError, TypeError, KeyError, IndexError, LookupError, AttributeError, EOFError,
-    struct.error, NotImplementedError, OverflowError,
-)  # fmt: skip
-
 #: Manufacturer of our own results (the loop guard).
 OWN_MANUFACTURER = "vq-dicom-node"
 
 TAGS = [
     "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer",
     "SeriesDescription", "ProtocolName", "ImageComments", "BodyPartExamined",
-    "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "AcquisitionNumber", "AcquisitionContextSequence",
-    "StudyInstanceUID", "SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
-    "Rows", "Columns", "SliceThickness", "ConvolutionKernel", "ContrastBolusAgent", "ContrastBolusAgentSequence",
+    "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "AcquisitionNumber",
+    "AcquisitionContextSequence", "StudyInstanceUID", "SeriesInstanceUID",
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
+    "SliceThickness", "ConvolutionKernel", "ContrastBolusAgent", "ContrastBolusAgentSequence",
     "GantryDetectorTilt", "TemporalPositionIdentifier", "TemporalPositionIndex",
     "NominalPercentageOfRespiratoryPhase", "NumberOfFrames",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
@@ -42,14 +36,19 @@ TAGS = [
 #: Words of Image Type (0008,0008) that make an image unfit for densities: each with what it is then.
 UNFIT = {
     "LOCALIZER": "localizer", "SCOUT": "localizer", "TOPOGRAM": "localizer",
-    "MPR": "derived image", "REFORMATTED": "derived image", "RESAMPLED": "derived image", "CPR": "derived image",
+    "MPR": "derived image", "REFORMATTED": "derived image", "RESAMPLED": "derived image",
+    "CPR": "derived image",
     "MIP": "derived image", "MAXIP": "derived image", "MAX_IP": "derived image", "MAXIMUM": "derived image",
-    "MINIP": "derived image", "MIN_IP": "derived image", "MINIMUM": "derived image", "AVERAGE": "derived image",
+    "MINIP": "derived image", "MIN_IP": "derived image", "MINIMUM": "derived image",
+    "AVERAGE": "derived image",
     "PROJECTION IMAGE": "derived image", "VRT": "derived image", "SSD": "derived image",
     "SUBTRACTION": "derived image", "PERFUSION": "derived image", "SCREEN SAVE": "derived image",
     "IODINE": "derived image", "MONOENERGETIC": "derived image", "VNC": "derived image",
     "EVIDENCE": "derived image", "DOSE_INFO": "dose report",
 }  # fmt: skip
+
+#: Where a phase may be named in words.
+TEXTS = ("SeriesDescription", "ProtocolName", "ImageComments", "ImageType")
 
 #: Codes of Acquisition Context items (CID 3823, 3337; SCT, its old SRT form, DCM) -> the code of the phase.
 PHASE_CODES = {
@@ -57,7 +56,9 @@ PHASE_CODES = {
     "58322009": "58322009", "F-20020": "58322009", "109023": "58322009",
 }  # fmt: skip
 
-NO_CONTRAST = frozenset({"", "NONE", "NO", "NO CONTRAST", "WITHOUT", "NATIV", "NATIVE", "NIL", "0", "N", "N/A", "NA"})
+NO_CONTRAST = frozenset(
+    {"", "NONE", "NO", "NO CONTRAST", "WITHOUT", "NATIV", "NATIVE", "NIL", "0", "N", "N/A", "NA"}
+)
 
 
 def read_header(path: Path) -> Header:
@@ -83,24 +84,27 @@ def read_header(path: Path) -> Header:
         Where the disk fails.
     """
     ds = _read(path)
-    uids = {k: _text(ds, k) for k in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")}
+    uids = {
+        k: _text(ds, k) for k in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+    }
     missing = [k for k, value in uids.items() if not value]
     if missing:
-        raise Rejected(f"SOP instance {uids['SOPInstanceUID'] or _name(path)} lacks its {', '.join(missing)}")
+        raise Rejected(f"SOP instance {_name(path, uids['SOPInstanceUID'])} lacks its {', '.join(missing)}")
     slices, ignored = _slices(ds, uids["SOPClassUID"], uids["SOPInstanceUID"])
     percent = _numbers(ds, "NominalPercentageOfRespiratoryPhase", 1)
     return Header(
         uids["SOPClassUID"], uids["SOPInstanceUID"], uids["SeriesInstanceUID"], uids["StudyInstanceUID"],
         modality=_text(ds, "Modality"),
         slices=slices,
-        texts=tuple(_text(ds, k) for k in ("SeriesDescription", "ProtocolName", "ImageComments", "ImageType")),
+        texts=tuple(_text(ds, k) for k in TEXTS),
         phase_code=_phase_code(ds),
         phase_percent=percent[0] if percent else None,
         kernel=slices[0].acquisition[1] if slices else _text(ds, "ConvolutionKernel"),
         contrast=_contrast(ds),
         gantry_tilt=(_numbers(ds, "GantryDetectorTilt", 1) or (0.0,))[0],
         body_part=_text(ds, "BodyPartExamined"),
-        acquired=_text(ds, "AcquisitionDateTime") or _text(ds, "AcquisitionDate") + _text(ds, "AcquisitionTime"),
+        acquired=_text(ds, "AcquisitionDateTime")
+        or _text(ds, "AcquisitionDate") + _text(ds, "AcquisitionTime"),
         ignored=ignored,
     )  # fmt: skip
 
@@ -111,16 +115,16 @@ def _read(path: Path) -> Dataset:
     # Without a preamble only a file that begins with an element of group 0002 or 0008 is taken for DICOM.
     bare = start[:2] in (b"\x02\x00", b"\x08\x00")
     if start[128:132] != b"DICM" and not bare:
-        raise Rejected(f"{_name(path)} is not a DICOM file")
+        raise Rejected(f"SOP instance {_name(path)} is not a DICOM file")
     try:
         return dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS), force=True)
     except MALFORMED as error:
         raise Rejected(f"SOP instance {_name(path)} cannot be read: {type(error).__name__}") from error
 
 
-def _name(path: Path) -> str:
+def _name(path: Path, otherwise: str = "") -> str:
     """The UID a file is named by; other file names may hold a patient's name and are not repeated."""
-    return path.stem if re.fullmatch(r"[0-9.]{8,64}", path.stem) else "(unknown: the file is not named by its UID)"
+    return path.stem if re.fullmatch(r"[0-9.]{8,64}", path.stem) else otherwise or "of unknown UID"
 
 
 def _value(ds: Dataset, keyword: str) -> Any:
@@ -139,7 +143,7 @@ def _text(ds: Dataset, keyword: str) -> str:
 
 
 def _numbers(ds: Dataset, keyword: str, n: int) -> tuple[float, ...]:
-    """The n finite numbers of an attribute, or an empty tuple where there are not exactly n (n = 1: the first)."""
+    """The n finite numbers of an attribute (n = 1: the first), or nothing where there are not exactly n."""
     parts = _text(ds, keyword).split("\\")
     try:
         values = tuple(float(p) for p in (parts[:1] if n == 1 else parts))
@@ -163,10 +167,12 @@ def _slices(ds: Dataset, sop_class_uid: str, sop_instance_uid: str) -> tuple[tup
     if _text(ds, "Manufacturer") == OWN_MANUFACTURER:
         return (), "our own result"
     if sop_class_uid == CT_IMAGE:
-        return _slice_of(sop_instance_uid, 1, lambda keyword, *_: ds, ds)
+        return _slice_of(sop_instance_uid, 1, lambda _: ds, ds)
     shared = (_items(ds, "SharedFunctionalGroupsSequence") or [Dataset()])[0]
     frames = _items(ds, "PerFrameFunctionalGroupsSequence")
-    read = [_slice_of(sop_instance_uid, n, _groups(ds, shared, frame), ds) for n, frame in enumerate(frames, 1)]
+    read = [
+        _slice_of(sop_instance_uid, n, _groups(ds, shared, frame), ds) for n, frame in enumerate(frames, 1)
+    ]
     broken = next((why for _, why in read if why.startswith("no ")), "")
     slices = tuple(s for found, _ in read for s in found)
     if broken or not slices:
@@ -247,7 +253,7 @@ def _acquisition(find: Find, ds: Dataset, image_type: str) -> tuple[str, ...]:
 
 
 def _unfit(image_type: list[str]) -> str:
-    """Why an Image Type takes no part: a word of `UNFIT`, or DERIVED without being a plain axial reconstruction.
+    """Why an Image Type takes no part: a word of `UNFIT`, or DERIVED and no plain axial reconstruction.
 
     Some scanners call thick or iterative reconstructions DERIVED: those keep AXIAL or VOLUME as value 3.
     """

@@ -1,4 +1,4 @@
-"""The nouns of the journey: Slice, Header, Series, Pair. Plain values; no DICOM library, no database, no pixels."""
+"""The nouns of the journey: Slice, Header, Series, Pair. Plain values; no DICOM library, no database."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Header:
     texts : tuple of str
         Series Description, Protocol Name, Image Comments, Image Type: evidence of the phase.
     phase_code : str
-        Value of the Acquisition Context item that codes the respiratory phase ("14910006", "58322009"), or "".
+        Value of the Acquisition Context item that codes the phase ("14910006", "58322009"), or "".
     phase_percent : float or None
         Nominal Percentage of Respiratory Phase (0020,9245).
     kernel : str
@@ -72,7 +72,7 @@ class Header:
     acquired : str
         Acquisition date and time, "YYYYMMDDHHMMSS.ffffff" as far as given; "" for none.
     ignored : str
-        Why the instance takes no part in a pair ("derived image", "localizer", "not CT"); "" for one that does.
+        Why it takes no part in a pair ("derived image", "localizer", "not CT"); "" where it does.
     """
 
     sop_class_uid: str

@@ -48,16 +48,16 @@ def pair(assembled: Assembled, rules: PairingRules) -> Pair | NoPair:
     Returns
     -------
     Pair
-        With ``decided`` False where nothing says which phase at least one of the two is: then the larger segmented
-        lung volume decides.
+        With ``decided`` False where nothing says which phase one of the two, or both, are: then the larger
+        segmented lung volume decides.
     NoPair
         With what is missing.
 
     Notes
     -----
-    Where a phase has several stacks (thin and thick, soft and sharp), the pair of the lowest rank is taken: axial
-    before oblique, original before derived, soft kernels before sharp ones, one kernel for both, thinner slices
-    (down to 1 mm), closest spacing, largest coverage, and at last the lower Series Instance UID.
+    Where a phase has several stacks (thin and thick, soft and sharp), the pair of the lowest rank is taken:
+    axial before oblique, original before derived, soft kernels before sharp ones, one kernel for both,
+    thinner slices (down to 1 mm), closest spacing, largest coverage, and at last the lower UID of the series.
     """
     usable = [s for s in assembled.series if _slice_mm(s) <= rules.max_slice_mm]
     inspiratory = [s for s in usable if s.phase == "inspiration"]
@@ -76,7 +76,7 @@ def pair(assembled: Assembled, rules: PairingRules) -> Pair | NoPair:
 def _presumed(
     inspiratory: Sequence[Series], expiratory: Sequence[Series], unknown: Sequence[Series]
 ) -> Pair | None:
-    """One phase is named and another breath-hold is not: presumably the other phase; the volumes must confirm it."""
+    """One phase is named, another breath-hold is not: presumably the other one; the volumes must confirm."""
     named = inspiratory or expiratory
     candidates = [p for p in _same_study(product(named, unknown)) if _another_breath(*p)]
     if not candidates:
@@ -101,7 +101,12 @@ def _unnamed(unknown: Sequence[Series]) -> Pair | NoPair | None:
     if not different:
         return None
     a, b = min(different, key=_rank)
-    return Pair(a, b, False, "two breath-holds and nothing says which phases they are: the larger lungs are inspiratory")
+    return Pair(
+        a,
+        b,
+        False,
+        "two breath-holds and nothing says which phases they are: the larger lungs are inspiratory",
+    )
 
 
 def _same_study(pairs: Iterable[tuple[Series, Series]]) -> Iterable[tuple[Series, Series]]:
@@ -167,19 +172,21 @@ def _waiting(inspiratory: Sequence[Series], expiratory: Sequence[Series], unknow
         (expiratory, "expiratory", "inspiratory"),
     ):
         if len(series) > 1:
-            return f"waiting for the other phase: {len(series)} {phase} stacks and no {other} one (series {_uids(series)})"
+            many = f"{len(series)} {phase} stacks and no {other} one"
+            return f"waiting for the other phase: {many} (series {_uids(series)})"
         if series:
-            noun = "inspiration" if phase == "inspiratory" else "expiration"
+            noun = series[0].phase
             return f"waiting for the other phase: only {noun} (series {_uids(series)}) so far"
     if unknown:
-        return f"waiting for the other phase: only one breath-hold (series {_uids(unknown)}) so far, phase not named"
+        only = f"only one breath-hold (series {_uids(unknown)}) so far"
+        return f"waiting for the other phase: {only}, its phase not named"
     return "waiting: no usable chest CT stack so far"
 
 
 def _left_out(assembled: Assembled, rules: PairingRules) -> str:
     """What was there and could not be used."""
     thick = [
-        f"series {s.series_instance_uid} has slices of {_slice_mm(s):g} mm, more than {rules.max_slice_mm:g} mm"
+        f"series {s.series_instance_uid} has slices of {_slice_mm(s):g} mm, limit {rules.max_slice_mm:g} mm"
         for s in assembled.series
         if _slice_mm(s) > rules.max_slice_mm
     ]

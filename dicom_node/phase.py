@@ -18,15 +18,17 @@ TEXTS = ("SeriesDescription", "ProtocolName", "ImageComments", "ImageType")
 
 #: Whole words, without accents, lower case.
 WORDS: dict[Phase, frozenset[str]] = {
-    "inspiration": frozenset(
-        "insp ins inspi inhale inhalation inh tlc ibhct einatmung eingeatmet inademing inandning indanding "
-        "innanding wdech nadech belegzes вдох ei".split()
-    ),
-    "expiration": frozenset(
-        "exp exps exsp exspi expi exhale exhalation exh rv frc ebhct ausatmung ausgeatmet uitademing utandning "
-        "udanding utanding wydech vydech kilegzes выдох ee".split()
-    ),
-}
+    "inspiration": frozenset({
+        "insp", "ins", "inspi", "inhale", "inhalation", "inh", "tlc", "ibhct", "ei", "einatmung",
+        "eingeatmet",
+        "inademing", "inandning", "indanding", "innanding", "wdech", "nadech", "belegzes", "вдох",
+    }),
+    "expiration": frozenset({
+        "exp", "exps", "exsp", "exspi", "expi", "exhale", "exhalation", "exh", "rv", "frc", "ebhct", "ee",
+        "ausatmung", "ausgeatmet", "uitademing", "utandning", "udanding", "utanding", "wydech", "vydech",
+        "kilegzes", "выдох",
+    }),
+}  # fmt: skip
 #: Beginnings of words in the Latin languages, German, Dutch, Czech, Polish, …
 STEMS: dict[Phase, tuple[str, ...]] = {
     "inspiration": ("inspir",),
@@ -37,7 +39,7 @@ ANYWHERE: dict[Phase, tuple[str, ...]] = {
     "inspiration": ("吸气", "吸氣", "吸気", "흡기"),
     "expiration": ("呼气", "呼氣", "呼気", "호기"),
 }
-#: Prepositions in many languages, so believed only where nothing else is said, and only as labels (see `_labels`).
+#: Prepositions in many languages: believed only where nothing else is said, and only as labels (`_labels`).
 WEAK: dict[Phase, frozenset[str]] = {
     "inspiration": frozenset({"in"}),
     "expiration": frozenset({"ex", "out", "aus"}),
@@ -49,8 +51,8 @@ def phase_of(
 ) -> tuple[Phase | None, str]:
     """The phase some headers claim, by the strongest evidence they have.
 
-    In this order: Acquisition Context code (0040,0555); Nominal Percentage of Respiratory Phase (0020,9245); the
-    first of the texts that names a phase. A text that names both is ambiguous, and weaker ones are not asked.
+    In this order: Acquisition Context code (0040,0555); Nominal Percentage of Respiratory Phase (0020,9245);
+    the first of the texts that names a phase. One that names both is ambiguous; weaker ones are not asked.
 
     Parameters
     ----------
@@ -133,7 +135,7 @@ def _words(text: str) -> set[str]:
 
 
 def _labels(text: str) -> set[str]:
-    """Weak words used as labels: the last word, one before or after a number, not a preposition before a noun."""
+    """Weak words used as labels: the last one, or beside a number; not a preposition before a noun."""
     tokens = re.findall(r"[^\W\d_]+|\d+(?:[.,]\d+)?", text)
     found = set()
     for n, token in enumerate(tokens):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -26,9 +26,10 @@ MAX_TILT_DEGREES = 0.2
 SAME = 1e-3
 
 #: Body Part Examined values that can hold no lung.
-NOT_CHEST = frozenset(
-    "HEAD BRAIN SKULL SINUS ORBIT EAR JAW FACE PELVIS HIP LEG KNEE ANKLE FOOT ARM ELBOW HAND WRIST FEMUR TIBIA".split()
-)
+NOT_CHEST = frozenset({
+    "HEAD", "BRAIN", "SKULL", "SINUS", "ORBIT", "EAR", "JAW", "FACE", "PELVIS", "HIP", "LEG", "KNEE", "ANKLE",
+    "FOOT", "ARM", "ELBOW", "HAND", "WRIST", "FEMUR", "TIBIA",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class _Refused(Exception):
 def assemble(headers: Iterable[Header], rules: PairingRules | None = None) -> Assembled:
     """Sort the slices of some instances into stacks.
 
-    One Series Instance UID may hold several stacks: what differs in orientation, matrix, pixel spacing or any of
-    `model.ACQUISITION` is never mixed. The order of arrival, file names and instance numbers do not matter.
+    One Series Instance UID may hold several stacks: what differs in orientation, matrix, pixel spacing or any
+    of `model.ACQUISITION` is never mixed. Order of arrival, file names and instance numbers do not matter.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def assemble(headers: Iterable[Header], rules: PairingRules | None = None) -> As
     Returns
     -------
     Assembled
-        Stacks whose slices are evenly spaced along row x column, ascending; and what was refused, with the reason:
+        Stacks whose slices are evenly spaced along row x column, ascending; and what was refused, and why:
         missing or uneven slices, repeated positions, gantry tilt, less than 20 slices or 100 mm, no geometry.
     """
     rules = rules or PairingRules()
@@ -91,7 +92,7 @@ def _unusable(headers: Sequence[Header]) -> list[str]:
 
 
 def _stacks(members: Sequence[_Member]) -> list[list[_Member]]:
-    """Slices that may form one stack: same acquisition and matrix, orientation and pixel spacing within rounding."""
+    """Slices that may form one stack: one acquisition and matrix; orientation and spacing within rounding."""
     exact: dict[tuple[object, ...], list[_Member]] = defaultdict(list)
     for m in sorted(members, key=lambda m: (m.slice.orientation, m.slice.spacing, m.slice.position, _key(m))):
         exact[(*m.slice.acquisition, m.slice.rows, m.slice.columns, m.header.phase_code)].append(m)
@@ -121,11 +122,17 @@ def _close(a: Slice, b: Slice) -> bool:
     )
 
 
+SPLIT_BY: tuple[Callable[[_Member], object], ...] = (
+    lambda m: m.header.texts,
+    lambda m: m.slice.thickness,
+)
+
+
 def _split_repeated(stack: list[_Member]) -> list[list[_Member]]:
-    """Where positions repeat, the texts (comments differ by phase) or the thickness may tell two stacks apart."""
+    """Where positions repeat, the texts (comments on the phase) or the thickness may tell stacks apart."""
     if not _repeats(stack):
         return [stack]
-    for by in (lambda m: m.header.texts, lambda m: m.slice.thickness):
+    for by in SPLIT_BY:
         parts: dict[object, list[_Member]] = defaultdict(list)
         for m in stack:
             parts[by(m)].append(m)
@@ -165,7 +172,8 @@ def _series(stack: list[_Member], rules: PairingRules) -> Series:
     percent = stack[0].slice.acquisition[ACQUISITION.index("respiratory phase")]
     phase, evidence = phase_of(first.phase_code, _float(percent, first.phase_percent), first.texts, rules)
     return Series(
-        first.series_instance_uid, first.study_instance_uid, tuple(m.slice for m in stack), phase, evidence, gap,
+        first.series_instance_uid, first.study_instance_uid, tuple(m.slice for m in stack),
+        phase, evidence, gap,
         description=first.texts[0] if first.texts else "",
         kernel=stack[0].slice.acquisition[ACQUISITION.index("kernel")],
         contrast=next((m.header.contrast for m in stack if m.header.contrast), ""),
@@ -188,7 +196,9 @@ def _check_enough(stack: Sequence[_Member], along: NDArray[np.float64]) -> None:
     if len(stack) < MIN_SLICES:
         raise _Refused(f"{len(stack)} slice{'s' * (len(stack) > 1)}: fewer than {MIN_SLICES} are no chest CT")
     if along[-1] - along[0] < MIN_COVERAGE_MM:
-        raise _Refused(f"{along[-1] - along[0]:.0f} mm covered: less than {MIN_COVERAGE_MM:.0f} mm is no chest CT")
+        raise _Refused(
+            f"{along[-1] - along[0]:.0f} mm covered: less than {MIN_COVERAGE_MM:.0f} mm is no chest CT"
+        )
 
 
 def _check_tilt(stack: Sequence[_Member], along: NDArray[np.float64], plane: NDArray[np.float64]) -> None:
@@ -220,7 +230,9 @@ def _check_even(stack: Sequence[_Member], along: NDArray[np.float64]) -> float:
     repeated = int((gaps < SAME_PLACE_MM).sum())
     if repeated:
         where = _place(stack[int(np.argmax(gaps < SAME_PLACE_MM))])
-        raise _Refused(f"{repeated} slice positions repeat (first at {where}) and nothing tells the slices apart")
+        raise _Refused(
+            f"{repeated} slice positions repeat (first at {where}) and nothing tells the slices apart"
+        )
     expected = float(np.median(gaps))
     for (a, _), gap in zip(pairwise(stack), gaps, strict=True):
         if gap > 1.5 * expected:
@@ -229,7 +241,9 @@ def _check_even(stack: Sequence[_Member], along: NDArray[np.float64]) -> float:
     off = np.abs(along - along[0] - even * np.arange(len(along)))
     if off.max() > UNEVEN_MM:
         worst = int(np.argmax(np.abs(gaps - expected)))
-        raise _Refused(f"uneven slices: gap {_mm(gaps[worst])} mm after {_place(stack[worst])}, expected {_mm(even)}")
+        raise _Refused(
+            f"uneven slices: gap {_mm(gaps[worst])} mm after {_place(stack[worst])}, expected {_mm(even)}"
+        )
     return even
 
 

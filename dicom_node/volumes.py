@@ -29,8 +29,9 @@ TISSUE_HU = (-950, 3000)
 
 TAGS = [
     "SOPInstanceUID", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns",
-    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration", "PixelPaddingValue",
-    "PixelPaddingRangeLimit", "RescaleIntercept", "RescaleSlope", "SharedFunctionalGroupsSequence",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration",
+    "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleIntercept", "RescaleSlope",
+    "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence", "PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
 ]  # fmt: skip
 
@@ -70,7 +71,9 @@ def load_volume(
         sop_instance_uid, frames = item
         for k, hu in _decode(sop_instance_uid, sorted(frames), paths):
             if hu.shape != array.shape[1:]:
-                raise Rejected(f"SOP instance {sop_instance_uid} decodes to {hu.shape}, not {array.shape[1:]}")
+                raise Rejected(
+                    f"SOP instance {sop_instance_uid} decodes to {hu.shape}, not {array.shape[1:]}"
+                )
             array[k] = hu
             with lock:
                 done += 1
@@ -127,7 +130,7 @@ def _decode(
         raise
     except OSError:
         raise
-    except Exception as error:  # noqa: BLE001 - every decoder has errors of its own
+    except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Rejected(f"SOP instance {sop_instance_uid} cannot be decoded: {reason}") from error
 
@@ -165,7 +168,10 @@ def to_hu(stored: NDArray[Any], ds: Dataset, frame: int) -> NDArray[np.int16]:
 
 def _rescale(ds: Dataset, frame: int) -> tuple[float, float]:
     candidates = [ds]
-    for sequence, n in (("PerFrameFunctionalGroupsSequence", frame - 1), ("SharedFunctionalGroupsSequence", 0)):
+    for sequence, n in (
+        ("PerFrameFunctionalGroupsSequence", frame - 1),
+        ("SharedFunctionalGroupsSequence", 0),
+    ):
         items = ds.get(sequence) or []
         if len(items) > n:
             candidates += list(items[n].get("PixelValueTransformationSequence") or [])

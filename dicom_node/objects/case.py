@@ -16,6 +16,7 @@ from pydicom.uid import UID
 from analysis.pipeline import Analysis
 
 from ..errors import Rejected
+from ..malformed import MALFORMED
 from ..model import Pair, Series
 
 MANUFACTURER = "vq-dicom-node"
@@ -26,7 +27,7 @@ DEVICE_SERIAL = "1"
 SERIES_NUMBER = {"seg": 9701, "sr": 9702}
 RESEARCH = "research use only"
 
-#: Groups copied from a source instance: patient, study, series, equipment, geometry; never private, never pixels.
+#: Groups kept of a source instance: patient, study, series, equipment, geometry; not private, not pixels.
 _GROUPS = (0x0008, 0x0010, 0x0018, 0x0020, 0x0028, 0x0040, 0x5200)
 #: Attributes objects need even where a scanner left them out (Type 2): empty then.
 _TYPE_2 = (
@@ -44,7 +45,7 @@ class Case:
     pair : Pair
         Which stack is which, as decided.
     expiratory, inspiratory : tuple of Dataset
-        Attributes of the instances (no pixels, no private tags) in slice order: one a slice, or the Enhanced CTs.
+        Attributes of the instances, without pixels and private tags, in slice order.
     created : datetime
         When the job was created: it comes from the database, so that a retry makes the same bytes.
     fingerprint : str
@@ -58,7 +59,7 @@ class Case:
     fingerprint: str
 
     def uid(self, analysis: Analysis, role: str) -> UID:
-        """A UID that is the same for the same sources, software, parameters and role (PS3.5 B.2: "2.25." UUID).
+        """A UID that is the same for the same sources, software, parameters and role.
 
         Parameters
         ----------
@@ -68,7 +69,12 @@ class Case:
             What the UID is for, e.g. ``"seg instance"``.
         """
         sources = [d.SOPInstanceUID for d in (*self.expiratory, *self.inspiratory)]
-        parts = [*sources, analysis.version, repr(sorted(asdict(analysis.parameters).items())), self.fingerprint]
+        parts = [
+            *sources,
+            analysis.version,
+            repr(sorted(asdict(analysis.parameters).items())),
+            self.fingerprint,
+        ]
         return uid_of("\n".join([*map(str, parts), role]))
 
 
@@ -113,19 +119,19 @@ def _read(sop_instance_uid: str, paths: Mapping[str, Path]) -> Dataset:
     try:
         ds = dcmread(paths[sop_instance_uid], stop_before_pixels=True, force=True)
         return _clean(ds)
-    except (ValueError, TypeError, KeyError, AttributeError, EOFError, NotImplementedError) as error:
+    except MALFORMED as error:
         raise Rejected(f"SOP instance {sop_instance_uid} cannot be read: {type(error).__name__}") from error
 
 
 def _clean(ds: Dataset) -> Dataset:
-    """The attributes of `_GROUPS` that can be read; what is malformed, private or another group's is left out."""
+    """The attributes of `_GROUPS` that can be read; what is malformed or of another group is left out."""
     out = Dataset()
     for tag in list(ds.keys()):
         if Tag(tag).group not in _GROUPS:
             continue
         try:
             out.add(ds[tag])
-        except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError):
+        except MALFORMED:
             continue
     for keyword in _TYPE_2:
         if keyword not in out:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from highdicom import CodingSchemeIdentificationItem
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.sr.coding import Code
 
 from analysis.classes import VQClass
@@ -40,16 +40,22 @@ LOWER_ZONE = Code("281394001", "SCT", "Lower zone of lung")
 ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 
+INSPIRATION = Code("14910006", "SCT", "Inspiration")
+EXPIRATION = Code("58322009", "SCT", "Expiration")
+RESPIRATORY_PHASE = private("PHASE", "Respiratory phase")
+SOURCE = Code("260753009", "SCT", "Source")
+IMAGE_LIBRARY = Code("111028", "DCM", "Image Library")
+IMAGE_LIBRARY_GROUP = Code("126200", "DCM", "Image Library Group")
+#: Image Position (Patient) X, Y, Z: what differs between the slices of a series.
+SLICE_DESCRIPTORS = frozenset({"110901", "110902", "110903"})
+
 DEVICE = Code("121007", "DCM", "Device")
 CT_OF_CHEST = Code("169069000", "SCT", "Computed tomography of chest")
-COMMENT = Code("121106", "DCM", "Comment")
-NOT_A_NUMBER = Code("114000", "DCM", "Not a number")
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
-ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 ENGLISH = Code("en", "RFC5646", "English")
 
-#: The title is not one of CID 7021 (extensible), whose titles fit no CT ventilation/perfusion report; OHIF 3.13 shows
-#: a blank pane for "Imaging Measurement Report" (126000) without coordinates, and the text of any other.
+#: The titles of CID 7021 (extensible) fit no CT ventilation/perfusion report; OHIF 3.13 shows a blank pane
+#: for "Imaging Measurement Report" (126000) without coordinates, but the text of any other.
 REPORT_TITLE = private("VQ_REPORT", "CT lung ventilation/perfusion report")
 FINDING = private("VQ", "Regional lung ventilation/perfusion")
 QUALITY_CHECK = private("QUALITY", "Quality check")
@@ -98,12 +104,12 @@ UNITS: Mapping[str, Code] = {
 }
 
 VOLUME = Code("118565006", "SCT", "Volume")
-VOXEL_SUM = Code("126030", "DCM", "Sum of segmented voxel volumes")
+VOXEL_SUM = Code("126030", "DCM", "Sum of segmented voxel method for volume")
 MEAN = Code("373098007", "SCT", "Mean")
 MEDIAN = Code("373099004", "SCT", "Median")
 VARIATION = Code("C0681921", "UMLS", "Coefficient of Variance")
 
-#: Measures with a standard concept; the segment referenced by a group is on the expiratory CT, and so is its volume.
+#: Measures with a standard concept: the segment a group references is on the expiratory CT, as its volume.
 STANDARD_MEASURES: Mapping[str, Code] = {"volume_exp": VOLUME}
 
 DERIVATIONS: Mapping[str, Code] = {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TypeAlias
 
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -28,7 +29,6 @@ from highdicom.sr import (
 )
 from highdicom.sr.coding import CodedConcept
 from pydicom import Dataset
-from pydicom.sequence import Sequence as DicomSequence
 
 from analysis.measures import MEASURES
 from analysis.pipeline import Analysis
@@ -37,14 +37,18 @@ from analysis.regions import REGIONS
 
 from . import codes
 from .case import DEVICE_SERIAL, MANUFACTURER, MODEL_NAME, SERIES_NUMBER, Case
+from .image_library import image_library
 from .seg import REGION_SEGMENT
 
 LIMITS = (
-    "Research use only; not for diagnosis. Perfusion is a surrogate derived from CT density (apparent mass change "
-    "between expiration and inspiration), not a measurement of blood flow."
+    "Research use only; not for diagnosis. Perfusion is a surrogate derived from CT density (apparent mass "
+    "change between expiration and inspiration), not a measurement of blood flow."
 )
 
-Group = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
+#: Significant digits of a number: more than any of them deserves, few enough to read.
+DIGITS = 6
+
+Group: TypeAlias = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
 
 
 def build_report(analysis: Analysis, case: Case, segmentation: Dataset) -> Comprehensive3DSR:
@@ -60,8 +64,7 @@ def build_report(analysis: Analysis, case: Case, segmentation: Dataset) -> Compr
     Returns
     -------
     Comprehensive3DSR
-        Explicit VR Little Endian. Numbers that do not exist (an empty region) are present, without a value and
-        qualified "Not a number".
+        Explicit VR Little Endian.
     """
     sources = [*case.expiratory, *case.inspiratory]
     content = MeasurementReport(
@@ -70,10 +73,11 @@ def build_report(analysis: Analysis, case: Case, segmentation: Dataset) -> Compr
         imaging_measurements=[_group(name, analysis, case, segmentation) for name in REGIONS],
         title=codes.REPORT_TITLE,
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(codes.ENGLISH),
-        referenced_images=sources,
     )
-    content[0].ContentSequence.append(_evaluations(analysis))
-    _empty_numbers(content)
+    items = content[0].ContentSequence
+    # TID 1500 has the library before the measurements and the evaluations after them.
+    items.insert(len(items) - 1, image_library(case))
+    items.append(_evaluations(analysis))
     ds = Comprehensive3DSR(
         evidence=[*sources, segmentation],
         content=content[0],
@@ -136,28 +140,19 @@ def _algorithm(analysis: Analysis) -> AlgorithmIdentification:
     return AlgorithmIdentification(MODEL_NAME, analysis.version, parameters)
 
 
-def _measurements(values: dict[str, float] | object) -> list[Measurement]:
-    assert isinstance(values, dict)
+def _measurements(values: Mapping[str, float]) -> list[Measurement]:
+    """Every number there is. One that is not (an empty region) is left out: readers fail on empty values."""
     return [
         Measurement(
             name=codes.measure_code(name),
-            value=value if math.isfinite(value := float(values[name])) else 0.0,
+            value=float(f"{values[name]:.{DIGITS}g}"),
             unit=codes.unit_code(measure.unit),
-            qualifier=None if math.isfinite(value) else codes.NOT_A_NUMBER,
             derivation=codes.DERIVATIONS.get(name),
             method=codes.METHODS.get(name),
         )
         for name, measure in MEASURES.items()
-        if name in values
+        if math.isfinite(values.get(name, math.nan))
     ]
-
-
-def _empty_numbers(items: Sequence[Dataset]) -> None:
-    """Measured Value is empty where the number does not exist (PS3.3 C.18.1)."""
-    for item in items:
-        if "NumericValueQualifierCodeSequence" in item:
-            item.MeasuredValueSequence = DicomSequence()
-        _empty_numbers(item.get("ContentSequence", []))
 
 
 def _evaluations(analysis: Analysis) -> ContainerContentItem:

@@ -12,7 +12,7 @@ from highdicom import (
     PlanePositionSequence,
 )
 from highdicom.color import CIELabColor
-from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription, Segmentation
+from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom import Dataset
@@ -40,9 +40,9 @@ CHUNK = 8
 
 
 def build_segmentation(analysis: Analysis, case: Case) -> Segmentation:
-    """Segments normal, dead space, shunt, matched defect, right lung and left lung, a frame for every CT slice.
+    """Segments normal, dead space, shunt, matched defect, right and left lung: a frame for every CT slice.
 
-    Empty frames are kept and every frame names the CT frame it lies on, since viewers misplace what is left out.
+    Empty frames are kept, and every frame names the CT frame it lies on: viewers misplace what is left out.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def build_segmentation(analysis: Analysis, case: Case) -> Segmentation:
     Returns
     -------
     Segmentation
-        Explicit VR Little Endian; frames ordered by segment, then slice. Same Study and Frame of Reference as the CT.
+        Explicit VR Little Endian; in the CT's Study and Frame of Reference; ordered by segment, then slice.
     """
     slices = case.pair.expiratory.slices
     first, n = slices[0], len(slices)
@@ -93,7 +93,9 @@ def _segments(analysis: Analysis, case: Case) -> list[SegmentDescription]:
         name=MODEL_NAME, family=codes.ALGORITHM_FAMILY, version=analysis.version
     )
 
-    def segment(number: int, label: str, category: Code, kind: Code, side: Code, rgb: RGB) -> SegmentDescription:
+    def segment(
+        number: int, label: str, category: Code, kind: Code, side: Code, rgb: RGB
+    ) -> SegmentDescription:
         description = SegmentDescription(
             segment_number=number,
             segment_label=label,
@@ -131,7 +133,7 @@ def _segments(analysis: Analysis, case: Case) -> list[SegmentDescription]:
 
 
 def _fill(ds: Segmentation, analysis: Analysis, case: Case) -> None:
-    """Pixel Data from the analysis' arrays, in the order of the frames (PS3.5 8.1.1: bits little endian, no gaps)."""
+    """Pixel Data from the analysis' arrays, in the order of the frames (PS3.5 8.2: bits without gaps)."""
     order = list(_frames(ds, case))
     chunks = []
     for start in range(0, len(order), CHUNK):

@@ -1,0 +1,20 @@
+"""What pydicom raises on malformed bytes, odd character sets and values that are not of their VR: one tuple."""
+
+from __future__ import annotations
+
+import struct
+
+from pydicom.errors import BytesLengthException, InvalidDicomError
+
+MALFORMED = (
+    BytesLengthException,
+    InvalidDicomError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    struct.error,
+    NotImplementedError,
+    OverflowError,
+)
