@@ -98,7 +98,7 @@ class Archive:
         row = {"sop_instance_uid": sop_instance_uid, "sha256": digest, "calling_ae": calling_ae}
         head = _part10_header(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
         if known is None:
-            path = self._write("archive", sop_instance_uid, digest, [head, dataset])
+            path = self._write("archive", sop_instance_uid, [head, dataset])
             uids = {"sop_class_uid": sop_class_uid, "transfer_syntax_uid": transfer_syntax_uid}
             if self._insert(path=path, size=len(dataset), received_at=self.clock(), **uids, **row):
                 return "stored"
@@ -161,9 +161,10 @@ class Archive:
             row = connection.execute(query).one_or_none()
         return None if row is None else (row.sha256, row.transfer_syntax_uid)
 
-    def _write(self, folder: str, uid: str, digest: str, parts: list[bytes | memoryview]) -> str:
-        name = hashlib.sha256(uid.encode()).hexdigest()
-        target = self.storage / folder / name[:2] / f"{name[:32]}-{digest[:32]}.dcm"
+    def _write(self, folder: str, uid: str, parts: list[bytes | memoryview]) -> str:
+        shelf = hashlib.sha256(uid.encode()).hexdigest()
+        content = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+        target = self.storage / folder / shelf[:2] / f"{shelf[:32]}-{content[:32]}.dcm"
         write_file(target, parts, self.incoming)
         return self._relative(target)
 
@@ -188,7 +189,7 @@ class Archive:
         return outcome
 
     def _quarantine(self, head: bytes, dataset: bytes | memoryview, row: dict[str, str]) -> Outcome:
-        path = self._write("quarantine", row["sop_instance_uid"], row["sha256"], [head, dataset])
+        path = self._write("quarantine", row["sop_instance_uid"], [head, dataset])
         values = {"path": path, "received_at": self.clock(), **row}
         with self.database.writing() as connection:
             connection.execute(self.database.insert(quarantine).values(**values).on_conflict_do_nothing())
@@ -198,7 +199,7 @@ class Archive:
         meta = read_file_meta_info(path)
         content = path.read_bytes()
         dataset = memoryview(content)[_dataset_offset(content) :]
-        return self._insert(
+        adopted = self._insert(
             sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
             sop_class_uid=str(meta.MediaStorageSOPClassUID),
             transfer_syntax_uid=str(meta.TransferSyntaxUID),
@@ -208,6 +209,9 @@ class Archive:
             received_at=self.clock(),
             calling_ae="",
         )
+        if not adopted:  # the loser of a race for one UID, never acknowledged
+            path.unlink()
+        return adopted
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.storage).as_posix()

@@ -60,10 +60,9 @@ quarantine = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("sop_instance_uid", sa.String(64), nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
-    sa.Column("path", sa.String(255), nullable=False),
+    sa.Column("path", sa.String(255), nullable=False, unique=True),
     sa.Column("received_at", sa.Float, nullable=False),
     sa.Column("calling_ae", sa.String(16), nullable=False),
-    sa.UniqueConstraint("sop_instance_uid", "sha256"),
 )
 
 study = sa.Table(
