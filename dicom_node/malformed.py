@@ -1,4 +1,4 @@
-"""What pydicom raises on malformed bytes, odd character sets and values that are not of their VR: one tuple."""
+"""What pydicom raises on malformed bytes, odd character sets and values that are not of their VR."""
 
 from __future__ import annotations
 

@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import gdcm  # type: ignore[import-untyped,import-not-found,unused-ignore]
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.multival import MultiValue
 from pydicom.pixels import iter_pixels
+from pydicom.uid import JPEGExtended12Bit
 
 from analysis.errors import Rejected as AnalysisRejected
 from analysis.volume import Grid, Volume
@@ -121,9 +123,14 @@ def _decode(
     """(k, HU of the slice) for each (frame, k) of one instance."""
     if sop_instance_uid not in paths:
         raise Rejected(f"SOP instance {sop_instance_uid} is not in the archive")
+    path = paths[sop_instance_uid]
     try:
-        ds = dcmread(paths[sop_instance_uid], specific_tags=list(TAGS), force=True)
-        stored = iter_pixels(ds, indices=[frame - 1 for frame, _ in frames], raw=True)
+        ds = dcmread(path, specific_tags=list(TAGS), force=True)
+        indices = [frame - 1 for frame, _ in frames]
+        if ds.file_meta.get("TransferSyntaxUID") == JPEGExtended12Bit and ds.BitsStored > 8:
+            stored = _extended_12(path, ds, indices)
+        else:
+            stored = iter_pixels(ds, indices=indices, raw=True)
         for (frame, k), values in zip(frames, stored, strict=True):
             yield k, to_hu(values, ds, frame)
     except Rejected:
@@ -133,6 +140,23 @@ def _decode(
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Rejected(f"SOP instance {sop_instance_uid} cannot be decoded: {reason}") from error
+
+
+def _extended_12(path: Path, ds: Dataset, indices: list[int]) -> Iterator[NDArray[Any]]:
+    """Frames of lossy 12-bit JPEG: GDCM decodes them, though pydicom does not let it.
+
+    (GDCM first tries its 8-bit decoder, which says "Unsupported JPEG data precision 12" on stderr.)
+    """
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(path))
+    if not reader.Read():
+        raise ValueError("GDCM cannot read it")
+    values = np.frombuffer(
+        reader.GetImage().GetBuffer().encode("utf-8", "surrogateescape"),
+        dtype="<i2" if ds.PixelRepresentation == 1 else "<u2",
+    )
+    frames = values.reshape(-1, ds.Rows, ds.Columns)
+    return (frames[i] for i in indices)
 
 
 def to_hu(stored: NDArray[Any], ds: Dataset, frame: int) -> NDArray[np.int16]:

@@ -77,6 +77,23 @@ class Case:
         ]
         return uid_of("\n".join([*map(str, parts), role]))
 
+    @property
+    def local(self) -> datetime:
+        """`created` in the node's local time, as the dates scanners write."""
+        return self.created.astimezone().replace(tzinfo=None) if self.created.tzinfo else self.created
+
+    def stamp(self, ds: Dataset) -> None:
+        """Replace the times and UIDs a library made up on the spot, so that a retry makes the same bytes."""
+        ds.InstanceCreationDate = self.local.strftime("%Y%m%d")
+        ds.InstanceCreationTime = self.local.strftime("%H%M%S.%f")
+        equipment = ds.get("ContributingEquipmentSequence") or []
+        for item in equipment[-1:]:
+            item.ContributionDateTime = self.local.strftime("%Y%m%d%H%M%S.%f")
+        dimensions = uid_of(f"dimensions {ds.SOPInstanceUID}")
+        for sequence in ("DimensionOrganizationSequence", "DimensionIndexSequence"):
+            for item in ds.get(sequence) or []:
+                item.DimensionOrganizationUID = dimensions
+
 
 def uid_of(text: str) -> UID:
     """The UID that belongs to a text: "2.25." and a name-based UUID (PS3.5 B.2, RFC 4122 4.3 with SHA-256).
@@ -136,6 +153,8 @@ def _clean(ds: Dataset) -> Dataset:
     for keyword in _TYPE_2:
         if keyword not in out:
             setattr(out, keyword, "")
+    # Philips writes it negative where the table moves the other way; the positions say it all.
+    out.pop(Tag("SpacingBetweenSlices"), None)
     if str(out.PatientSex) not in ("M", "F", "O", ""):
         out.PatientSex = ""
     if not out.get("FrameOfReferenceUID"):

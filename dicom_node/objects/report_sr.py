@@ -91,12 +91,11 @@ def build_report(analysis: Analysis, case: Case, segmentation: Dataset) -> Compr
         device_serial_number=DEVICE_SERIAL,
         is_complete=True,
         series_description="V/Q report SR (research use only)",
-        content_date=case.created.date(),
-        content_time=case.created.time(),
+        content_date=case.local.date(),
+        content_time=case.local.time(),
         coding_schemes=[codes.scheme_item()],
     )
-    ds.InstanceCreationDate = case.created.strftime("%Y%m%d")
-    ds.InstanceCreationTime = case.created.strftime("%H%M%S.%f")
+    case.stamp(ds)
     return ds
 
 

@@ -80,11 +80,12 @@ def build_segmentation(analysis: Analysis, case: Case) -> Segmentation:
         content_label="VQ_CLASSES",
         content_description="Lung V/Q classes, research use only",
         series_description="V/Q classes SEG (research use only)",
-        content_date=case.created.date(),
-        content_time=case.created.time(),
+        content_date=case.local.date(),
+        content_time=case.local.time(),
         coding_schemes=[codes.scheme_item()],
     )  # fmt: skip
     _fill(ds, analysis, case)
+    case.stamp(ds)
     return ds
 
 
@@ -143,8 +144,6 @@ def _fill(ds: Segmentation, analysis: Analysis, case: Case) -> None:
     ds.PixelData = data + b"\0" * (len(data) % 2)
     # A voxel of a class is also a voxel of a lung.
     ds.SegmentsOverlap = "YES"
-    ds.InstanceCreationDate = case.created.strftime("%Y%m%d")
-    ds.InstanceCreationTime = case.created.strftime("%H%M%S.%f")
     for keyword in ("BodyPartExamined", "PatientPosition"):
         if keyword in case.expiratory[0]:
             setattr(ds, keyword, case.expiratory[0].get(keyword))

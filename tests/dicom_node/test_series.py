@@ -1,4 +1,4 @@
-"""Stacks come from geometry alone, whatever the order of arrival; what is no stack is refused in a sentence."""
+"""Stacks come from geometry alone, whatever the order of arrival; others are refused in a sentence."""
 
 from __future__ import annotations
 
