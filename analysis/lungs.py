@@ -49,10 +49,14 @@ MIN_LUNG_ML = 150.0
 MIN_TOTAL_ML = 400.0
 CLOSE_MM = 8.0
 CLOSE_HILUM_MM = 4.0
+DENT_MM = 16.0
+DENSE_HU = -220
+DENSE_MM = 3.0
+THICK_MM = 4.0
 HILUM_MM = 18.0
 WALL_MM = 2.5
 OPEN_MM = 2.0
-HOLE_MM2 = 300.0
+HOLE_MM2 = 100.0
 BONE_HU = 200
 APART_MM = 60.0  # between the centres of two lungs, left to right
 SPLIT_MM = (2.0, 4.0, 6.0, 8.0, 10.0, 13.0, 16.0)
@@ -142,41 +146,47 @@ def _repeat(array: np.ndarray, factors: list[int], shape: tuple[int, int, int]) 
     return np.ascontiguousarray(np.pad(array, rest))
 
 
-def _segment(hu: Float, spacing: tuple[float, float, float]) -> tuple[Labels, Mask]:
+def _segment(hu: Float, spacing: Spacing) -> tuple[Labels, Mask]:
     """Labels and airways of HU on (z up, y back, x left)."""
-    ml = float(np.prod(spacing)) / 1000
+    labels, airways = np.zeros(hu.shape, dtype=np.uint8), np.zeros(hu.shape, dtype=np.bool_)
     hu = np.clip(hu, PADDING_HU - 1, 3000).astype(np.float32)
-    body = _body(hu, ml)
+    body = _body(hu)
     inside = _inside(hu, body)
-    threshold = _threshold(hu, inside)
-    smooth = ndimage.gaussian_filter(hu, 0.6)
-    smooth[~inside] = 0
-    middle = float(np.flatnonzero(inside.any(axis=(0, 1))).mean()) if inside.any() else 0.0
-    airways = main_airways(smooth, inside, spacing, middle)
-    air = inside & (hu < threshold) & ~dilate(airways, WALL_MM, spacing)
-    parts = _parts(air, hu, ml)
-    labels = _sides(parts, spacing, smooth, body)
-    for lung in (Lung.RIGHT, Lung.LEFT):
-        _restore(labels, lung, hu, airways, spacing)
-    labels[airways] = 0
-    total = float((labels > 0).sum()) * ml
-    if total < MIN_TOTAL_ML:
-        raise Rejected(f"no lungs found: what looks like lung measures {total:.0f} mL, less than {MIN_TOTAL_ML:.0f} mL")
+    box = bounding_box(inside)
+    if box is None:
+        raise Rejected("no lungs found: the volume shows no body")
+    labels[box], airways[box] = _within(hu[box], body[box], inside[box], spacing)
     return labels, airways
 
 
-def _body(hu: Float, ml: float) -> Mask:
+def _within(hu: Float, body: Mask, inside: Mask, spacing: Spacing) -> tuple[Labels, Mask]:
+    """As `_segment`, in the box of what is inside the body."""
+    ml = float(np.prod(spacing)) / 1000
+    threshold = _threshold(hu, inside)
+    smooth = ndimage.gaussian_filter(hu, 0.6)
+    smooth[~inside] = 0
+    airways = main_airways(smooth, inside, spacing)
+    air = inside & (hu < threshold) & ~dilate(airways, WALL_MM, spacing)
+    air |= _dense(hu, inside & ~dilate(airways, WALL_MM, spacing), air, spacing)
+    air_hu = float(np.median(hu[airways])) if airways.any() else -1000.0
+    labels = _sides(_parts(air, hu, air_hu, ml), spacing, smooth, body)
+    for lung in (Lung.RIGHT, Lung.LEFT):
+        _restore(labels, lung, hu, airways, spacing)
+    labels[airways] = Lung.NONE
+    total = float((labels > 0).sum()) * ml
+    if total < MIN_TOTAL_ML:
+        raise Rejected(
+            f"no lungs found: what looks like lung measures {total:.0f} mL, less than {MIN_TOTAL_ML:.0f} mL"
+        )
+    return labels, airways
+
+
+def _body(hu: Float) -> Mask:
     """The largest piece of soft tissue; all False where the volume shows lung only (a masked crop)."""
-    tissue = ndimage.binary_opening(hu > TISSUE_HU, iterations=1)
-    labels, count = ndimage.label(tissue)
-    if not count:
+    labels, sizes = pieces(ndimage.binary_opening(hu > TISSUE_HU))
+    if sizes.max() < 0.3 * float(((hu > GAS_HU) & (hu <= TISSUE_HU)).sum()):
         return np.zeros(hu.shape, dtype=np.bool_)
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    shown = int((hu > PADDING_HU).sum())
-    if sizes.max() < 0.2 * shown and shown < 0.6 * hu.size:
-        return np.zeros(hu.shape, dtype=np.bool_)
-    return np.asarray(labels == int(sizes.argmax()))
+    return np.asarray((labels == int(sizes.argmax())) & (labels > 0))
 
 
 def _inside(hu: Float, body: Mask) -> Mask:
@@ -187,7 +197,8 @@ def _inside(hu: Float, body: Mask) -> Mask:
     """
     shown = hu > PADDING_HU
     if not body.any():
-        return np.asarray(shown)
+        background = float(hu[0, 0, 0])
+        return np.asarray(shown & ~((hu == background) & (background < GAS_HU)))
     sides = np.zeros(hu.shape, dtype=np.uint8)
     for axis in (1, 2):
         sides += np.logical_or.accumulate(body, axis=axis)
@@ -216,20 +227,43 @@ def _threshold(hu: Float, inside: Mask) -> float:
     return float(np.clip(threshold, -500, -250))
 
 
-def _parts(air: Mask, hu: Float, ml: float) -> Labels:
-    """Connected pieces of lung, largest first, 1…; bowel gas and crumbs left out."""
-    labels, count = ndimage.label(air)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1) * ml
-    thin = np.bincount(labels[hu < GAS_HU], minlength=count + 1) * ml
-    sizes[0] = 0
-    kept = [n for n in np.argsort(-sizes) if sizes[n] >= MIN_PART_ML and thin[n] < 0.5 * sizes[n]][:20]
-    if not kept or sizes[kept[0]] < MIN_LUNG_ML:
-        largest = float(sizes.max()) if count else 0.0
+def _dense(hu: Float, where: Mask, air: Mask, spacing: Spacing) -> Mask:
+    """Thick regions beside `air` that are denser still but not soft tissue: dependent lung on expiration."""
+    mean = ndimage.gaussian_filter(hu, [DENSE_MM / s for s in spacing])
+    return _thick(where & ~air & (mean < DENSE_HU), THICK_MM, spacing)
+
+
+def _thick(mask: Mask, mm: float, spacing: Spacing) -> Mask:
+    """What of `mask` lies within `mm` of a place where a ball of radius `mm` fits."""
+    return np.asarray(dilate(opening(mask, mm, spacing), mm, spacing) & mask)
+
+
+def _parts(air: Mask, hu: Float, air_hu: float, ml: float) -> Labels:
+    """Connected pieces of lung, largest first, 1…; bowel gas and crumbs left out.
+
+    Gas is thinner than any lung, or, where the trachea tells what this scanner makes of air, nearer to that than to the
+    largest piece. A small piece must be about as dense as the largest.
+    """
+    labels, sizes = pieces(air)
+    boxes = ndimage.find_objects(labels)
+    kept: list[int] = []
+    lung_hu = np.nan
+    for n in [int(n) for n in np.argsort(-sizes)[:20] if sizes[n] * ml >= MIN_PART_ML]:
+        values = hu[boxes[n - 1]][labels[boxes[n - 1]] == n]
+        median = float(np.median(values))
+        if kept and lung_hu - air_hu > 60 and median < (lung_hu + air_hu) / 2:
+            continue
+        if kept and sizes[n] * ml < MIN_LUNG_ML and abs(median - lung_hu) > 120:
+            continue
+        if median >= GAS_HU:
+            lung_hu = lung_hu if kept else median
+            kept.append(n)
+    if not kept or sizes[kept[0]] * ml < MIN_LUNG_ML:
         raise Rejected(
-            f"no lungs found: the largest region of lung density inside the body has {largest:.0f} mL; "
-            f"at least {MIN_LUNG_ML:.0f} mL are expected"
+            f"no lungs found: the largest region of lung density inside the body has "
+            f"{float(sizes[kept[:1]].sum()) * ml:.0f} mL; at least {MIN_LUNG_ML:.0f} mL are expected"
         )
-    table = np.zeros(count + 1, dtype=np.uint8)
+    table = np.zeros(len(sizes), dtype=np.uint8)
     table[kept] = np.arange(1, len(kept) + 1)
     return np.asarray(table[labels])
 
@@ -313,16 +347,25 @@ def _restore(labels: Labels, lung: Lung, hu: Float, airways: Mask, spacing: Spac
     box = bounding_box(labels == lung)
     if box is None:
         return
-    box = grow_box(box, CLOSE_MM + 4, spacing, labels.shape)
+    box = grow_box(box, DENT_MM + 4, spacing, labels.shape)
     own, taken, hu, airways = labels[box] == lung, labels[box] > 0, hu[box], airways[box]
-    smooth = _largest(opening(own, OPEN_MM, spacing))
+    smooth = fill_slice_holes(_largest(opening(own, OPEN_MM, spacing)), HOLE_MM2, spacing)
     near_hilum = dilate(airways, HILUM_MM, spacing)
     gentle, strong = closing(smooth, CLOSE_HILUM_MM, spacing), closing(smooth, CLOSE_MM, spacing)
-    closed = np.where(near_hilum, gentle, strong) & (hu < BONE_HU)
+    closed = np.where(near_hilum, gentle, strong) | _dents(smooth, strong, lung, spacing)
+    closed &= hu < BONE_HU
+    closed = ndimage.gaussian_filter(fill_holes(closed).astype(np.float32), [1.5 / s for s in spacing]) > 0.5
     closed &= ~dilate(airways, WALL_MM, spacing)
-    closed = fill_holes(fill_slice_holes(closed, HOLE_MM2, spacing))
     labels[box][own] = Lung.NONE
     labels[box][closed & ~(taken & ~own) & (hu > PADDING_HU)] = lung
+
+
+def _dents(smooth: Mask, closed: Mask, lung: Lung, spacing: Spacing) -> Mask:
+    """Deeper dents in the outer half of a lung: masses and consolidation at the chest wall."""
+    x = np.arange(smooth.shape[2])
+    middle = float(np.average(x, weights=smooth.sum(axis=(0, 1))))
+    outer = x < middle if lung == Lung.RIGHT else x > middle
+    return _thick(closing(smooth, DENT_MM, spacing) & ~closed & outer, THICK_MM / 2, spacing)
 
 
 def _largest(mask: Mask) -> Mask:
