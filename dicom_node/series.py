@@ -165,6 +165,7 @@ def _series(stack: list[_Member], rules: PairingRules) -> Series:
     order = np.argsort(along, kind="stable")
     stack = [stack[n] for n in order]
     along, plane = along[order], plane[order]
+    _check_instances(stack)
     _check_enough(stack, along)
     _check_tilt(stack, along, plane)
     gap = _check_even(stack, along)
@@ -187,6 +188,13 @@ def _float(text: str, otherwise: float | None) -> float | None:
         return float(text)
     except ValueError:
         return otherwise
+
+
+def _check_instances(stack: Sequence[_Member]) -> None:
+    """A Segmentation can be made on many single slices or on one multi-frame instance, not on several of those."""
+    uids = {m.header.sop_instance_uid for m in stack}
+    if len(uids) > 1 and any(len(m.header.slices) > 1 for m in stack):
+        raise _Refused(f"a stack over {len(uids)} multi-frame instances is not supported")
 
 
 def _check_enough(stack: Sequence[_Member], along: NDArray[np.float64]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder of the real CT data: $VQ_SHARED, or ``shared`` beside the project; the test is skipped without it."""
+    """Folder of the real CT data: $VQ_SHARED, or ``shared`` beside the project; without it, a skip."""
     folder = Path(os.environ.get("VQ_SHARED", Path(__file__).parents[2] / "shared"))
     if not (folder / "real-ct").is_dir():
         pytest.skip(f"no real CT data in {folder.name!r}: set VQ_SHARED")

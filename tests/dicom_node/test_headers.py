@@ -241,11 +241,10 @@ def test_a_truncated_file_is_rejected_or_read(ct: Path) -> None:
     for size in range(140, 1400, 60):
         ct.write_bytes(whole[:size])
         try:
-            header = read_header(ct)
+            said = read_header(ct).sop_instance_uid
         except Rejected as error:
-            assert ct.stem in str(error)
-        else:
-            assert header.sop_instance_uid == ct.stem
+            said = str(error)
+        assert ct.stem in said
 
 
 def test_a_file_without_preamble_is_read(ct: Path) -> None:

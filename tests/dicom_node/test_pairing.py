@@ -18,7 +18,8 @@ RULES = PairingRules()
 
 
 def stack(
-    uid: str, text: str, *, kernel: str = "B30f", gap: float = 2.5, n: int = 0, time: str = "", study: str = "1.2",
+    uid: str, text: str, *, kernel: str = "B30f", gap: float = 2.5, n: int = 0, time: str = "",
+    study: str = "1.2",
     image_type: str = "ORIGINAL\\PRIMARY\\AXIAL",
 ) -> list[Header]:  # fmt: skip
     found = slices(n or int(250 / gap), gap, acquisition=("1", kernel, image_type, "", ""))
@@ -108,7 +109,8 @@ def test_three_unnamed_breaths_are_for_a_person() -> None:
 @pytest.mark.parametrize(
     "worse",
     [
-        {"kernel": "B70f"}, {"kernel": "Br64d\\3"}, {"kernel": "LUNG"}, {"kernel": "FC52"}, {"kernel": "BONE"},
+        {"kernel": "B70f"}, {"kernel": "Br64d\\3"}, {"kernel": "LUNG"}, {"kernel": "FC52"},
+        {"kernel": "BONE"},
         {"kernel": "YC"}, {"gap": 4.0}, {"image_type": "DERIVED\\PRIMARY\\AXIAL"}, {"n": 50},
     ],
 )  # fmt: skip
@@ -124,7 +126,8 @@ def test_the_better_reconstruction_is_taken(worse: dict[str, object]) -> None:
 
 def test_a_soft_thick_pair_beats_a_sharp_thin_one() -> None:
     p = paired(
-        stack("1", "Insp", kernel="B70f", gap=1.0), stack("2", "Insp"), stack("3", "Exp", kernel="B70f", gap=1.0),
+        stack("1", "Insp", kernel="B70f", gap=1.0), stack("2", "Insp"),
+        stack("3", "Exp", kernel="B70f", gap=1.0),
         stack("4", "Exp"),
     )  # fmt: skip
     assert uids(p) == ("2", "4")
@@ -183,7 +186,9 @@ def test_contrast_goes_with_the_series() -> None:
 def test_arrival_order_does_not_matter(random: object) -> None:
     found = [
         h
-        for uid, text, kernel in (("1", "Insp", "B30f"), ("2", "Insp", "B70f"), ("3", "Exp", "B30f"), ("4", "", "C"))
+        for uid, text, kernel in (
+            ("1", "Insp", "B30f"), ("2", "Insp", "B70f"), ("3", "Exp", "B30f"), ("4", "", "C")
+        )
         for h in stack(uid, text, kernel=kernel)
     ]  # fmt: skip
     expected = pair(assemble(found), RULES)

@@ -79,7 +79,8 @@ def test_what_is_read_back_is_the_analysis(case: Case) -> None:
 
 @pytest.mark.parametrize(
     ("row", "column"),
-    [((-1, 0, 0), (0, -1, 0)), ((-1, 0, 0), (0, 1, 0)), ((0, 1, 0), (0, 0, -1)), ((0.8, 0.6, 0), (-0.6, 0.8, 0))],
+    [((-1, 0, 0), (0, -1, 0)), ((-1, 0, 0), (0, 1, 0)), ((0, 1, 0), (0, 0, -1)),
+     ((0.8, 0.6, 0), (-0.6, 0.8, 0))],
     ids=["prone", "feet first", "sagittal", "turned"],
 )  # fmt: skip
 def test_every_orientation_is_read_back(tmp_path: Path, row: Any, column: Any) -> None:
@@ -144,7 +145,8 @@ def test_every_frame_names_its_ct_slice(case: Case) -> None:
 def test_the_patient_and_the_study_are_the_cts(case: Case) -> None:
     ds = stored(build_segmentation(analysis_of(case.pair.expiratory), case))
     source = case.expiratory[0]
-    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName", "SpecificCharacterSet",
+    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName",
+                    "SpecificCharacterSet",
                     "StudyDate", "StudyID", "AccessionNumber"):  # fmt: skip
         assert ds.get(keyword) == source.get(keyword), keyword
     assert str(ds.PatientName) == "Müller^Jürgen=山田^太郎"

@@ -267,6 +267,12 @@ def test_the_site_may_add_words() -> None:
     assert series.phase == "expiration"
 
 
+def test_several_multi_frame_instances_are_refused() -> None:
+    parts = [slices(30), slices(30, start=-135.5)]
+    found = [replace(headers(p)[0], sop_instance_uid=f"9.{n}", slices=p) for n, p in enumerate(parts)]
+    assert reasons(found) == ["a stack over 2 multi-frame instances is not supported"]
+
+
 def test_contrast_is_carried() -> None:
     found = headers(slices(60))
     found[7] = replace(found[7], contrast="Iomeron")
