@@ -191,7 +191,7 @@ def _float(text: str, otherwise: float | None) -> float | None:
 
 
 def _check_instances(stack: Sequence[_Member]) -> None:
-    """A Segmentation can be made on many single slices or on one multi-frame instance, not on several of those."""
+    """A Segmentation is made on many single slices or on one multi-frame instance, not on several."""
     uids = {m.header.sop_instance_uid for m in stack}
     if len(uids) > 1 and any(len(m.header.slices) > 1 for m in stack):
         raise _Refused(f"a stack over {len(uids)} multi-frame instances is not supported")
