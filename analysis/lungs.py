@@ -229,8 +229,9 @@ def _threshold(hu: Float, inside: Mask) -> float:
 
 def _dense(hu: Float, where: Mask, air: Mask, spacing: Spacing) -> Mask:
     """Thick regions beside `air` that are denser still but not soft tissue: dependent lung on expiration."""
-    mean = ndimage.gaussian_filter(hu, [DENSE_MM / s for s in spacing])
-    return _thick(where & ~air & (mean < DENSE_HU), THICK_MM, spacing)
+    share = ndimage.gaussian_filter((hu < DENSE_HU).astype(np.float32), [DENSE_MM / s for s in spacing], truncate=2)
+    solid = dilate(opening(air, THICK_MM, spacing), WALL_MM, spacing)
+    return _thick(where & ~solid & (share > 0.5), THICK_MM, spacing)
 
 
 def _thick(mask: Mask, mm: float, spacing: Spacing) -> Mask:
@@ -361,10 +362,9 @@ def _restore(labels: Labels, lung: Lung, hu: Float, airways: Mask, spacing: Spac
 
 
 def _dents(smooth: Mask, closed: Mask, lung: Lung, spacing: Spacing) -> Mask:
-    """Deeper dents in the outer half of a lung: masses and consolidation at the chest wall."""
-    x = np.arange(smooth.shape[2])
-    middle = float(np.average(x, weights=smooth.sum(axis=(0, 1))))
-    outer = x < middle if lung == Lung.RIGHT else x > middle
+    """Deeper dents with lung on their inner side: masses and consolidation at the chest wall, not the mediastinum."""
+    inwards = slice(None, None, -1 if lung == Lung.RIGHT else 1)
+    outer = np.logical_or.accumulate(smooth[:, :, inwards], axis=2)[:, :, inwards]
     return _thick(closing(smooth, DENT_MM, spacing) & ~closed & outer, THICK_MM / 2, spacing)
 
 
