@@ -20,11 +20,11 @@ In the order of computation:
 """
 
 from .classes import VQClass
-from .errors import AnalysisError, QualityRejected, Rejected
+from .errors import AnalysisError, Rejected
 from .lungs import Lung
 from .measures import MEASURES
 from .pipeline import Analysis, Parameters, Phase, analyse, analyse_phases, order_phases
-from .quality import Acquisition, Finding
+from .quality import Acquisition, Finding, QualityRejected
 from .regions import REGIONS
 from .volume import Grid, Volume
 

@@ -44,11 +44,15 @@ def overview(analysis: Analysis) -> Figure:
         axes[0, column].set_title(plane)
         for row, name in ((1, "V"), (2, "Q")):
             values = section(analysis.maps[name], analysis.grid, plane, where)
-            image = axes[row, column].imshow(values, cmap="viridis", vmin=0, vmax=_top(analysis, name), **shape)
+            image = axes[row, column].imshow(
+                values, cmap="viridis", vmin=0, vmax=_top(analysis, name), **shape
+            )
             if column == 2:
                 figure.colorbar(image, ax=axes[row, column], shrink=0.8)
         labels = section(classes, analysis.grid, plane, where)
-        axes[3, column].imshow(np.ma.masked_equal(labels, 0), cmap=_class_map(), vmin=0, vmax=4, alpha=0.8, **shape)
+        axes[3, column].imshow(
+            np.ma.masked_equal(labels, 0), cmap=_class_map(), vmin=0, vmax=4, alpha=0.8, **shape
+        )
     for row, title in enumerate(ROWS):
         axes[row, 0].set_ylabel(title)
     _legend(figure, analysis)
@@ -80,7 +84,9 @@ def on_working_grid(labels: Labels, analysis: Analysis) -> Labels:
         ends = np.zeros((2, 3))
         ends[1, axis] = n - 1
         index = analysis.expiratory.indices(analysis.grid.points(ends))[:, axis]
-        axes.append(np.clip(np.rint(np.linspace(index[0], index[1], n)).astype(int), 0, labels.shape[axis] - 1))
+        axes.append(
+            np.clip(np.rint(np.linspace(index[0], index[1], n)).astype(int), 0, labels.shape[axis] - 1)
+        )
     return labels[np.ix_(*axes)]
 
 

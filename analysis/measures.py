@@ -93,7 +93,9 @@ class Densities:
         inside = zones > 0
         hu = np.clip(volume.array[inside], HU_MIN, HU_MAX).astype(np.int64) - HU_MIN
         width = HU_MAX - HU_MIN + 1
-        counts = np.bincount(zones[inside].astype(np.int64) * width + hu, minlength=7 * width).reshape(7, width)
+        counts = np.bincount(zones[inside].astype(np.int64) * width + hu, minlength=7 * width).reshape(
+            7, width
+        )
         return cls(counts, volume.grid.voxel_ml)
 
     def histogram(self, region: str) -> NDArray[np.int64]:
@@ -180,7 +182,11 @@ def _spread(values: NDArray[np.float32]) -> tuple[float, float, float]:
 
 
 def map_measures(
-    v: NDArray[np.float32], q: NDArray[np.float32], m: NDArray[np.float32], means: tuple[float, float], low: float
+    v: NDArray[np.float32],
+    q: NDArray[np.float32],
+    m: NDArray[np.float32],
+    means: tuple[float, float],
+    low: float,
 ) -> dict[str, float]:
     """Heterogeneity of V and Q in the voxels of one region.
 

@@ -90,12 +90,10 @@ class Defect:
 
 
 DEFECTS = (
-    Defect((-76, 16, -52), (44, 54, 22), False, True),
-    Defect((70, 26, -128), (42, 50, 24), False, True),
-    Defect((-70, -6, -100), (50, 58, 20), True, False),
-    Defect((66, 8, -50), (42, 56, 20), True, False),
-    Defect((-72, 22, -148), (48, 54, 22), True, True),
-    Defect((76, 16, -90), (44, 56, 20), True, True),
+    Defect((-74, 4, -50), (48, 60, 26), False, True),
+    Defect((-72, 4, -118), (48, 60, 24), True, False),
+    Defect((72, 6, -54), (46, 60, 26), True, True),
+    Defect((74, 22, -130), (40, 46, 18), False, True),
 )
 
 
@@ -135,7 +133,9 @@ def true_classes(jacobian: Float, mass_change: Float, lungs: Labels, low: float 
     """Class of every lung voxel from the true J and m, without smoothing; (k, j, i) uint8."""
     inside = lungs > 0
     v, q = jacobian[inside] - 1, np.abs(mass_change[inside])
-    table = np.array([[VQClass.NORMAL, VQClass.DEAD_SPACE], [VQClass.SHUNT, VQClass.MATCHED_DEFECT]], dtype=np.uint8)
+    table = np.array(
+        [[VQClass.NORMAL, VQClass.DEAD_SPACE], [VQClass.SHUNT, VQClass.MATCHED_DEFECT]], dtype=np.uint8
+    )
     classes = np.zeros(lungs.shape, dtype=np.uint8)
     classes[inside] = table[(v < low * v.mean()).astype(int), (q < low * q.mean()).astype(int)]
     return classes
@@ -369,9 +369,9 @@ def _thin(values: Float, n: int) -> Float:
 
 
 def _majority(labels: Labels, n: int) -> Labels:
-    return np.max([label * (_thin((labels == label).astype(np.float32), n) > 0.5) for label in (1, 2)], axis=0).astype(
-        np.uint8
-    )
+    return np.max(
+        [label * (_thin((labels == label).astype(np.float32), n) > 0.5) for label in (1, 2)], axis=0
+    ).astype(np.uint8)
 
 
 def _displacement(dz: Float, x: Float, y: Float, scale: float) -> Float:

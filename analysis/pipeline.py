@@ -11,11 +11,10 @@ from scipy import ndimage
 
 from . import measures as ms
 from . import quality
-from .classes import VQClass, classify, normalise
-from .errors import QualityRejected
+from .classes import classify, normalise
 from .lungs import segment
 from .perfusion import mass_change, perfusion
-from .quality import Acquisition, Finding
+from .quality import Acquisition, Finding, QualityRejected
 from .regions import REGIONS, ZONES_OF, zones
 from .registration import Registration, register, warp
 from .smoothing import masked_gaussian
@@ -99,7 +98,7 @@ class Phase:
         found = segment(whole)
         margin = np.ceil(MARGIN_MM / np.array(whole.grid.spacing)).astype(int)
         box = _box(found.labels > 0, margin)
-        k, j, i = (int(round(a / b)) for a, b in zip(whole.grid.spacing, volume.grid.spacing, strict=True))
+        k, j, i = (round(a / b) for a, b in zip(whole.grid.spacing, volume.grid.spacing, strict=True))
         work, lungs = whole.crop(box), found.labels[box]
         zone = zones(lungs, work.grid)
         fine_box = (
@@ -108,13 +107,13 @@ class Phase:
             slice(box[2].start * i, box[2].stop * i),
         )
         densities = ms.Densities.of(volume.crop(fine_box), _repeat(zone, (k, j, i)))
-        air = np.asarray(whole.array)[ndimage.binary_erosion(found.airways)]
+        air = np.asarray(whole.array, dtype=np.float32)[ndimage.binary_erosion(found.airways)]
         checks = (
             float(np.median(air)) if air.size else float("nan"),
             quality.edge_percent(found.labels, whole),
             quality.mediastinal_hu(found.labels, whole),
         )
-        work = Volume(np.ascontiguousarray(work.array), work.grid)
+        work = Volume(np.ascontiguousarray(work.array, dtype=np.float32), work.grid)
         return cls(volume.grid, work, np.ascontiguousarray(lungs), box, (k, j, i), densities, *checks)
 
     @property
@@ -308,9 +307,7 @@ def _maps(
 ) -> tuple[dict[str, Float], Mask]:
     """V, Q, m and what they were made from, and the mask where they hold."""
     grid = exp.work.grid
-    index = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in grid.shape), indexing="ij"), axis=-1)
-    points = index @ grid.affine[:3, :3].T.astype(np.float32) + grid.affine[:3, 3].astype(np.float32)
-    warped = warp(insp.work, points + registration.displacement)
+    warped = warp(insp.work, grid.centres() + registration.displacement)
     ct_exp = np.asarray(exp.work.array, dtype=np.float32)
     rim = ndimage.distance_transform_edt(exp.lungs > 0, sampling=grid.spacing) > parameters.rim_mm
     mask = rim & (ct_exp <= -250) & (warped <= -250) & (ct_exp > -1000) & (warped > -1000)

@@ -9,11 +9,12 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
+from .errors import Rejected
 from .volume import Grid, Labels, Mask, Volume
 
 Verdict = Literal["pass", "warn", "fail"]
 
-SHARP_KERNEL = re.compile(r"\b([BI][rvf]?[67]\d[fshd]?|LUNG|BONE|EDGE|FC[58]\d|YC|YD|HRCT|D)\b", re.IGNORECASE)
+SHARP_KERNEL = re.compile(r"\b([BI][rvf]?[67]\d[fshd]?|LUNG|BONE|EDGE|FC[58]\d|YC|YD|HRCT)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,22 @@ class Acquisition:
     kernel: str
     slice_mm: float
     contrast: str
+
+
+class QualityRejected(Rejected):
+    """At least one quality check failed; the message holds the sentences of all that did.
+
+    Parameters
+    ----------
+    findings : tuple of Finding
+    """
+
+    def __init__(self, findings: tuple[Finding, ...]) -> None:
+        self.findings = findings
+        super().__init__("; ".join(f.sentence for f in findings if f.verdict == "fail"))
+
+    def __reduce__(self) -> tuple[type[QualityRejected], tuple[tuple[Finding, ...]]]:
+        return type(self), (self.findings,)
 
 
 def failed(findings: tuple[Finding, ...]) -> bool:
@@ -110,14 +127,18 @@ def field_of_view(phase: str, percent: float) -> Finding:
     words = f"{percent:.2f} % of the lung touches the edge of the field of view on {phase}"
     if percent > 0.5:
         words += ": the scan does not cover the lungs"
-    return Finding(f"field of view, {phase}", _verdict(percent > 0.5, False), percent, "%", "fail > 0.5 %", words)
+    return Finding(
+        f"field of view, {phase}", _verdict(percent > 0.5, False), percent, "%", "fail > 0.5 %", words
+    )
 
 
 def mediastinal_density(phase: str, hu: float) -> Finding:
     """Density of the heart and great vessels, from `mediastinal_hu`; contrast makes it exceed 90 HU."""
     name, limit = f"mediastinal density, {phase}", "fail > 90 HU"
     if not np.isfinite(hu):
-        return Finding(name, "pass", None, "[hnsf'U]", limit, f"no heart to measure between the lungs on {phase}")
+        return Finding(
+            name, "pass", None, "[hnsf'U]", limit, f"no heart to measure between the lungs on {phase}"
+        )
     words = f"tissue between the lungs measures {hu:.0f} HU on {phase}"
     if hu > 90:
         words += ": contrast medium was given, V/Q from density is not valid"
@@ -135,7 +156,7 @@ def edge_percent(labels: Labels, volume: Volume) -> float:
         The whole scanned volume, uncropped.
     """
     lung = labels > 0
-    outside = np.asarray(volume.array) <= -1100  # padding outside the reconstruction circle
+    outside = np.asarray(volume.array, dtype=np.float32) <= -1100  # padding outside the reconstruction circle
     edge = ndimage.binary_dilation(outside) if outside.any() else np.zeros_like(lung)
     edge[[0, -1]] = True
     edge[:, [0, -1]] = True
@@ -145,7 +166,7 @@ def edge_percent(labels: Labels, volume: Volume) -> float:
 
 def mediastinal_hu(labels: Labels, volume: Volume) -> float:
     """Median HU of soft tissue (-50…400 HU) between the lungs; NaN where there is less than 50 mL of it."""
-    values = np.asarray(volume.array)[between_lungs(labels, volume.grid)]
+    values = np.asarray(volume.array, dtype=np.float32)[between_lungs(labels, volume.grid)]
     soft = values[(values > -50) & (values < 400)]
     return float(np.median(soft)) if soft.size * volume.grid.voxel_ml >= 50 else float("nan")
 
@@ -177,19 +198,30 @@ def acquisition_findings(inspiration: Acquisition, expiration: Acquisition) -> t
         words = "the header names a contrast agent" if said else "the header names no contrast agent"
         findings.append(
             Finding(
-                f"contrast agent, {phase}", _verdict(said, False), None, "1", "none allowed", f"{words} on {phase}"
+                f"contrast agent, {phase}",
+                _verdict(said, False),
+                None,
+                "1",
+                "none allowed",
+                f"{words} on {phase}",
             )
         )
     kernels = [inspiration.kernel, expiration.kernel]
     sharp = sorted({k for k in kernels if SHARP_KERNEL.search(k)})
     differ = kernels[0] != kernels[1]
-    words = "both phases share one smooth kernel" if all(kernels) else "the header names no kernel for both phases"
+    words = (
+        "both phases share one smooth kernel"
+        if all(kernels)
+        else "the header names no kernel for both phases"
+    )
     if differ and all(kernels):
         words = f"kernels differ: {kernels[0]} on inspiration, {kernels[1]} on expiration"
     elif sharp:
         words = f"sharp kernel {', '.join(sharp)}"
     warn = bool(sharp) or (differ and all(kernels))
-    findings.append(Finding("kernel", _verdict(False, warn), None, "1", "warn where sharp or different", words))
+    findings.append(
+        Finding("kernel", _verdict(False, warn), None, "1", "warn where sharp or different", words)
+    )
     return tuple(findings)
 
 

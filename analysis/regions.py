@@ -55,7 +55,9 @@ def zones(lungs: Labels, grid: Grid) -> Labels:
         index = np.nonzero(lungs == lung)
         if index[0].size == 0:
             continue
-        height = sum(n.astype(np.float32) * np.float32(c) for n, c in zip(index, grid.affine[2], strict=False))
+        height = sum(
+            n.astype(np.float32) * np.float32(c) for n, c in zip(index, grid.affine[2], strict=False)
+        )
         bottom, top = np.percentile(height, [0.1, 99.9])
         third = np.clip(((top - height) / max(top - bottom, 1e-6) * 3).astype(int), 0, 2)
         out[index] = 3 * (lung - 1) + 1 + third

@@ -49,7 +49,7 @@ def mass_corrected_hu_ventilation(hu_insp: AnyFloat, hu_exp: AnyFloat, mass_chan
 
 
 def mcvc(hu_insp: AnyFloat, hu_exp: AnyFloat) -> float:
-    """Mass-conserving volume change of a subregion: mean(rho_e) / mean(rho_i) - 1 (Castillo 2020, doi:10.1002/mp.14127).
+    """Mass-conserving volume change of a subregion: mean(rho_e) / mean(rho_i) - 1 (Castillo 2020).
 
     Parameters
     ----------
@@ -60,5 +60,10 @@ def mcvc(hu_insp: AnyFloat, hu_exp: AnyFloat) -> float:
 
 
 def delta_specific_volume(hu_insp: AnyFloat, hu_exp: AnyFloat) -> AnyFloat:
-    """Change of specific gas volume, 1000/(1000+HUi) - 1000/(1000+HUe), mL/g (Salito 2009, doi:10.1148/radiol.2511080874)."""
+    """Change of specific gas volume, 1000/(1000+HUi) - 1000/(1000+HUe), mL/g (Salito 2009).
+
+    References
+    ----------
+    doi:10.1148/radiol.2511080874
+    """
     return 1 / density(hu_insp) - 1 / density(hu_exp)

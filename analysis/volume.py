@@ -114,6 +114,12 @@ class Grid:
         inverse = np.linalg.inv(self.affine[:3, :3])
         return (np.asarray(points, dtype=np.float64) - self.affine[:3, 3]) @ inverse.T
 
+    def centres(self) -> Float:
+        """LPS mm (k, j, i, 3), float32, of every voxel."""
+        axes = (np.arange(n, dtype=np.float32) for n in self.shape)
+        index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        return index @ self.affine[:3, :3].T.astype(np.float32) + self.affine[:3, 3].astype(np.float32)
+
     def crop(self, box: tuple[slice, slice, slice]) -> Grid:
         """The grid of ``array[box]``; slices with non-negative start and stop, step 1."""
         start = [s.start for s in box]

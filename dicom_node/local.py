@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -76,10 +76,10 @@ def run(
         Where there is no pair, or it cannot give a valid result: one sentence.
     """
     with tempfile.TemporaryDirectory(prefix="dicom-node-") as folder:
-        piles = [
-            gather(source, Path(folder) / str(n), lambda share, n=n: progress("headers", (n + share) / len(sources)))  # type: ignore[misc]
-            for n, source in enumerate(sources)
-        ]
+        piles = []
+        for n, source in enumerate(sources):
+            progress("headers", n / len(sources))
+            piles.append(gather(source, Path(folder) / str(n)))
         found = _pair_of(piles, sources, rules)
         paths = {uid: path for pile in piles for uid, path in pile.paths.items()}
         analysis, found = analyse_pair(found, paths, parameters, progress)
@@ -90,7 +90,7 @@ def run(
         return Outcome(analysis, found, _write(analysis, case, out))
 
 
-def gather(source: Path, workspace: Path, progress: Callable[[float], None]) -> Pile:
+def gather(source: Path, workspace: Path) -> Pile:
     """Read the headers of every DICOM file below a folder, in a zip archive, or of one file.
 
     Parameters
@@ -98,8 +98,6 @@ def gather(source: Path, workspace: Path, progress: Callable[[float], None]) -> 
     source : Path
     workspace : Path
         Where archives are unpacked.
-    progress : callable
-        Called with the share of files read.
 
     Raises
     ------
@@ -110,7 +108,7 @@ def gather(source: Path, workspace: Path, progress: Callable[[float], None]) -> 
     headers: dict[str, Header] = {}
     paths: dict[str, Path] = {}
     others = 0
-    for n, path in enumerate(files):
+    for path in files:
         try:
             header = read_header(path)
         except Rejected:
@@ -118,7 +116,6 @@ def gather(source: Path, workspace: Path, progress: Callable[[float], None]) -> 
             continue
         headers[header.sop_instance_uid] = header
         paths[header.sop_instance_uid] = path
-        progress((n + 1) / len(files))
     if not headers:
         raise Rejected(f"no DICOM image in {source} ({others} other files)")
     return Pile(tuple(headers.values()), paths, others)
@@ -143,7 +140,8 @@ def _pair_of(piles: list[Pile], sources: tuple[Path, ...], rules: PairingRules) 
     if len(piles) == 2:
         phases: tuple[Phase, Phase] = ("inspiration", "expiration")
         parts = [
-            _as_phase(assemble(p.headers, rules), f, s) for p, f, s in zip(piles, phases, sources, strict=True)
+            _as_phase(assemble(p.headers, rules), f, s)
+            for p, f, s in zip(piles, phases, sources, strict=True)
         ]
         return _chosen(pair(_one_study(parts), rules))
     by_study: dict[str, list[Header]] = {}

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..errors import Rejected
@@ -120,14 +119,14 @@ def jacobian(u: Float, spacing: tuple[float, float, float]) -> Float:
     return a * (f * j - g * i) - b * (e * j - g * h) + c * (e * i - f * h)
 
 
-def warp(volume: Volume, grid_points: NDArray[np.float32]) -> Float:
+def warp(volume: Volume, grid_points: Float) -> Float:
     """HU of ``volume`` at LPS points (…, 3) in mm, trilinear; edges extend.
 
     Returns
     -------
     (…) float32
     """
-    index = volume.grid.indices(grid_points.reshape(-1, 3)).astype(np.float32)
+    index = volume.grid.indices(grid_points.reshape(-1, 3).astype(np.float64)).astype(np.float32)
     image = np.asarray(volume.array, dtype=np.float32)
     return kernels.sample(image, index).reshape(grid_points.shape[:-1])
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from ..volume import Float, Mask
+
 STRIDE = 2
 
 
@@ -135,7 +137,7 @@ def _box_first(a, r):  # type: ignore[no-untyped-def]
     return out
 
 
-def box_sum(a, r):  # type: ignore[no-untyped-def]
+def box_sum(a: Float, r: int) -> Float:
     """Sum over the cube of 2 r + 1 voxels around every voxel, zero outside the array."""
     return _box_first(_box_middle(_box_last(a, r), r), r)
 
@@ -153,7 +155,7 @@ def _standardise(image, weight, w, s, ss, floor):  # type: ignore[no-untyped-def
     return out
 
 
-def standardise(image, weight, radius, floor):  # type: ignore[no-untyped-def]
+def standardise(image: Float, weight: Float, radius: int, floor: float) -> Float:
     """Locally standardised image: (f - local mean) / local SD over the weighted cube, 0 where the weight is 0.
 
     The squared difference of two such images is 2 - 2 LCC (Cachier 2003; Lorenzi 2013,
@@ -170,7 +172,12 @@ def standardise(image, weight, radius, floor):  # type: ignore[no-untyped-def]
     """
     weighted = image * weight
     return _standardise(
-        image, weight, box_sum(weight, radius), box_sum(weighted, radius), box_sum(weighted * image, radius), floor
+        image,
+        weight,
+        box_sum(weight, radius),
+        box_sum(weighted, radius),
+        box_sum(weighted * image, radius),
+        floor,
     )
 
 
@@ -187,7 +194,11 @@ def assemble(f, m, weight, border, border_m, border_weight, robust, border_scale
         Upper triangle of A (kk, kj, ki, jj, ji, ii), then b (k, j, i).
     """
     n0, n1, n2 = f.shape
-    K, J, I = (n0 + STRIDE - 1) // STRIDE + 1, (n1 + STRIDE - 1) // STRIDE + 1, (n2 + STRIDE - 1) // STRIDE + 1  # noqa: E741
+    K, J, I = (
+        (n0 + STRIDE - 1) // STRIDE + 1,
+        (n1 + STRIDE - 1) // STRIDE + 1,
+        (n2 + STRIDE - 1) // STRIDE + 1,
+    )
     out = np.zeros((K, J, I, 9), np.float32)
     for node_k in prange(K):
         t = np.empty(9, np.float32)
@@ -239,7 +250,7 @@ def _add(t, gk, gj, gi, r, w):  # type: ignore[no-untyped-def]
 @njit(cache=True, parallel=True)
 def _bend(x, active):  # type: ignore[no-untyped-def]
     """Second differences of ``x`` along k, j and i, 0 where a node of the three is not active."""
-    K, J, I, _ = x.shape  # noqa: E741
+    K, J, I, _ = x.shape
     out = np.zeros((K, J, I, 9), np.float32)
     for k in prange(K):
         for j in range(J):
@@ -261,7 +272,7 @@ def _bend(x, active):  # type: ignore[no-untyped-def]
 @njit(cache=True, parallel=True)
 def _apply(x, bend, system, active, stretch, bending):  # type: ignore[no-untyped-def]
     """(A + stretch L + bending B) x; without ``system``'s A where it is empty."""
-    K, J, I, _ = x.shape  # noqa: E741
+    K, J, I, _ = x.shape
     out = np.zeros_like(x)
     for k in prange(K):
         for j in range(J):
@@ -279,7 +290,9 @@ def _apply(x, bend, system, active, stretch, bending):  # type: ignore[no-untype
                         out[k, j, i, c] += stretch * (x[k, j, i, c] - x[kk, jj, ii, c])
                         out[k, j, i, c] += bending * bend[kk, jj, ii, axis + c]
                 for c in range(3):
-                    out[k, j, i, c] -= 2 * bending * (bend[k, j, i, c] + bend[k, j, i, 3 + c] + bend[k, j, i, 6 + c])
+                    out[k, j, i, c] -= (
+                        2 * bending * (bend[k, j, i, c] + bend[k, j, i, 3 + c] + bend[k, j, i, 6 + c])
+                    )
                 if system.shape[0] > 0:
                     a = system[k, j, i]
                     x0, x1, x2 = x[k, j, i, 0], x[k, j, i, 1], x[k, j, i, 2]
@@ -292,7 +305,7 @@ def _apply(x, bend, system, active, stretch, bending):  # type: ignore[no-untype
 @njit(cache=True, parallel=True)
 def _precondition(r, system, active, diagonal):  # type: ignore[no-untyped-def]
     """Every node's 3 x 3 block (A + diagonal I) solved for ``r``."""
-    K, J, I, _ = r.shape  # noqa: E741
+    K, J, I, _ = r.shape
     out = np.zeros_like(r)
     for k in prange(K):
         for j in range(J):
@@ -312,7 +325,7 @@ def _precondition(r, system, active, diagonal):  # type: ignore[no-untyped-def]
     return out
 
 
-def solve(system, u, active, stretch, bending, iterations):  # type: ignore[no-untyped-def]
+def solve(system: Float, u: Float, active: Mask, stretch: float, bending: float, iterations: int) -> Float:
     """The Gauss-Newton step: preconditioned conjugate gradients on (A + R) du = b - R u, R = stretch L + bending B.
 
     L penalises first differences and B second differences between active nodes; there is no edge to an inactive
@@ -335,15 +348,16 @@ def solve(system, u, active, stretch, bending, iterations):  # type: ignore[no-u
         du, voxels.
     """
     none = np.zeros((0, 0, 0, 9), np.float32)
+    weights = np.float32(stretch), np.float32(bending)
     diagonal = np.float32(6 * stretch + 18 * bending + 1e-6)
-    r = system[..., 6:] * active[..., None] - _apply(u, _bend(u, active), none, active, stretch, bending)
+    r = system[..., 6:] * active[..., None] - _apply(u, _bend(u, active), none, active, *weights)
     x = np.zeros_like(u)
     z = _precondition(r, system, active, diagonal)
     p, rho = z, _dot(r, z)
     for _ in range(iterations):
         if rho <= 0:
             break
-        q = _apply(p, _bend(p, active), system, active, stretch, bending)
+        q = _apply(p, _bend(p, active), system, active, *weights)
         step = np.float32(rho / _dot(p, q))
         x += step * p
         r -= step * q
@@ -353,5 +367,5 @@ def solve(system, u, active, stretch, bending, iterations):  # type: ignore[no-u
     return x
 
 
-def _dot(a, b):  # type: ignore[no-untyped-def]
+def _dot(a: Float, b: Float) -> float:
     return float(np.vdot(a.ravel(), b.ravel()))

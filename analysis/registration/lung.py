@@ -105,7 +105,9 @@ class LungField:
         scale = np.array(grid.spacing) / FINEST_MM
         offset = (origin - self.origin) / FINEST_MM
         parts = [
-            ndimage.affine_transform(self.u[..., c], scale, offset, grid.shape, np.float32, order=1, mode="nearest")
+            ndimage.affine_transform(
+                self.u[..., c], scale, offset, grid.shape, np.float32, order=1, mode="nearest"
+            )
             for c in range(3)
         ]
         return np.stack(parts, axis=-1)
@@ -145,6 +147,8 @@ def register_lung(
             progress(8.0 ** (n - len(LEVELS)) * (1 + 7 * (turn + 1) / TURNS))
         if n < len(LEVELS) - 1:
             there, back = there - start, back - start_back
+    assert there is not None
+    assert back is not None
     return _field(there, fixed, directions), _field(back, moving, directions)
 
 
@@ -210,5 +214,7 @@ def _double(nodes: Float, shape: tuple[int, int, int]) -> Float:
     """Carry a field of voxels to the nodes of the next finer level."""
     axes = [((np.arange(n) * kernels.STRIDE + 0.5) / 2 - 0.5) / kernels.STRIDE for n in shape]
     where = np.meshgrid(*axes, indexing="ij")
-    parts = [ndimage.map_coordinates(nodes[..., c], where, np.float32, order=1, mode="nearest") for c in range(3)]
+    parts = [
+        ndimage.map_coordinates(nodes[..., c], where, np.float32, order=1, mode="nearest") for c in range(3)
+    ]
     return 2 * np.stack(parts, axis=-1)

@@ -65,7 +65,9 @@ def node_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     return k, j, i
 
 
-def refine(fixed: LungImage, moving: LungImage, offset: Float, start: Float, level: Level, nodes: Float) -> Float:
+def refine(
+    fixed: LungImage, moving: LungImage, offset: Float, start: Float, level: Level, nodes: Float
+) -> Float:
     """Gauss-Newton steps at one level.
 
     Parameters
@@ -99,9 +101,7 @@ def refine(fixed: LungImage, moving: LungImage, offset: Float, start: Float, lev
         system = kernels.assemble(
             f, m, weight, fixed.border, border, near, np.float32(level.robust), np.float32(level.border)
         )
-        step = kernels.solve(
-            system, residual, active, np.float32(level.stretch), np.float32(level.bending), CG_ITERATIONS
-        )
+        step = kernels.solve(system, residual, active, level.stretch, level.bending, CG_ITERATIONS)
         residual = residual + np.clip(step, -1.5, 1.5)
     return start + residual
 
