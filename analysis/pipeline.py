@@ -305,12 +305,16 @@ def _gate(findings: tuple[Finding, ...], parameters: Parameters) -> None:
 def _maps(
     insp: Phase, exp: Phase, registration: Registration, parameters: Parameters
 ) -> tuple[dict[str, Float], Mask]:
-    """V, Q, m and what they were made from, and the mask where they hold."""
+    """V, Q, m and what they were made from, and the mask where they hold.
+
+    The mask has no lower limit of HU: in emphysema noise alone falls below -1000, and leaving out only the low
+    tail would bias m.
+    """
     grid = exp.work.grid
     warped = warp(insp.work, grid.centres() + registration.displacement)
     ct_exp = np.asarray(exp.work.array, dtype=np.float32)
     rim = ndimage.distance_transform_edt(exp.lungs > 0, sampling=grid.spacing) > parameters.rim_mm
-    mask = rim & (ct_exp <= -250) & (warped <= -250) & (ct_exp > -1000) & (warped > -1000)
+    mask = rim & (ct_exp <= -250) & (warped <= -250)
     m = mass_change(registration.jacobian, density(warped), density(ct_exp)).astype(np.float32)
     v, m = masked_gaussian(
         (jacobian_ventilation(registration.jacobian), m), mask, grid.spacing, parameters.sigma_mm
