@@ -20,9 +20,9 @@ REACH_MM = 90.0
 def main_airways(hu: Float, inside: Mask, spacing: Spacing) -> Mask:
     """Air of the trachea and the main bronchi.
 
-    The trachea is the longest stack of small air spots, each ringed by soft tissue in its axial slice. From there air is
-    grown at rising thresholds until the next one would flood the lung (Hu 2001, doi:10.1109/42.929615); opening by a
-    ball leaves out what is thinner than a main bronchus.
+    The trachea is the longest stack of small air spots, each ringed by soft tissue in its axial slice. From there
+    air is grown at rising thresholds until the next would flood the lung (Hu 2001, doi:10.1109/42.929615); opening
+    by a ball leaves out what is thinner than a main bronchus.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def _trachea(hu: Float, inside: Mask, spacing: Spacing) -> Mask:
     in_slice[[0, 2]] = 0
     spots, count = ndimage.label(lumen, in_slice)
     area = np.bincount(spots.ravel(), minlength=count + 1) * spacing[1] * spacing[2]
-    width = [2 * max(1, round(4.0 / s)) + 1 for s in spacing[1:]]
+    width = [2 * max(2, round(4.0 / s)) + 1 for s in spacing[1:]]
     ring = np.where(lumen, 0, ndimage.maximum_filter(spots, size=(1, *width)))
     near = np.bincount(ring.ravel(), minlength=count + 1)
     mean = np.bincount(ring.ravel(), hu.ravel(), minlength=count + 1) / np.maximum(near, 1)

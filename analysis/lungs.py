@@ -24,6 +24,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from .airways import main_airways
+from .body import GAS_HU, PADDING_HU, inside, midline, soft_tissue
 from .errors import Rejected
 from .morphology import (
     Spacing,
@@ -40,10 +41,6 @@ from .morphology import (
 from .volume import Float, Grid, Labels, Mask, Volume
 
 WORK_MM = 2.0
-PADDING_HU = -1100  # no air is thinner: outside the reconstruction circle, or masked away
-TISSUE_HU = -300
-ROOM_HU = -500
-GAS_HU = -975  # lung is denser even in emphysema; bowel and room are not
 MIN_PART_ML = 30.0
 MIN_LUNG_ML = 150.0
 MIN_TOTAL_ML = 400.0
@@ -150,26 +147,29 @@ def _segment(hu: Float, spacing: Spacing) -> tuple[Labels, Mask]:
     """Labels and airways of HU on (z up, y back, x left)."""
     labels, airways = np.zeros(hu.shape, dtype=np.uint8), np.zeros(hu.shape, dtype=np.bool_)
     hu = np.clip(hu, PADDING_HU - 1, 3000).astype(np.float32)
-    body = _body(hu)
-    inside = _inside(hu, body)
-    box = bounding_box(inside)
+    body = soft_tissue(hu)
+    indoors = inside(hu, body)
+    box = bounding_box(indoors)
     if box is None:
         raise Rejected("no lungs found: the volume shows no body")
-    labels[box], airways[box] = _within(hu[box], body[box], inside[box], spacing)
+    middle = midline(body)
+    if middle is not None:
+        middle -= box[2].start
+    labels[box], airways[box] = _within(hu[box], middle, indoors[box], spacing)
     return labels, airways
 
 
-def _within(hu: Float, body: Mask, inside: Mask, spacing: Spacing) -> tuple[Labels, Mask]:
+def _within(hu: Float, middle: float | None, indoors: Mask, spacing: Spacing) -> tuple[Labels, Mask]:
     """As `_segment`, in the box of what is inside the body."""
     ml = float(np.prod(spacing)) / 1000
-    threshold = _threshold(hu, inside)
+    threshold = _threshold(hu, indoors)
     smooth = ndimage.gaussian_filter(hu, 0.6)
-    smooth[~inside] = 0
-    airways = main_airways(smooth, inside, spacing)
-    air = inside & (hu < threshold) & ~dilate(airways, WALL_MM, spacing)
-    air |= _dense(hu, inside & ~dilate(airways, WALL_MM, spacing), air, spacing)
+    smooth[~indoors] = 0
+    airways = main_airways(smooth, indoors, spacing)
+    air = indoors & (hu < threshold) & ~dilate(airways, WALL_MM, spacing)
+    air |= _dense(hu, indoors & ~dilate(airways, WALL_MM, spacing), air, spacing)
     air_hu = float(np.median(hu[airways])) if airways.any() else -1000.0
-    labels = _sides(_parts(air, hu, air_hu, ml), spacing, smooth, body)
+    labels = _sides(_parts(air, hu, air_hu, ml), spacing, smooth, middle)
     for lung in (Lung.RIGHT, Lung.LEFT):
         _restore(labels, lung, hu, airways, spacing)
     labels[airways] = Lung.NONE
@@ -181,39 +181,9 @@ def _within(hu: Float, body: Mask, inside: Mask, spacing: Spacing) -> tuple[Labe
     return labels, airways
 
 
-def _body(hu: Float) -> Mask:
-    """The largest piece of soft tissue; all False where the volume shows lung only (a masked crop)."""
-    labels, sizes = pieces(ndimage.binary_opening(hu > TISSUE_HU))
-    if sizes.max() < 0.3 * float(((hu > GAS_HU) & (hu <= TISSUE_HU)).sum()):
-        return np.zeros(hu.shape, dtype=np.bool_)
-    return np.asarray((labels == int(sizes.argmax())) & (labels > 0))
-
-
-def _inside(hu: Float, body: Mask) -> Mask:
-    """The body and what it encloses: voxels with body on three of their four sides in the axial slice.
-
-    Air counts by connected region in its slice, by majority: a lung cut by the field of view stays whole, and the
-    room's air in the armpit goes with the room.
-    """
-    shown = hu > PADDING_HU
-    if not body.any():
-        background = float(hu[0, 0, 0])
-        return np.asarray(shown & ~((hu == background) & (background < GAS_HU)))
-    sides = np.zeros(hu.shape, dtype=np.uint8)
-    for axis in (1, 2):
-        sides += np.logical_or.accumulate(body, axis=axis)
-        sides += np.flip(np.logical_or.accumulate(np.flip(body, axis), axis=axis), axis)
-    in_slice = np.zeros((3, 3, 3), dtype=int)
-    in_slice[1] = ndimage.generate_binary_structure(2, 1)
-    labels, count = ndimage.label(shown & (hu < ROOM_HU), in_slice)
-    enclosed = np.bincount(labels[sides >= 3], minlength=count + 1)
-    indoors = 2 * enclosed > np.bincount(labels.ravel(), minlength=count + 1)
-    return np.asarray(shown & np.where(labels > 0, indoors[labels], sides >= 3))
-
-
-def _threshold(hu: Float, inside: Mask) -> float:
+def _threshold(hu: Float, indoors: Mask) -> float:
     """Halfway between the means of lung and of soft tissue (Hu 2001), HU."""
-    values = hu[inside]
+    values = hu[indoors]
     values = values[(values > GAS_HU) & (values < 200)]
     threshold = -400.0
     for _ in range(20):
@@ -229,7 +199,9 @@ def _threshold(hu: Float, inside: Mask) -> float:
 
 def _dense(hu: Float, where: Mask, air: Mask, spacing: Spacing) -> Mask:
     """Thick regions beside `air` that are denser still but not soft tissue: dependent lung on expiration."""
-    share = ndimage.gaussian_filter((hu < DENSE_HU).astype(np.float32), [DENSE_MM / s for s in spacing], truncate=2)
+    share = ndimage.gaussian_filter(
+        (hu < DENSE_HU).astype(np.float32), [DENSE_MM / s for s in spacing], truncate=2
+    )
     solid = dilate(opening(air, THICK_MM, spacing), WALL_MM, spacing)
     return _thick(where & ~solid & (share > 0.5), THICK_MM, spacing)
 
@@ -269,7 +241,7 @@ def _parts(air: Mask, hu: Float, air_hu: float, ml: float) -> Labels:
     return np.asarray(table[labels])
 
 
-def _sides(parts: Labels, spacing: Spacing, hu: Float, body: Mask) -> Labels:
+def _sides(parts: Labels, spacing: Spacing, hu: Float, middle: float | None) -> Labels:
     """Right and left from the pieces of lung: 0, 1, 2."""
     ml = float(np.prod(spacing)) / 1000
     sizes = np.bincount(parts.ravel()) * ml
@@ -285,7 +257,7 @@ def _sides(parts: Labels, spacing: Spacing, hu: Float, body: Mask) -> Labels:
     if others:
         side = np.where(x < (x[main] + x[others[0]]) / 2, Lung.RIGHT, Lung.LEFT)
     else:
-        side = np.full(len(x), _side(parts == main + 1, spacing, body))
+        side = np.full(len(x), _side(parts == main + 1, spacing, middle))
     table = np.concatenate([[Lung.NONE], side]).astype(np.uint8)
     return np.asarray(table[parts])
 
@@ -315,29 +287,30 @@ def _flood(markers: Labels, part: Mask, hu: Float) -> Labels:
     """Watershed of HU from the markers inside `part`: lungs meet on the bright line between them."""
     relief = np.where(part, ndimage.gaussian_filter(hu, 0.7), 1000).astype(np.int16)
     image = sitk.MorphologicalWatershedFromMarkers(
-        sitk.GetImageFromArray(relief), sitk.GetImageFromArray(markers), markWatershedLine=False, fullyConnected=False
+        sitk.GetImageFromArray(relief),
+        sitk.GetImageFromArray(markers),
+        markWatershedLine=False,
+        fullyConnected=False,
     )
     return np.asarray(sitk.GetArrayFromImage(image))
 
 
-def _side(lung: Mask, spacing: Spacing, body: Mask) -> Lung:
+def _side(lung: Mask, spacing: Spacing, middle: float | None) -> Lung:
     """Which lung a single lung is.
 
     Where the body is seen from flank to flank, by the lung's place against its midline. In a crop, by its shape: the
     heart, the great vessels and the spine dent a lung on its inner side, the chest wall bulges it on the outer one, so
     the lung's convex outline in each axial slice holds more that is not lung on the side of the midline.
     """
-    rows = body[lung.any(axis=(1, 2))]
     x = float(np.mean(np.nonzero(lung)[2]))
-    flanks = rows[:, :, [0, -1]].any(axis=1).mean() if rows.any() else 1.0
-    if flanks < 0.2:
-        middle = float(np.mean(np.nonzero(rows.any(axis=(0, 1)))[0]))
-        if abs(x - middle) * spacing[2] > 10:
-            return Lung.RIGHT if x < middle else Lung.LEFT
+    if middle is not None and abs(x - middle) * spacing[2] > 10:
+        return Lung.RIGHT if x < middle else Lung.LEFT
     box = bounding_box(lung)
     assert box is not None
     lung = lung[box]
-    spans = np.logical_or.accumulate(lung, axis=1) & np.flip(np.logical_or.accumulate(np.flip(lung, 1), axis=1), 1)
+    spans = np.logical_or.accumulate(lung, axis=1) & np.flip(
+        np.logical_or.accumulate(np.flip(lung, 1), axis=1), 1
+    )
     dents = np.nonzero(spans & ~lung)[2]
     inner = float(np.mean(dents)) if dents.size else 0.0
     return Lung.RIGHT if inner > float(np.mean(np.nonzero(lung)[2])) else Lung.LEFT
@@ -353,7 +326,7 @@ def _restore(labels: Labels, lung: Lung, hu: Float, airways: Mask, spacing: Spac
     smooth = fill_slice_holes(_largest(opening(own, OPEN_MM, spacing)), HOLE_MM2, spacing)
     near_hilum = dilate(airways, HILUM_MM, spacing)
     gentle, strong = closing(smooth, CLOSE_HILUM_MM, spacing), closing(smooth, CLOSE_MM, spacing)
-    closed = np.where(near_hilum, gentle, strong) | _dents(smooth, strong, lung, spacing)
+    closed = np.where(near_hilum, gentle, strong) | _dents(smooth, lung, spacing)
     closed &= hu < BONE_HU
     closed = ndimage.gaussian_filter(fill_holes(closed).astype(np.float32), [1.5 / s for s in spacing]) > 0.5
     closed &= ~dilate(airways, WALL_MM, spacing)
@@ -361,11 +334,11 @@ def _restore(labels: Labels, lung: Lung, hu: Float, airways: Mask, spacing: Spac
     labels[box][closed & ~(taken & ~own) & (hu > PADDING_HU)] = lung
 
 
-def _dents(smooth: Mask, closed: Mask, lung: Lung, spacing: Spacing) -> Mask:
+def _dents(smooth: Mask, lung: Lung, spacing: Spacing) -> Mask:
     """Deeper dents with lung on their inner side: masses and consolidation at the chest wall, not the mediastinum."""
     inwards = slice(None, None, -1 if lung == Lung.RIGHT else 1)
     outer = np.logical_or.accumulate(smooth[:, :, inwards], axis=2)[:, :, inwards]
-    return _thick(closing(smooth, DENT_MM, spacing) & ~closed & outer, THICK_MM / 2, spacing)
+    return np.asarray(closing(smooth, DENT_MM, spacing) & outer)
 
 
 def _largest(mask: Mask) -> Mask:

@@ -93,7 +93,9 @@ def fill_slice_holes(mask: Mask, max_mm2: float, spacing: Spacing) -> Mask:
         in_slice = np.array(ndimage.generate_binary_structure(3, 1), dtype=int)
         np.moveaxis(in_slice, axis, 0)[[0, 2]] = 0
         labels, count = ndimage.label(~mask, in_slice)
-        small = np.bincount(labels.ravel(), minlength=count + 1) * (np.prod(spacing) / spacing[axis]) <= max_mm2
+        small = (
+            np.bincount(labels.ravel(), minlength=count + 1) * (np.prod(spacing) / spacing[axis]) <= max_mm2
+        )
         for other in {0, 1, 2} - {axis}:
             face = np.moveaxis(labels, other, 0)[[0, -1]]
             small[face.ravel()] = False
