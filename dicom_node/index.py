@@ -44,6 +44,8 @@ class Reader(Generic[T]):
         Unavailable
             Where the reader was closed meanwhile: no file is to blame.
         """
+        if self._closed:
+            raise Unavailable("the reader of headers is closed")
         waiting = list(paths)
         values: list[T | str] = []
         while len(values) < len(waiting):

@@ -37,6 +37,8 @@ class Node:
     config : Config
     prepare : callable, optional
         A module's function that every child process calls first, e.g. to configure its log.
+    run : callable
+        A module's function that works on one order in a process of its own.
 
     Attributes
     ----------
@@ -51,7 +53,12 @@ class Node:
         Where the storage, the database or the port is; also where another node uses the storage.
     """
 
-    def __init__(self, config: Config, prepare: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        prepare: Callable[[], None] | None = None,
+        run: Callable[[worker.Order], None] = worker.run,
+    ) -> None:
         self.config, self._prepare = config, prepare
         self.port = 0
         self._lock = _lock(config)
@@ -59,7 +66,7 @@ class Node:
         self.archive = Archive(config.storage, self.database)
         self._version = version("vq-dicom-node")
         self._reader: Reader[Header] = Reader(read_header, prepare)
-        self._crew: Crew[worker.Order] = Crew(worker.run, config.jobs.concurrency)
+        self._crew: Crew[worker.Order] = Crew(run, config.jobs.concurrency)
         self._receiver = Receiver(config.receive, self._store, self._free_mb)
         steps = {"index": self.index, "settle": self.settle, "dispatch": self.dispatch}
         queues = {f"deliver to {d.name}": partial(self.deliver, d) for d in config.destinations}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +18,9 @@ from .config import ReceiveSettings
 from .errors import Unavailable
 
 LOG = logging.getLogger(__name__)
+
+#: How long associations are waited for when the node stops; an instance under way is not acknowledged then.
+STOP_SECONDS = 2.0
 
 VALID_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 #: Storage classes that pynetdicom's list of 170 omits.
@@ -110,8 +114,13 @@ class Receiver:
             return
         server, self._server = self._server, None
         server.shutdown()
-        for assoc in server.active_associations:
-            assoc.abort()
+        open_ones = server.active_associations
+        for assoc in open_ones:
+            # not blocking: that would wait for ever for a peer that connected and said nothing
+            assoc.abort(block=False)
+        end = time.monotonic() + STOP_SECONDS
+        for assoc in open_ones:
+            assoc.join(max(0.0, end - time.monotonic()))
 
     def _ae(self) -> AE:
         ae = AE(self._settings.ae_title)
