@@ -1,0 +1,144 @@
+"""storescu -> dicom-node serve -> Orthanc, over real sockets, with kill -9 on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peers import ENVIRONMENT, dcmtk, free_port, orthanc, program
+from pydicom import dcmread
+
+from analysis.phantom import ThoraxShape, thorax_phantom
+from dicom_node.ct_series import Scan, write_ct_series
+
+COMMAND = [sys.executable, "-c", "from dicom_node.cli import main; main()"]
+SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
+
+
+class Serve:
+    """``dicom-node serve`` as a process group of its own."""
+
+    def __init__(self, folder: Path, destination: int) -> None:
+        self.port, self.config = free_port(), folder / "node.toml"
+        self.log = folder / "node.log"
+        self.config.write_text(
+            f"tick_seconds = 0.1\n[receive]\nport = {self.port}\nquiet_seconds = 2\nmin_free_mb = 1\n"
+            "[analysis]\ngrid_mm = 4\naccept_failed_checks = true\n[[destinations]]\nname = 'pacs'\n"
+            f"ae_title = 'ORTHANC'\nhost = '127.0.0.1'\nport = {destination}\nretry_seconds = 0.5\n"
+            "max_retry_seconds = 1\n"
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            command = [*COMMAND, "serve", "--config", str(self.config)]
+            self.process = subprocess.Popen(command, stderr=log, start_new_session=True)
+        self.until(lambda: dcmtk("echoscu", "127.0.0.1", str(self.port), check=False).returncode == 0)
+
+    def kill(self) -> None:
+        """kill -9 the node and its children at once."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            assert self.process.wait(30) == 0
+
+    def status(self) -> dict[str, Any]:
+        command = [*COMMAND, "status", "--json", "--config", str(self.config)]
+        return dict(json.loads(subprocess.run(command, capture_output=True, check=True).stdout))
+
+    def until(self, happened: Callable[[], object], seconds: float = 240.0) -> None:
+        end = time.monotonic() + seconds
+        while not happened():
+            assert time.monotonic() < end, self.log.read_text()[-4000:]
+            time.sleep(0.2)
+
+    def jobs(self) -> list[str]:
+        return [f"{j['state']} {j['stage']}".strip() for j in self.status()["jobs"]]
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both series of a small thorax phantom."""
+    folder = tmp_path_factory.mktemp("scans")
+    truth = thorax_phantom(shape=ThoraxShape(in_plane_mm=4.0, slice_mm=5))
+    for number, (name, volume) in enumerate((("Insp", truth.inspiratory), ("Exp", truth.expiratory)), 1):
+        write_ct_series(volume, folder / name, Scan(f"Thorax {name}", "journey", number))
+    return folder
+
+
+def store(port: int, folder: Path, check: bool = True) -> None:
+    dcmtk("storescu", "+sd", "+r", "-aec", "VQNODE", "127.0.0.1", str(port), str(folder), check=check)
+
+
+def test_results_arrive_once_though_the_node_is_killed_at_every_stage(scans: Path, tmp_path: Path) -> None:
+    pacs_port = free_port()
+    node = Serve(tmp_path, pacs_port)
+    node.start()
+    _kill_while_receiving(node, scans)
+    store(node.port, scans)  # the sender sends again what it was not thanked for
+    node.until(lambda: "RUNNING registration" in node.jobs())
+    node.kill()
+
+    node.start()
+    node.until(lambda: node.jobs() == ["DONE"])
+    results = sorted(tmp_path.rglob("results/*/*.dcm"))
+    made = {str(dcmread(path).SOPInstanceUID): path.read_bytes() for path in results}
+    assert len(made) == len(results) >= 2
+    node.kill()  # results wait for a PACS that is away
+
+    node.start()
+    with orthanc(tmp_path / "orthanc", pacs_port) as pacs:
+        node.until(lambda: pacs.instances())
+        node.kill()  # in the middle of the delivery, or just after it
+        node.start()
+        node.until(lambda: {d["state"] for d in node.status()["deliveries"]} == {"SENT"})
+        stored = pacs.instances()
+        assert set(stored) == set(made)
+        classes = set()
+        for uid, number in stored.items():
+            got = dcmread(BytesIO(pacs.download(f"/instances/{number}/file")))
+            assert got == dcmread(BytesIO(made[uid]))
+            classes.add(str(got.SOPClassUID))
+        assert {SEG, SR} <= classes
+    found = node.status()
+    node.stop()
+    count = len(list(scans.rglob("*.dcm")))
+    assert found["instances"] == {"stored": count, "to be read": 0, "unreadable": 0, "quarantined": 0}
+    assert len(found["jobs"]) == 1
+    assert "Phantom" not in node.log.read_text()
+
+
+def _kill_while_receiving(node: Serve, scans: Path) -> None:
+    """Every image that storescu was thanked for is in the archive after the kill."""
+    arguments = ["-v", "+sd", "+r", "-aec", "VQNODE", "127.0.0.1", str(node.port), str(scans)]
+    sender = subprocess.Popen(
+        [program("storescu"), *arguments],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert sender.stdout is not None
+    lines = []
+    for line in sender.stdout:
+        lines.append(line)
+        if sum("Store Response (Success)" in seen for seen in lines) == 40:
+            node.kill()
+    sender.wait(60)
+    thanked = sum("Store Response (Success)" in line for line in lines)
+    assert 40 <= thanked < len(list(scans.rglob("*.dcm")))
+    node.start()
+    assert node.status()["instances"]["stored"] >= thanked
