@@ -212,7 +212,9 @@ def _measures_table(analysis: Analysis) -> Table:
     table = Table("region", *(f"{n.replace('_', ' ')} {MEASURES[n].unit}" for n in names))
     for region, words in REGIONS.items():
         row = analysis.measures[region]
-        table.add_row(words, *(f"{row[n]:.1f}" if MEASURES[n].unit == "%" else f"{row[n]:.3f}" for n in names))
+        table.add_row(
+            words, *(f"{row[n]:.1f}" if MEASURES[n].unit == "%" else f"{row[n]:.3f}" for n in names)
+        )
     return table
 
 

@@ -122,7 +122,10 @@ def test_serve_listens_until_sigterm_and_leaves_no_process(config: Path) -> None
         except OSError:
             time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=30)
+    try:
+        _, log = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 0, log
     assert "VQNODE listens on 127.0.0.1" in log
     assert "stopped" in log

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class Serve:
 
     def __init__(self, folder: Path, destination: int) -> None:
         self.port, self.config = free_port(), folder / "node.toml"
-        self.log = folder / "node.log"
+        self.log, self.destination = folder / "node.log", destination
         self.config.write_text(
             f"tick_seconds = 0.1\n[receive]\nport = {self.port}\nquiet_seconds = 2\nmin_free_mb = 1\n"
             "[analysis]\ngrid_mm = 4\naccept_failed_checks = true\n[[destinations]]\nname = 'pacs'\n"
@@ -46,9 +46,9 @@ class Serve:
 
     def kill(self) -> None:
         """kill -9 the node and its children at once."""
-        assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -83,10 +83,17 @@ def store(port: int, folder: Path, check: bool = True) -> None:
     dcmtk("storescu", "+sd", "+r", "-aec", "VQNODE", "127.0.0.1", str(port), str(folder), check=check)
 
 
-def test_results_arrive_once_though_the_node_is_killed_at_every_stage(scans: Path, tmp_path: Path) -> None:
-    pacs_port = free_port()
-    node = Serve(tmp_path, pacs_port)
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Serve]:
+    node = Serve(tmp_path, free_port())
     node.start()
+    yield node
+    node.kill()
+
+
+def test_results_arrive_once_though_the_node_is_killed_at_every_stage(
+    node: Serve, scans: Path, tmp_path: Path
+) -> None:
     _kill_while_receiving(node, scans)
     store(node.port, scans)  # the sender sends again what it was not thanked for
     node.until(lambda: "RUNNING registration" in node.jobs())
@@ -100,7 +107,7 @@ def test_results_arrive_once_though_the_node_is_killed_at_every_stage(scans: Pat
     node.kill()  # results wait for a PACS that is away
 
     node.start()
-    with orthanc(tmp_path / "orthanc", pacs_port) as pacs:
+    with orthanc(tmp_path / "orthanc", node.destination) as pacs:
         node.until(lambda: pacs.instances())
         node.kill()  # in the middle of the delivery, or just after it
         node.start()
