@@ -24,7 +24,10 @@ from .volume import Float, Grid, Labels, Mask, Volume
 
 STEP_MM = 5.0
 PAD_MM = 40.0
+STILL = 1e-3  # mean V of a lung that does not breathe
 GAP_HU = 40.0
+RIM_MM = 4.0
+AIR_HU = -850
 DENSE_HU = (-300.0, -100.0)
 
 
@@ -183,6 +186,8 @@ def _ventilate(breathing: Breathing, lung: int, defects: Sequence[Defect], varie
     inside = breathing.inside(lung, nodes).reshape(shape)
     v = field.jacobian(nodes).reshape(shape) - 1
     mean = float(v[inside].mean())
+    if mean < STILL:
+        return field
     v = mean * np.clip(v / mean, 0.3, 3.0) ** variety
     v *= health(defects, lung, "V", nodes).reshape(shape)
     v = ndimage.gaussian_filter(v, 0.8)
@@ -258,9 +263,11 @@ def _reach(breathing: Breathing, lung: int) -> tuple[Array, Array]:
 
 def _without_lungs(volume: Volume, labels: Labels) -> NDArray[np.int16]:
     """The CT with soft tissue in place of the lungs and of the pale voxels at their border."""
+    reach = [max(1, round(RIM_MM / volume.grid.spacing[axis])) for axis in (0, 2)]
     lungs = labels > 0
-    rim = ndimage.binary_dilation(lungs, np.ones((1, 3, 3), bool), iterations=2) & ~lungs
-    fill = lungs | (rim & (volume.array < -100) & (volume.array > -900))
+    around = ndimage.binary_dilation(lungs, np.ones((1, 3, 3), dtype=bool), iterations=reach[1])
+    around = ndimage.binary_dilation(around, np.ones((3, 1, 1), dtype=bool), iterations=reach[0])
+    fill = lungs | (around & (volume.array < -100) & (volume.array > AIR_HU))
     return np.where(fill, np.int16(GAP_HU), np.clip(np.rint(volume.array), -1024, 3071).astype(np.int16))
 
 
