@@ -19,6 +19,7 @@ from .defects import Defect, choose_defects, health, with_ventilation
 from .errors import Rejected
 from .fields import Field, grid_points, lattice, sample
 from .motion import Motion, surface
+from .scanner import Look, made_grid, scan
 from .sliding import body_field
 from .volume import Float, Grid, Labels, Mask, Volume
 
@@ -29,35 +30,6 @@ GAP_HU = 40.0
 RIM_MM = 4.0
 AIR_HU = -850
 DENSE_HU = (-300.0, -100.0)
-
-
-@dataclass(frozen=True)
-class Look:
-    """How the made phase is acquired, and what its physiology is.
-
-    Parameters
-    ----------
-    slice_mm : float
-        Slice spacing of the made phase.
-    pixel_ratio : float
-        Its pixel over the real CT's pixel.
-    blur_mm : float
-        Gaussian of the made phase's kernel in the slice; negative sharpens.
-    noise_hu, noise_pixels : float
-        Standard deviation of the noise added, and its correlation length in pixels.
-    blood : float
-        Mean m of healthy lung, g/mL.
-    variety : float
-        How much of the real unevenness of ventilation is kept outside the defects: 0 none, 1 all.
-    """
-
-    slice_mm: float = 2.5
-    pixel_ratio: float = 1.07
-    blur_mm: float = 0.6
-    noise_hu: float = 18.0
-    noise_pixels: float = 0.8
-    blood: float = 0.038
-    variety: float = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +103,7 @@ def make_twin(
     shaped = {n: _ventilate(plain, n, defects, look.variety) for n in (1, 2)}
     breathing = Breathing(shares, volume.grid, phase, shaped, tuple(defects), look.blood)
     body = _body(breathing)
-    carried = _scan(_carry(volume, labels, breathing, body, look), look, np.random.default_rng(seed))
+    carried = scan(_carry(volume, labels, breathing, body, look), look, np.random.default_rng(seed))
     pair = (volume, carried) if phase == "inspiration" else (carried, volume)
     marks = _landmarks(motion, labels, volume.grid, breathing)
     return Twin(pair[0], pair[1], breathing.truth(pair[1].grid), *marks, breathing.defects, breathing)
@@ -212,7 +184,7 @@ def _body(breathing: Breathing) -> Field:
 
 def _carry(volume: Volume, labels: Labels, breathing: Breathing, body: Field, look: Look) -> Volume:
     """The other phase without its own noise, float32 HU."""
-    grid = _made_grid(volume.grid, look)
+    grid = made_grid(volume.grid, look)
     tissue = _without_lungs(volume, labels)
     out = np.empty(grid.shape, dtype=np.float32)
     backward = _inverse(body) if breathing.phase == "expiration" else body
@@ -276,28 +248,6 @@ def _inverse(field: Field) -> Field:
     x, _ = field.inverse(nodes)
     u = (x - nodes).astype(np.float32)
     return Field.through(u.reshape(field.coefficients.shape), field.origin, field.step)
-
-
-def _made_grid(grid: Grid, look: Look) -> Grid:
-    """The same field of view with another slice spacing and pixel size."""
-    ratios = np.array([look.slice_mm / grid.spacing[0], look.pixel_ratio, look.pixel_ratio])
-    shape = [int(n / r) for n, r in zip(grid.shape, ratios, strict=True)]
-    affine = grid.affine.copy()
-    affine[:3, :3] = affine[:3, :3] * ratios
-    affine[:3, 3] = grid.points(np.array([ratios / 2 - 0.5]))[0]
-    return Grid((shape[0], shape[1], shape[2]), affine)
-
-
-def _scan(volume: Volume, look: Look, rng: np.random.Generator) -> Volume:
-    """Kernel and noise of the made phase; int16."""
-    pixel = volume.grid.spacing[1]
-    hu = np.asarray(volume.array, dtype=np.float32)
-    soft = ndimage.gaussian_filter(hu, (0, abs(look.blur_mm) / pixel, abs(look.blur_mm) / pixel))
-    hu = soft if look.blur_mm >= 0 else 2 * hu - soft
-    noise = rng.standard_normal(hu.shape, dtype=np.float32)
-    noise = ndimage.gaussian_filter(noise, (0.4, look.noise_pixels, look.noise_pixels))
-    hu += noise * np.float32(look.noise_hu / max(float(noise[::7].std()), 1e-9))
-    return Volume(np.clip(np.rint(hu), -1024, 3071).astype(np.int16), volume.grid)
 
 
 def _landmarks(motion: Motion, labels: Labels, grid: Grid, breathing: Breathing) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ ANALYSIS_MAY = {"numpy", "scipy", "SimpleITK", "numba", "matplotlib"}
 ORDER = (
     *("errors", "volume", "smoothing", "morphology", "airways", "lungs", "registration", "ventilation"),
     *("perfusion", "classes", "regions", "measures", "quality", "pipeline", "phantom", "fields", "motion"),
-    *("defects", "sliding", "breathing", "twins", "colours", "figures"),
+    *("defects", "sliding", "breathing", "scanner", "twins", "colours", "figures"),
 )
 
 STEPS = {"receive", "archive", "headers", "series", "pairing", "jobs", "volumes", "objects", "deliver"}

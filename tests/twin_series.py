@@ -105,7 +105,9 @@ def write_twin(real: RealSeries, motion: Motion, phase: str, folder: Path, seed:
     copied: dict[str, Any] = {k: real.header[k].value for k in COPIED if k in real.header}
     number = int(real.header.get("SeriesNumber") or 1) + 100
     scan = Scan(
-        f"Thorax {word} {made.grid.spacing[0]:.1f}", f"twin of {real.header.StudyInstanceUID} {seed}", number,
+        f"Thorax {word} {made.grid.spacing[0]:.1f}",
+        f"twin of {real.header.StudyInstanceUID} {phase} {motion.volume_ratio:.6f} {seed}",
+        number,
         kernel="B30f", attributes=copied,
     )  # fmt: skip
     write_ct_series(made, folder / "made", scan)
