@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -272,7 +272,7 @@ def _grow_vessels(
     hilum: tuple[float, float, float],
     axes: tuple[Float, Float, Float],
     rng: np.random.Generator,
-    leaves: int = 900,
+    leaves: int = 2500,
 ) -> None:
     """Paint a tree that joins random points of the lung to its hilum; radii follow Murray's law."""
     index = np.argwhere(lung)
@@ -290,7 +290,7 @@ def _grow_vessels(
         flow[parent[n]] += flow[n]
     origin = np.array([axes[0][0], axes[1][0], axes[2][0]], np.float32)
     step = np.array([axes[0][1] - axes[0][0], axes[1][1] - axes[1][0], axes[2][1] - axes[2][0]], np.float32)
-    radius = np.minimum(0.55 * flow ** (1 / 3), 5.0).astype(np.float32)
+    radius = np.minimum(0.6 * flow ** (1 / 3), 5.0).astype(np.float32)
     _paint_tubes(out, points.astype(np.float32), parent, radius, origin, step)
 
 
@@ -323,13 +323,13 @@ def _descent(s: Float, z: Float) -> Float:
     return (above - down).astype(np.float32)
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True)
 def _carry(rho, inside, heights, z_insp):  # type: ignore[no-untyped-def]
     """Move every column to its inspiratory heights and sample it at ``z_insp``: density and inside, (k, j, i)."""
     n, rows, columns = rho.shape
     out = np.zeros((z_insp.size, rows, columns), np.float32)
     mask = np.zeros((z_insp.size, rows, columns), np.float32)
-    for j in prange(rows):
+    for j in range(rows):
         for i in range(columns):
             k = 0
             for t in range(z_insp.size):

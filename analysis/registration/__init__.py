@@ -7,7 +7,9 @@ where lungs slide.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 from scipy import ndimage
@@ -75,15 +77,18 @@ def register(
     jac = np.ones(fixed.grid.shape, dtype=np.float32)
     nearest = _nearest_lung(fixed_lungs)
     inconsistency = 0.0
-    for n, lung in enumerate(lungs):
-        stacks = (
-            LungStack.of(np.asarray(fixed.array, np.float32), fixed_lungs == lung, fixed.grid, directions),
-            LungStack.of(np.asarray(moving.array, np.float32), moving_lungs == lung, moving.grid, directions),
-        )
-        forward, backward = register_lung(*stacks, directions, lambda s, n=n: progress((n + s) / len(lungs)))  # type: ignore[misc]
+    with ThreadPoolExecutor(2 * len(lungs)) as executor:
+        report = _Shares(len(lungs), progress)
+        jobs = [
+            executor.submit(
+                _one_lung, fixed, fixed_lungs == lung, moving, moving_lungs == lung, executor, report.of(n)
+            )
+            for n, lung in enumerate(lungs)
+        ]
+        fields = [job.result() for job in jobs]
+    for lung, (u, missed) in zip(lungs, fields, strict=True):
         inside = fixed_lungs == lung
-        inconsistency += _inconsistency(forward, backward, stacks[0]) * float(inside.sum())
-        u = forward.on(fixed.grid)
+        inconsistency += missed * float(inside.sum())
         jac[inside] = jacobian(u, fixed.grid.spacing)[inside]
         displacement[nearest == lung] = u[nearest == lung] @ directions.T.astype(np.float32)
     inside = np.isin(fixed_lungs, lungs)
@@ -96,6 +101,39 @@ def register(
         folding=float((jac[inside] <= 0).mean()),
         inverse_consistency=inconsistency / float(inside.sum()),
     )
+
+
+class _Shares:
+    """The progress of several threads as one share."""
+
+    def __init__(self, n: int, progress: Callable[[float], None]) -> None:
+        self._shares, self._progress, self._lock = [0.0] * n, progress, Lock()
+
+    def of(self, n: int) -> Callable[[float], None]:
+        def report(share: float) -> None:
+            with self._lock:
+                self._shares[n] = share
+                self._progress(sum(self._shares) / len(self._shares))
+
+        return report
+
+
+def _one_lung(
+    fixed: Volume,
+    inside: Mask,
+    moving: Volume,
+    there: Mask,
+    executor: Executor,
+    progress: Callable[[float], None],
+) -> tuple[Float, float]:
+    """Displacement on the fixed grid, mm along its axes, and the mean inverse inconsistency, mm."""
+    directions = fixed.grid.directions
+    stacks = (
+        LungStack.of(np.asarray(fixed.array, np.float32), inside, fixed.grid, directions),
+        LungStack.of(np.asarray(moving.array, np.float32), there, moving.grid, directions),
+    )
+    forward, backward = register_lung(*stacks, directions, executor, progress)
+    return forward.on(fixed.grid), _inconsistency(forward, backward, stacks[0])
 
 
 def jacobian(u: Float, spacing: tuple[float, float, float]) -> Float:

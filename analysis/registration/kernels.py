@@ -1,5 +1,8 @@
 """Compiled loops of the registration: sampling, windowed statistics, assembly and solution of one step.
 
+Each runs in one thread without the interpreter's lock: the callers run lungs and directions side by side, which
+unlike threads inside every loop does not stall where another process wants a core.
+
 Arrays are float32 (k, j, i); displacements (k, j, i, 3) are in voxels of the level's isotropic grid along
 (k, j, i). Nodes of the control grid lie at every ``STRIDE``-th voxel; between nodes the field is trilinear.
 """
@@ -7,7 +10,7 @@ Arrays are float32 (k, j, i); displacements (k, j, i, 3) are in voxels of the le
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from ..volume import Float, Mask
 
@@ -38,20 +41,20 @@ def _trilinear(a, k, j, i):  # type: ignore[no-untyped-def]
     return (c00 * (1 - fj) + c01 * fj) * (1 - fk) + (c10 * (1 - fj) + c11 * fj) * fk
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def sample(image, points):  # type: ignore[no-untyped-def]
     """Trilinear values (n,) of ``image`` (k, j, i) at ``points`` (n, 3) in its indices."""
     out = np.empty(points.shape[0], np.float32)
-    for n in prange(points.shape[0]):
+    for n in range(points.shape[0]):
         out[n] = _trilinear(image, points[n, 0], points[n, 1], points[n, 2])
     return out
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def densify(nodes, shape):  # type: ignore[no-untyped-def]
     """Nodes (K, J, I, 3) -> displacement of every voxel (k, j, i, 3)."""
     out = np.empty((shape[0], shape[1], shape[2], 3), np.float32)
-    for k in prange(shape[0]):
+    for k in range(shape[0]):
         k0, fk = _cell(k / STRIDE, nodes.shape[0])
         for j in range(shape[1]):
             j0, fj = _cell(j / STRIDE, nodes.shape[1])
@@ -66,11 +69,11 @@ def densify(nodes, shape):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def warp(image, offset, u):  # type: ignore[no-untyped-def]
     """``image`` at x + u(x) + offset, x on u's grid: (k, j, i)."""
     out = np.empty(u.shape[:3], np.float32)
-    for k in prange(u.shape[0]):
+    for k in range(u.shape[0]):
         for j in range(u.shape[1]):
             for i in range(u.shape[2]):
                 out[k, j, i] = _trilinear(
@@ -82,12 +85,12 @@ def warp(image, offset, u):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _box_last(a, r):  # type: ignore[no-untyped-def]
     """Sums over 2 r + 1 voxels along the last axis, zero outside."""
     out = np.empty_like(a)
     n = a.shape[2]
-    for k in prange(a.shape[0]):
+    for k in range(a.shape[0]):
         for j in range(a.shape[1]):
             s = np.float64(0)
             for i in range(min(r, n)):
@@ -101,12 +104,12 @@ def _box_last(a, r):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _box_middle(a, r):  # type: ignore[no-untyped-def]
     """Sums over 2 r + 1 voxels along the middle axis, zero outside."""
     out = np.empty_like(a)
     n = a.shape[1]
-    for k in prange(a.shape[0]):
+    for k in range(a.shape[0]):
         s = np.zeros(a.shape[2], np.float64)
         for j in range(min(r, n)):
             s += a[k, j]
@@ -119,12 +122,12 @@ def _box_middle(a, r):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _box_first(a, r):  # type: ignore[no-untyped-def]
     """Sums over 2 r + 1 voxels along the first axis, zero outside."""
     out = np.empty_like(a)
     n = a.shape[0]
-    for j in prange(a.shape[1]):
+    for j in range(a.shape[1]):
         s = np.zeros(a.shape[2], np.float64)
         for k in range(min(r, n)):
             s += a[k, j]
@@ -142,10 +145,10 @@ def box_sum(a: Float, r: int) -> Float:
     return _box_first(_box_middle(_box_last(a, r), r), r)
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _standardise(image, weight, w, s, ss, floor):  # type: ignore[no-untyped-def]
     out = np.zeros_like(image)
-    for k in prange(image.shape[0]):
+    for k in range(image.shape[0]):
         for j in range(image.shape[1]):
             for i in range(image.shape[2]):
                 if weight[k, j, i] > 0 and w[k, j, i] > 1:
@@ -181,7 +184,7 @@ def standardise(image: Float, weight: Float, radius: int, floor: float) -> Float
     )
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def assemble(f, m, weight, border, border_m, border_weight, robust, border_scale):  # type: ignore[no-untyped-def]
     """Gauss-Newton blocks of the control nodes, lumped (each voxel's tensor is shared by its eight nodes).
 
@@ -200,7 +203,7 @@ def assemble(f, m, weight, border, border_m, border_weight, robust, border_scale
         (n2 + STRIDE - 1) // STRIDE + 1,
     )
     out = np.zeros((K, J, I, 9), np.float32)
-    for node_k in prange(K):
+    for node_k in range(K):
         t = np.empty(9, np.float32)
         for k in range(max(1, STRIDE * (node_k - 1) + 1), min(n0 - 1, STRIDE * (node_k + 1))):
             wk = 1 - abs(k / STRIDE - node_k)
@@ -247,12 +250,12 @@ def _add(t, gk, gj, gi, r, w):  # type: ignore[no-untyped-def]
     t[8] += w * gi * r
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _bend(x, active):  # type: ignore[no-untyped-def]
     """Second differences of ``x`` along k, j and i, 0 where a node of the three is not active."""
     K, J, I, _ = x.shape
     out = np.zeros((K, J, I, 9), np.float32)
-    for k in prange(K):
+    for k in range(K):
         for j in range(J):
             for i in range(I):
                 if not active[k, j, i]:
@@ -269,12 +272,12 @@ def _bend(x, active):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _apply(x, bend, system, active, stretch, bending):  # type: ignore[no-untyped-def]
     """(A + stretch L + bending B) x; without ``system``'s A where it is empty."""
     K, J, I, _ = x.shape
     out = np.zeros_like(x)
-    for k in prange(K):
+    for k in range(K):
         for j in range(J):
             for i in range(I):
                 if not active[k, j, i]:
@@ -302,12 +305,12 @@ def _apply(x, bend, system, active, stretch, bending):  # type: ignore[no-untype
     return out
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _precondition(r, system, active, diagonal):  # type: ignore[no-untyped-def]
     """Every node's 3 x 3 block (A + diagonal I) solved for ``r``."""
     K, J, I, _ = r.shape
     out = np.zeros_like(r)
-    for k in prange(K):
+    for k in range(K):
         for j in range(J):
             for i in range(I):
                 if not active[k, j, i]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,7 +115,11 @@ class LungField:
 
 
 def register_lung(
-    fixed: LungStack, moving: LungStack, directions: NDArray[np.float64], progress: Callable[[float], None]
+    fixed: LungStack,
+    moving: LungStack,
+    directions: NDArray[np.float64],
+    executor: Executor,
+    progress: Callable[[float], None],
 ) -> tuple[LungField, LungField]:
     """Register one lung both ways at once: after every few steps each field is averaged with the other's inverse.
 
@@ -123,6 +128,8 @@ def register_lung(
     fixed, moving : LungStack
     directions : (3, 3) float64
         Axes of both stacks.
+    executor : concurrent.futures.Executor
+        Threads; the way back is refined in one of them.
     progress : callable
         Called with the share of work done, 0…1.
 
@@ -141,8 +148,8 @@ def register_lung(
         there = start if there is None else start + _double(there, start.shape[:3])
         back = start_back if back is None else start_back + _double(back, start_back.shape[:3])
         for turn in range(TURNS):
-            there = refine(f, m, offset, start, level, there)
-            back = refine(m, f, -offset, start_back, level, back)
+            other_way = executor.submit(refine, m, f, -offset, start_back, level, back)
+            there, back = refine(f, m, offset, start, level, there), other_way.result()
             there, back = symmetrise(there, back, f.inside.shape, m.inside.shape, offset)
             progress(8.0 ** (n - len(LEVELS)) * (1 + 7 * (turn + 1) / TURNS))
         if n < len(LEVELS) - 1:

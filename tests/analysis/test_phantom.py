@@ -46,8 +46,8 @@ def test_the_globals_of_the_block_phantom():
     mass_exp = sum(b.fraction * b.rho_exp for b in BLOCKS)
     mass_insp = sum(b.fraction * b.jacobian * density(np.array(b.hu_insp)) for b in BLOCKS)
     volume_insp = sum(b.fraction * b.jacobian for b in BLOCKS)
-    assert MEAN_V == pytest.approx(0.85)
-    assert MEAN_Q == pytest.approx(0.03424)
+    assert pytest.approx(0.85) == MEAN_V
+    assert pytest.approx(0.03424) == MEAN_Q
     assert volume_insp == pytest.approx(1.85)
     assert mass_insp / mass_exp - 1 == pytest.approx(0.122286, abs=5e-7)
     assert 1000 * mass_insp / volume_insp - 1000 == pytest.approx(-830.14, abs=0.005)

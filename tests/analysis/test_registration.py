@@ -62,7 +62,9 @@ def test_the_direction_of_slices_does_not_matter():
     affine[:3, 3] += shift
     moving = Volume(fixed.array, Grid(fixed.grid.shape, affine))
     turned = Grid(fixed.grid.shape, turn(moving.grid))
-    result = register(fixed, labels, Volume(moving.array[::-1, ::-1].copy(), turned), labels[::-1, ::-1].copy())
+    result = register(
+        fixed, labels, Volume(moving.array[::-1, ::-1].copy(), turned), labels[::-1, ::-1].copy()
+    )
     assert np.abs(result.displacement[labels > 0] - shift).max() < 0.3
 
 
