@@ -13,10 +13,15 @@ from scipy import ndimage
 from ..volume import Float, Grid, Mask
 from . import kernels
 from .refine import Level, LungImage, node_shape, refine
+from .search import search
 
 FINEST_MM = 2.0
 MARGIN_MM = 16.0
-LEVELS = (Level(steps=10), Level(steps=7), Level(steps=4))  # coarse to fine, each done TURNS times
+LEVELS = (
+    Level(steps=10, bending=6.0),
+    Level(steps=7, searches=3, bending=3.0),
+    Level(steps=4),
+)  # coarse to fine, each done TURNS times
 TURNS = 3
 
 
@@ -147,6 +152,10 @@ def register_lung(
         start_back = moments_start(m.inside, f.inside, -offset)
         there = start if there is None else start + _double(there, start.shape[:3])
         back = start_back if back is None else start_back + _double(back, start_back.shape[:3])
+        for _ in range(level.searches):
+            found = executor.submit(search, m, f, -offset, back, level.radius)
+            there, back = search(f, m, offset, there, level.radius), found.result()
+            there, back = symmetrise(there, back, f.inside.shape, m.inside.shape, offset)
         for turn in range(TURNS):
             other_way = executor.submit(refine, m, f, -offset, start_back, level, back)
             there, back = refine(f, m, offset, start, level, there), other_way.result()

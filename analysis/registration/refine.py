@@ -52,6 +52,7 @@ class Level:
     """One resolution of the refinement; lengths in voxels of the level."""
 
     steps: int
+    searches: int = 0
     radius: int = 3
     stretch: float = 0.05
     bending: float = 1.5
