@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -209,7 +210,10 @@ def _measures_table(analysis: Analysis) -> Table:
     from analysis.regions import REGIONS
 
     names = ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal", "mean_v", "mean_q")
-    table = Table("region", *(f"{n.replace('_', ' ')} {MEASURES[n].unit}" for n in names))
+    # narrow, so that 80 columns hold it
+    columns = (f"{n.replace('_', ' ')} {MEASURES[n].unit}" for n in names)
+    table = Table("region", *columns, box=box.SIMPLE, pad_edge=False)
+    table.columns[0].no_wrap = True
     for region, words in REGIONS.items():
         row = analysis.measures[region]
         table.add_row(

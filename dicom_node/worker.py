@@ -88,7 +88,10 @@ def analyse_pair(
     for n, series in enumerate((pair.inspiratory, pair.expiratory)):
         volume = load_volume(series, paths, lambda share, n=n: progress("reading", (n + share) / 2))  # type: ignore[misc]
         progress("lungs", n / 2)
-        phases.append(Phase.of(volume, parameters))
+        try:
+            phases.append(Phase.of(volume, parameters))
+        except analysis_errors.Rejected as error:
+            raise Rejected(f"series {series.series_instance_uid}: {error}") from error
         del volume
     ordered = in_order(pair, (phases[0].lung_ml, phases[1].lung_ml))
     insp, exp = order_phases(*phases)

@@ -2,71 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 from peers import ENVIRONMENT, dcmtk, free_port, orthanc, program
 from pydicom import dcmread
+from serving import Serve
 
 from analysis.phantom import ThoraxShape, thorax_phantom
 from dicom_node.ct_series import Scan, write_ct_series
 
-COMMAND = [sys.executable, "-c", "from dicom_node.cli import main; main()"]
 SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
-
-
-class Serve:
-    """``dicom-node serve`` as a process group of its own."""
-
-    def __init__(self, folder: Path, destination: int) -> None:
-        self.port, self.config = free_port(), folder / "node.toml"
-        self.log, self.destination = folder / "node.log", destination
-        self.config.write_text(
-            f"tick_seconds = 0.1\n[receive]\nport = {self.port}\nquiet_seconds = 2\nmin_free_mb = 1\n"
-            "[analysis]\ngrid_mm = 4\naccept_failed_checks = true\n[[destinations]]\nname = 'pacs'\n"
-            f"ae_title = 'ORTHANC'\nhost = '127.0.0.1'\nport = {destination}\nretry_seconds = 0.5\n"
-            "max_retry_seconds = 1\n"
-        )
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            command = [*COMMAND, "serve", "--config", str(self.config)]
-            self.process = subprocess.Popen(command, stderr=log, start_new_session=True)
-        self.until(lambda: dcmtk("echoscu", "127.0.0.1", str(self.port), check=False).returncode == 0)
-
-    def kill(self) -> None:
-        """kill -9 the node and its children at once."""
-        if self.process is not None and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-    def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            assert self.process.wait(30) == 0
-
-    def status(self) -> dict[str, Any]:
-        command = [*COMMAND, "status", "--json", "--config", str(self.config)]
-        return dict(json.loads(subprocess.run(command, capture_output=True, check=True).stdout))
-
-    def until(self, happened: Callable[[], object], seconds: float = 240.0) -> None:
-        end = time.monotonic() + seconds
-        while not happened():
-            assert time.monotonic() < end, self.log.read_text()[-4000:]
-            time.sleep(0.2)
-
-    def jobs(self) -> list[str]:
-        return [f"{j['state']} {j['stage']}".strip() for j in self.status()["jobs"]]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +34,7 @@ def store(port: int, folder: Path, check: bool = True) -> None:
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Serve]:
-    node = Serve(tmp_path, free_port())
+    node = Serve(tmp_path, free_port(), analysis="grid_mm = 4\naccept_failed_checks = true")
     node.start()
     yield node
     node.kill()
