@@ -211,8 +211,8 @@ def _measures_table(analysis: Analysis) -> Table:
 
     names = ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal", "mean_v", "mean_q")
     # narrow, so that 80 columns hold it
-    columns = (f"{n.replace('_', ' ')} {MEASURES[n].unit}" for n in names)
-    table = Table("region", *columns, box=box.SIMPLE, pad_edge=False)
+    columns = (f"{n.replace('_', ' ')} {MEASURES[n].unit}".removesuffix(" 1") for n in names)
+    table = Table("region", *columns, box=box.SIMPLE, padding=0)
     table.columns[0].no_wrap = True
     for region, words in REGIONS.items():
         row = analysis.measures[region]
