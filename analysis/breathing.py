@@ -134,7 +134,9 @@ def shares_of(labels: Labels, grid: Grid) -> NDArray[np.int16]:
     signed = np.zeros(labels.shape, dtype=np.float32)
     for lung, side in SIDE.items():
         signed[labels == lung] = side * WHOLE
-    return ndimage.gaussian_filter(signed, [max(0.7 / s, 0.5) for s in grid.spacing], truncate=2.0).astype(np.int16)
+    return ndimage.gaussian_filter(signed, [max(0.7 / s, 0.5) for s in grid.spacing], truncate=2.0).astype(
+        np.int16
+    )
 
 
 def slabs(grid: Grid) -> Iterator[tuple[slice, Float]]:

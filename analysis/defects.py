@@ -104,8 +104,12 @@ def choose_defects(clouds: Mapping[int, Array], share: float = 0.28, seed: int =
         wanted = low + (np.array(place) + rng.uniform(-0.06, 0.06, 3)) * (high - low)
         centre = cloud[np.argmin(np.linalg.norm(cloud - wanted, axis=1))]
         inner = high[0] if lung == 1 else low[0]
-        hilum = (float(inner), float((low[1] + high[1]) / 2), float((low[2] + high[2]) / 2)) if wedge else None
-        out.append(_sized(Defect(kind, lung, tuple(centre.tolist()), 1.0, hilum), cloud, share * total / len(PLACES)))
+        hilum = (
+            (float(inner), float((low[1] + high[1]) / 2), float((low[2] + high[2]) / 2)) if wedge else None
+        )
+        out.append(
+            _sized(Defect(kind, lung, tuple(centre.tolist()), 1.0, hilum), cloud, share * total / len(PLACES))
+        )
     return tuple(out)
 
 
@@ -149,7 +153,9 @@ def with_ventilation(field: Field, inside: Float, target: Float, rounds: int = 4
 def _flow(rate: Float, like: Field) -> Field:
     """exp of the velocity whose divergence is ``rate`` (mean 0), by scaling and squaring on the nodes of ``like``."""
     shape = [fft.next_fast_len(n, real=True) for n in rate.shape]
-    waves = [2 * np.pi * fft.fftfreq(n, like.step) for n in shape[:2]] + [2 * np.pi * fft.rfftfreq(shape[2], like.step)]
+    waves = [2 * np.pi * fft.fftfreq(n, like.step) for n in shape[:2]] + [
+        2 * np.pi * fft.rfftfreq(shape[2], like.step)
+    ]
     square = sum(w.reshape([-1 if a == b else 1 for b in range(3)]) ** 2 for a, w in enumerate(waves))
     square[0, 0, 0] = 1
     potential = fft.rfftn(rate, shape) / -square

@@ -105,7 +105,9 @@ def grid_points(grid: Grid, flat: NDArray[np.int64]) -> Float:
     return out
 
 
-def basis(points: Points, shape: tuple[int, ...], origin: tuple[float, float, float], step: float) -> sparse.csr_matrix:
+def basis(
+    points: Points, shape: tuple[int, ...], origin: tuple[float, float, float], step: float
+) -> sparse.csr_matrix:
     """Weights (n, K J I) of the nodes' coefficients in the value at each point (n, 3); sparse."""
     t = (np.asarray(points, dtype=np.float64)[:, ::-1] - np.array(origin)[::-1]) / step
     limit = np.array(shape) - 2 - 1e-4

@@ -236,7 +236,9 @@ def _bending(shape: tuple[int, ...]) -> sparse.csr_matrix:
     total = sparse.csr_matrix((int(np.prod(shape)),) * 2)
     for a in range(3):
         for b in range(a, 3):
-            parts = [second[c] if a == b == c else first[c] if c in (a, b) and a != b else eye[c] for c in range(3)]
+            parts = [
+                second[c] if a == b == c else first[c] if c in (a, b) and a != b else eye[c] for c in range(3)
+            ]
             d = sparse.kron(sparse.kron(parts[0], parts[1]), parts[2])
             total = total + (1 if a == b else 2) * (d.T @ d)
     return (total + 1e-6 * sparse.identity(total.shape[0])).tocsr()
@@ -279,7 +281,9 @@ def split_lungs(mask: Mask, spacing: tuple[float, float, float]) -> NDArray[np.u
         raise Rejected("the lung mask does not fall into a right and a left lung")
     x = [float(np.mean(np.nonzero((pieces == n).any(axis=(1, 2)))[0])) for n in two]
     seeds = np.select([pieces == two[int(np.argmin(x))], pieces == two[int(np.argmax(x))]], [1, 2], 0)
-    nearest = ndimage.distance_transform_edt(seeds == 0, sampling=spacing, return_distances=False, return_indices=True)
+    nearest = ndimage.distance_transform_edt(
+        seeds == 0, sampling=spacing, return_distances=False, return_indices=True
+    )
     return np.where(mask, seeds[tuple(nearest)], 0).astype(np.uint8)
 
 

@@ -165,9 +165,9 @@ class ThoraxShape:
     v_normal: float = 0.45
     v_low: float = 0.05
     m_normal: float = 0.040
-    m_low: float = 0.002
+    m_low: float = 0.0
     noise_insp: float = 25.0
-    noise_exp: float = 40.0
+    noise_exp: float = 30.0
 
 
 HALF_WIDTH, HALF_DEPTH = 168.0, 116.0  # body, mm

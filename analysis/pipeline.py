@@ -23,6 +23,7 @@ from .volume import Float, Grid, Labels, Mask, Volume
 
 Progress = Callable[[str, float], None]
 MARGIN_MM = 20.0
+VESSEL_HU = -250.0
 
 
 @dataclass(frozen=True)
@@ -314,7 +315,8 @@ def _maps(
     warped = warp(insp.work, grid.centres() + registration.displacement)
     ct_exp = np.asarray(exp.work.array, dtype=np.float32)
     rim = ndimage.distance_transform_edt(exp.lungs > 0, sampling=grid.spacing) > parameters.rim_mm
-    mask = rim & (ct_exp <= -250) & (warped <= -250)
+    vessels = ndimage.binary_dilation((ct_exp > VESSEL_HU) | (warped > VESSEL_HU))
+    mask = rim & ~vessels
     m = mass_change(registration.jacobian, density(warped), density(ct_exp)).astype(np.float32)
     v, m = masked_gaussian(
         (jacobian_ventilation(registration.jacobian), m), mask, grid.spacing, parameters.sigma_mm

@@ -91,7 +91,9 @@ def _stiffness(shape: tuple[int, ...]) -> sparse.csr_matrix:
     return (STIFFNESS * total).tocsr()
 
 
-def _solve(weights: sparse.csr_matrix, n: Array, gap: Array, smooth: sparse.csr_matrix, start: Array) -> Array:
+def _solve(
+    weights: sparse.csr_matrix, n: Array, gap: Array, smooth: sparse.csr_matrix, start: Array
+) -> Array:
     """Conjugate gradients on the three components at once."""
     size, back = weights.shape[1], weights.T.tocsr()
 

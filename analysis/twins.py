@@ -129,7 +129,9 @@ def transport(motion: Motion, labels: Labels, grid: Grid, phase: PhaseName) -> d
     for lung, field in motion.fields.items():
         scale, shift = _fitting(motion, labels, grid, phase, lung)
         cloud = motion.pairs.exp_lungs[lung]
-        low, high = (f(cloud, axis=0) * scale + shift + pad for f, pad in ((np.min, -PAD_MM), (np.max, PAD_MM)))
+        low, high = (
+            f(cloud, axis=0) * scale + shift + pad for f, pad in ((np.min, -PAD_MM), (np.max, PAD_MM))
+        )
         shape = tuple(int(np.ceil(n / STEP_MM)) + 1 for n in (high - low)[::-1])
         origin = (float(low[0]), float(low[1]), float(low[2]))
         nodes = lattice(shape, origin, STEP_MM).reshape(-1, 3)
@@ -208,11 +210,15 @@ def _lung_hu(volume: Volume, breathing: Breathing, lung: int, points: Float) -> 
         inside = breathing.lung_at(points) == lung
         x = points[inside]
         y = x + field.displacement(x)
-        return inside, _density_change(sample(volume.array, volume.grid, y), field.jacobian(x), x, breathing, lung)
+        return inside, _density_change(
+            sample(volume.array, volume.grid, y), field.jacobian(x), x, breathing, lung
+        )
     x, left = field.inverse(points)
     inside = (breathing.lung_at(x) == lung) & (left < 0.05)
     x = x[inside]
-    return inside, _density_change(sample(volume.array, volume.grid, x), field.jacobian(x), x, breathing, lung)
+    return inside, _density_change(
+        sample(volume.array, volume.grid, x), field.jacobian(x), x, breathing, lung
+    )
 
 
 def _density_change(hu: Float, jac: Float, x: Float, breathing: Breathing, lung: int) -> Float:

@@ -1,6 +1,6 @@
 """A real pair of lung volumes (.mha) -> two DICOM series of one study: baseline is expiration, followup inspiration.
 
-    python tests/real_pair_series.py FOLDER OUT
+python tests/real_pair_series.py FOLDER OUT
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def write_pair(folder: Path, out: Path) -> dict[str, Volume]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     given = parser.parse_args()

@@ -82,7 +82,8 @@ def read_pairs(path: Path) -> Pairs:
     case = np.load(path)
     shape = tuple(case["mask_shape"])
     masks = [
-        np.unpackbits(case[key])[: np.prod(shape)].reshape(shape).astype(bool) for key in ("exp_mask", "insp_mask")
+        np.unpackbits(case[key])[: np.prod(shape)].reshape(shape).astype(bool)
+        for key in ("exp_mask", "insp_mask")
     ]
     return Pairs.of(
         (case["exp_keypoints"], case["insp_keypoints"]),
@@ -132,7 +133,9 @@ def truth_arrays(twin: Twin) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("zip", type=Path)
     parser.add_argument("npz", type=Path)
     parser.add_argument("out", type=Path)

@@ -186,7 +186,9 @@ def test_the_truth_of_a_twin_agrees_with_itself(motion, chest):
     )
     assert np.allclose(moved, twin.insp_landmarks, atol=1e-3)
     coarse = twin.truth_on(twin.expiratory.grid.coarsen((2, 2, 2)))
-    assert coarse.jacobian[coarse.lungs > 0].mean() == pytest.approx(truth.jacobian[truth.lungs > 0].mean(), rel=0.02)
+    assert coarse.jacobian[coarse.lungs > 0].mean() == pytest.approx(
+        truth.jacobian[truth.lungs > 0].mean(), rel=0.02
+    )
 
 
 def test_planted_defects_are_low_and_every_class_occurs(motion, chest):
