@@ -10,7 +10,17 @@ ANALYSIS_MAY = {"numpy", "scipy", "SimpleITK", "numba", "matplotlib"}
 
 #: analysis, in the order of computation: a module imports only modules above it.
 ORDER = (
-    *("errors", "volume", "smoothing", "morphology", "airways", "lungs", "registration", "ventilation"),
+    *(
+        "errors",
+        "volume",
+        "smoothing",
+        "morphology",
+        "body",
+        "airways",
+        "lungs",
+        "registration",
+        "ventilation",
+    ),
     *("perfusion", "classes", "regions", "measures", "quality", "pipeline", "phantom", "fields", "motion"),
     *("defects", "sliding", "breathing", "scanner", "twins", "colours", "figures"),
 )
