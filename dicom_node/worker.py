@@ -38,11 +38,11 @@ Progress = Callable[[str, float], None]
 #: Share of a job's time at which each stage begins, as measured on a 512 x 512 x 150 pair.
 STAGES: Mapping[str, float] = {
     "reading": 0.0,
-    "lungs": 0.1,
-    "registration": 0.35,
-    "maps": 0.8,
-    "measures": 0.85,
-    "objects": 0.9,
+    "lungs": 0.05,
+    "registration": 0.28,
+    "maps": 0.84,
+    "measures": 0.86,
+    "objects": 0.88,
 }
 #: Seconds until a job is tried again after the disk or the database was away.
 POSTPONED = 30.0
