@@ -18,6 +18,8 @@ from . import kernels
 
 TISSUE_HU = -300.0  # intensities are clipped to air … tissue: what is denser holds no lung texture
 CG_ITERATIONS = 25
+RIM = 1.0  # voxels at the lung's surface whose brightness is the chest wall's: not compared
+BAND = 1.0  # voxels from the surface where the borders are matched; further in, lung stretches
 NOISE_HU = 25.0  # standard deviation that counts as noise at 2 mm
 
 
@@ -30,7 +32,7 @@ class LungImage:
     image : (k, j, i) float32
         HU, clipped, relative to -800.
     inside : (k, j, i) float32
-        1 in the lung.
+        1 in the lung but for its outermost voxels, which the chest wall blurs into.
     border : (k, j, i) float32
         Signed distance to the lung's surface, voxels, positive inside, clipped at ±4.
     """
@@ -43,8 +45,9 @@ class LungImage:
     def of(cls, hu: Float, mask: Mask) -> LungImage:
         """From HU and the lung's mask, both (k, j, i)."""
         image = (np.clip(hu, -1000, TISSUE_HU) + 800).astype(np.float32)
-        distance = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
-        return cls(image, mask.astype(np.float32), np.clip(distance, -4, 4).astype(np.float32))
+        within, without = (ndimage.distance_transform_edt(part) for part in (mask, ~mask))
+        border = np.where(mask, within - 0.5, 0.5 - without)
+        return cls(image, (border > RIM).astype(np.float32), np.clip(border, -4, 4).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def refine(
     """
     shape = np.array(fixed.image.shape)
     f = kernels.standardise(fixed.image, fixed.inside, level.radius, NOISE_HU**2)
-    near = (np.abs(fixed.border) < 3).astype(np.float32)
+    near = (np.abs(fixed.border) < BAND).astype(np.float32)
     active = _active(fixed.inside > 0, start.shape[:3])
     residual = nodes - start
     for _ in range(level.steps):
