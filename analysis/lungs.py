@@ -329,6 +329,7 @@ def _restore(labels: Labels, lung: Lung, hu: Float, airways: Mask, spacing: Spac
     closed = np.where(near_hilum, gentle, strong) | _dents(smooth, lung, spacing)
     closed &= hu < BONE_HU
     closed = ndimage.gaussian_filter(fill_holes(closed).astype(np.float32), [1.5 / s for s in spacing]) > 0.5
+    closed |= own & dilate(closed, WALL_MM, spacing)  # smoothing has cut the rim: lung density decides there
     closed &= ~dilate(airways, WALL_MM, spacing)
     labels[box][own] = Lung.NONE
     labels[box][closed & ~(taken & ~own) & (hu > PADDING_HU)] = lung

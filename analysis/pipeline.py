@@ -248,9 +248,7 @@ def analyse_phases(
     registration = register(
         exp.work, exp.lungs, insp.work, insp.lungs, lambda share: progress("registration", share)
     )
-    findings += quality.registration_findings(
-        registration.closure, registration.folding, registration.inverse_consistency
-    )
+    findings += quality.registration_findings(registration.quality)
     _gate(findings, parameters)
     progress("maps", 0.0)
     maps, mask = _maps(insp, exp, registration, parameters)

@@ -10,9 +10,12 @@ import numpy as np
 from scipy import ndimage
 
 from .errors import Rejected
+from .registration import RegistrationQuality
 from .volume import Grid, Labels, Mask, Volume
 
 Verdict = Literal["pass", "warn", "fail"]
+
+ALIKE_FAIL, ALIKE_WARN = 0.4, 0.55
 
 SHARP_KERNEL = re.compile(r"\b([BI][rvf]?[67]\d[fshd]?|LUNG|BONE|EDGE|FC[58]\d|YC|YD|HRCT)\b", re.IGNORECASE)
 
@@ -225,9 +228,11 @@ def acquisition_findings(inspiration: Acquisition, expiration: Acquisition) -> t
     return tuple(findings)
 
 
-def registration_findings(closure: float, folding: float, inverse_consistency: float) -> tuple[Finding, ...]:
-    """Checks of the displacement field (see `registration.Registration`)."""
-    fold = 100 * folding
+def registration_findings(quality: RegistrationQuality) -> tuple[Finding, ...]:
+    """Checks of the displacement field."""
+    closure, fold = quality.closure, 100 * quality.folding
+    alike, residual = quality.similarity, quality.feature_residual
+    blank = not np.isfinite(residual)
     return (
         Finding(
             "registration closure",
@@ -247,10 +252,29 @@ def registration_findings(closure: float, folding: float, inverse_consistency: f
         ),
         Finding(
             "inverse consistency",
-            _verdict(False, inverse_consistency > 1.0),
-            inverse_consistency,
+            _verdict(False, quality.inverse_consistency > 1.0),
+            quality.inverse_consistency,
             "mm",
             "warn > 1 mm",
-            f"there and back again misses by {inverse_consistency:.2f} mm on average",
+            f"there and back again misses by {quality.inverse_consistency:.2f} mm on average",
+        ),
+        Finding(
+            "registration similarity",
+            _verdict(alike < ALIKE_FAIL, alike < ALIKE_WARN),
+            alike,
+            "1",
+            f"warn < {ALIKE_WARN}, fail < {ALIKE_FAIL}",
+            f"the lungs' textures correlate by {alike:.2f} after registration"
+            + (": another patient, or nothing to match" if alike < ALIKE_FAIL else ""),
+        ),
+        Finding(
+            "feature residual",
+            _verdict(False, blank or residual > 0.5),
+            None if blank else residual,
+            "mm",
+            "warn > 0.5 mm",
+            "the lungs show no feature to check the registration with"
+            if blank
+            else f"well-defined features still miss each other by {residual:.2f} mm on average",
         ),
     )

@@ -28,6 +28,7 @@ PAD_MM = 40.0
 STILL = 1e-3  # mean V of a lung that does not breathe
 GAP_HU = 40.0
 RIM_MM = 4.0
+WALL_MM = 2.5
 AIR_HU = -850
 DENSE_HU = (-300.0, -100.0)
 
@@ -188,6 +189,7 @@ def _carry(volume: Volume, labels: Labels, breathing: Breathing, body: Field, lo
     """The other phase without its own noise, float32 HU."""
     grid = made_grid(volume.grid, look)
     tissue = _without_lungs(volume, labels)
+    lungs = Volume(_without_wall(volume, labels), volume.grid)
     out = np.empty(grid.shape, dtype=np.float32)
     backward = _inverse(body) if breathing.phase == "expiration" else body
     boxes = breathing.boxes if breathing.phase == "inspiration" else {n: _reach(breathing, n) for n in (1, 2)}
@@ -197,7 +199,7 @@ def _carry(volume: Volume, labels: Labels, breathing: Breathing, body: Field, lo
             low, high = boxes[lung]
             near = np.flatnonzero(((points > low) & (points < high)).all(axis=1))
             if near.size:
-                at, values = _lung_hu(volume, breathing, lung, points[near])
+                at, values = _lung_hu(lungs, breathing, lung, points[near])
                 hu[near[at]] = values
         out.reshape(-1)[slab] = hu
     return Volume(out, grid)
@@ -247,6 +249,20 @@ def _without_lungs(volume: Volume, labels: Labels) -> NDArray[np.int16]:
     around = ndimage.binary_dilation(around, np.ones((3, 1, 1), dtype=bool), iterations=reach[0])
     fill = lungs | (around & (volume.array < -100) & (volume.array > AIR_HU))
     return np.where(fill, np.int16(GAP_HU), np.clip(np.rint(volume.array), -1024, 3071).astype(np.int16))
+
+
+def _without_wall(volume: Volume, labels: Labels) -> NDArray[np.int16]:
+    """The CT whose lungs' rim is as dense as the lung behind it: the wall's blur does not breathe, the scanner makes it."""
+    lungs = labels > 0
+    out = np.array(volume.array, dtype=np.int16)
+    box = ndimage.find_objects(lungs.astype(np.uint8))[0]
+    deep = ndimage.distance_transform_edt(lungs[box], sampling=volume.grid.spacing) > WALL_MM
+    behind = ndimage.distance_transform_edt(
+        ~deep, sampling=volume.grid.spacing, return_distances=False, return_indices=True
+    )
+    rim = lungs[box] & ~deep
+    out[box][rim] = np.minimum(out[box], out[box][tuple(behind)])[rim]
+    return out
 
 
 def _inverse(field: Field) -> Field:

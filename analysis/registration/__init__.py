@@ -6,20 +6,50 @@ where lungs slide.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 
 import numpy as np
 from scipy import ndimage
 
 from ..errors import Rejected
-from ..volume import Float, Labels, Mask, Volume
+from ..volume import Float, Grid, Labels, Mask, Volume
 from . import kernels
-from .lung import LungField, LungStack, register_lung
+from .lung import FINEST_MM, LEVELS, LungField, LungStack, register_lung
+from .refine import agreement
 
-__all__ = ["Registration", "jacobian", "register", "warp"]
+__all__ = ["Registration", "RegistrationQuality", "jacobian", "register", "warp"]
+
+LEAST_J = 0.05  # a field is smoothed where its Jacobian is less
+UNFOLD_TURNS = 20
+
+
+@dataclass(frozen=True)
+class RegistrationQuality:
+    """How far a displacement field can be trusted, without knowing the truth.
+
+    Attributes
+    ----------
+    closure : float
+        (sum J v - V_moving) / V_moving over the lungs, 1.
+    folding : float
+        Share of lung voxels with J <= 0.
+    inverse_consistency : float
+        Mean over the lungs of |u(x) + w(x + u(x))|, mm, w registered the other way.
+    similarity : float
+        Mean local correlation of the lungs' textures, -1…1.
+    feature_residual : float
+        Mean distance, mm, to which well-defined features still miss each other; NaN where there is no texture.
+    """
+
+    closure: float
+    folding: float
+    inverse_consistency: float
+    similarity: float
+    feature_residual: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,20 +62,26 @@ class Registration:
         u(x), mm, LPS (x, y, z): fixed point x lies at x + u(x) in the moving image. Outside the lungs it is the
         nearest lung's field, continued.
     jacobian : (k, j, i) float32
-        det(I + du/dx); 1 outside the lungs.
-    closure : float
-        (sum J v - V_moving) / V_moving over the lungs, 1.
-    folding : float
-        Share of lung voxels with J <= 0.
-    inverse_consistency : float
-        Mean over the lungs of |u(x) + w(x + u(x))|, mm, w registered the other way.
+        det(I + du/dx), more than 0; 1 outside the lungs.
+    quality : RegistrationQuality
+    back : mapping of int to LungField
+        Each lung's field from moving to fixed.
+    moving_lungs, moving_grid : (k, j, i) uint8, Grid
     """
 
     displacement: Float
     jacobian: Float
-    closure: float
-    folding: float
-    inverse_consistency: float
+    quality: RegistrationQuality
+    back: Mapping[int, LungField]
+    moving_lungs: Labels
+    moving_grid: Grid
+
+    @cached_property
+    def inverse(self) -> Float:
+        """The inverse displacement (k, j, i, 3) float32 on the moving grid, mm, LPS; continued outside the lungs."""
+        fields = {n: field.on(self.moving_grid) for n, field in self.back.items()}
+        directions = next(iter(self.back.values())).directions
+        return _continued(fields, self.moving_lungs, directions)
 
 
 def register(
@@ -69,37 +105,65 @@ def register(
     Raises
     ------
     Rejected
-        Where no lung is labelled in both volumes, or one volume has a lung that the other lacks.
+        Where no lung is labelled in both volumes, one volume has a lung that the other lacks, or the labels are not
+        on their volume's grid.
     """
-    lungs = _common_lungs(fixed_lungs, moving_lungs)
-    directions = fixed.grid.directions
-    displacement = np.zeros((*fixed.grid.shape, 3), dtype=np.float32)
-    jac = np.ones(fixed.grid.shape, dtype=np.float32)
-    nearest = _nearest_lung(fixed_lungs)
-    inconsistency = 0.0
+    lungs = _common_lungs(fixed, fixed_lungs, moving, moving_lungs)
     with ThreadPoolExecutor(2 * len(lungs)) as executor:
         report = _Shares(len(lungs), progress)
-        jobs = [
-            executor.submit(
+        jobs = {
+            lung: executor.submit(
                 _one_lung, fixed, fixed_lungs == lung, moving, moving_lungs == lung, executor, report.of(n)
             )
             for n, lung in enumerate(lungs)
-        ]
-        fields = [job.result() for job in jobs]
-    for lung, (u, missed) in zip(lungs, fields, strict=True):
+        }
+        found = {lung: job.result() for lung, job in jobs.items()}
+    jac = np.ones(fixed.grid.shape, dtype=np.float32)
+    for lung, one in found.items():
         inside = fixed_lungs == lung
-        inconsistency += missed * float(inside.sum())
-        jac[inside] = jacobian(u, fixed.grid.spacing)[inside]
-        displacement[nearest == lung] = u[nearest == lung] @ directions.T.astype(np.float32)
-    inside = np.isin(fixed_lungs, lungs)
-    moving_ml = float(np.isin(moving_lungs, lungs).sum()) * moving.grid.voxel_ml
-    carried_ml = float(jac[inside].sum(dtype=np.float64)) * fixed.grid.voxel_ml
+        jac[inside] = jacobian(one.u, fixed.grid.spacing)[inside]
+    fields = {lung: one.u for lung, one in found.items()}
     return Registration(
-        displacement,
+        _continued(fields, fixed_lungs, fixed.grid.directions),
         jac,
+        _quality(fixed, fixed_lungs, moving, moving_lungs, jac, found),
+        {lung: one.back for lung, one in found.items()},
+        moving_lungs,
+        moving.grid,
+    )
+
+
+def _continued(fields: Mapping[int, Float], lungs: Labels, directions: np.ndarray) -> Float:
+    """Each lung's field (mm along ``directions``) where that lung is the nearest: (k, j, i, 3), mm, LPS."""
+    nearest = _nearest_lung(np.where(np.isin(lungs, list(fields)), lungs, 0))
+    out = np.zeros((*lungs.shape, 3), dtype=np.float32)
+    for lung, u in fields.items():
+        out[nearest == lung] = u[nearest == lung] @ directions.T.astype(np.float32)
+    return out
+
+
+def _quality(
+    fixed: Volume,
+    fixed_lungs: Labels,
+    moving: Volume,
+    moving_lungs: Labels,
+    jac: Float,
+    found: Mapping[int, _OneLung],
+) -> RegistrationQuality:
+    inside = np.isin(fixed_lungs, list(found))
+    moving_ml = float(np.isin(moving_lungs, list(found)).sum()) * moving.grid.voxel_ml
+    carried_ml = float(jac[inside].sum(dtype=np.float64)) * fixed.grid.voxel_ml
+    shares = [float((fixed_lungs == lung).sum()) for lung in found]
+
+    def mean(values: list[float]) -> float:
+        return float(np.average(values, weights=shares))
+
+    return RegistrationQuality(
         closure=carried_ml / moving_ml - 1,
         folding=float((jac[inside] <= 0).mean()),
-        inverse_consistency=inconsistency / float(inside.sum()),
+        inverse_consistency=mean([one.inconsistency for one in found.values()]),
+        similarity=mean([one.similarity for one in found.values()]),
+        feature_residual=mean([one.feature_residual for one in found.values()]),
     )
 
 
@@ -118,6 +182,17 @@ class _Shares:
         return report
 
 
+@dataclass(frozen=True, eq=False)
+class _OneLung:
+    """One lung's displacement on the fixed grid, mm along its axes, the field back, and what tells of its quality."""
+
+    u: Float
+    back: LungField
+    inconsistency: float
+    similarity: float
+    feature_residual: float
+
+
 def _one_lung(
     fixed: Volume,
     inside: Mask,
@@ -125,15 +200,46 @@ def _one_lung(
     there: Mask,
     executor: Executor,
     progress: Callable[[float], None],
-) -> tuple[Float, float]:
-    """Displacement on the fixed grid, mm along its axes, and the mean inverse inconsistency, mm."""
+) -> _OneLung:
     directions = fixed.grid.directions
-    stacks = (
+    f, m = (
         LungStack.of(np.asarray(fixed.array, np.float32), inside, fixed.grid, directions),
         LungStack.of(np.asarray(moving.array, np.float32), there, moving.grid, directions),
     )
-    forward, backward = register_lung(*stacks, directions, executor, progress)
-    return forward.on(fixed.grid), _inconsistency(forward, backward, stacks[0])
+    forward, backward = register_lung(f, m, directions, executor, progress)
+    offset = ((f.origins[-1] - m.origins[-1]) / FINEST_MM).astype(np.float32)
+    u = (forward.u / FINEST_MM).astype(np.float32)
+    similarity, residual = agreement(f.levels[-1], m.levels[-1], offset, u, LEVELS[-1].radius)
+    return _OneLung(
+        unfold(forward.on(fixed.grid), inside, fixed.grid.spacing),
+        backward,
+        _inconsistency(forward, backward, f),
+        similarity,
+        residual * FINEST_MM,
+    )
+
+
+def unfold(u: Float, inside: Mask, spacing: tuple[float, float, float]) -> Float:
+    """The same field, smoothed around the voxels of ``inside`` where its Jacobian is below `LEAST_J`, until none is.
+
+    Parameters
+    ----------
+    u : (k, j, i, 3) float32
+        Displacement, mm along the grid's own axes.
+    inside : (k, j, i) bool
+    spacing : (3,) float
+        mm along k, j, i.
+    """
+    sigma = [2 * max(spacing) / s for s in spacing]
+    for turn in range(UNFOLD_TURNS):
+        folds = inside & (jacobian(u, spacing) < LEAST_J)
+        if not folds.any():
+            break
+        near = ndimage.distance_transform_edt(~folds, sampling=spacing) / ((4 + turn) * max(spacing))
+        weight = np.clip(2 - 2 * near, 0, 1)[..., None].astype(np.float32)
+        smooth = np.stack([ndimage.gaussian_filter(u[..., c], sigma) for c in range(3)], axis=-1)
+        u = u + weight * (smooth - u)
+    return u
 
 
 def jacobian(u: Float, spacing: tuple[float, float, float]) -> Float:
@@ -169,9 +275,12 @@ def warp(volume: Volume, grid_points: Float) -> Float:
     return kernels.sample(image, index).reshape(grid_points.shape[:-1])
 
 
-def _common_lungs(fixed: Labels, moving: Labels) -> list[int]:
+def _common_lungs(fixed: Volume, fixed_lungs: Labels, moving: Volume, moving_lungs: Labels) -> list[int]:
+    for phase, volume, labels in (("expiration", fixed, fixed_lungs), ("inspiration", moving, moving_lungs)):
+        if labels.shape != volume.grid.shape:
+            raise Rejected(f"the lungs' labels have shape {labels.shape}, {phase} has {volume.grid.shape}")
     names = {1: "right", 2: "left"}
-    present = {lung: ((fixed == lung).any(), (moving == lung).any()) for lung in names}
+    present = {lung: ((fixed_lungs == lung).any(), (moving_lungs == lung).any()) for lung in names}
     for lung, (in_fixed, in_moving) in present.items():
         if in_fixed != in_moving:
             where = "expiration" if in_fixed else "inspiration"

@@ -20,7 +20,7 @@ MARGIN_MM = 16.0
 LEVELS = (
     Level(steps=10, bending=6.0),
     Level(steps=7, searches=3, bending=3.0, border=0.2),
-    Level(steps=4, bending=1.0, border=0.05),
+    Level(steps=4, bending=1.0, border=0.2),
 )  # coarse to fine, each done TURNS times
 TURNS = 3
 
@@ -106,13 +106,19 @@ class LungField:
         return np.stack(parts, axis=-1)
 
     def on(self, grid: Grid) -> Float:
-        """Displacement (k, j, i, 3) on ``grid``, whose axes are `directions`; mm along them."""
-        origin = grid.affine[:3, 3] @ self.directions
-        scale = np.array(grid.spacing) / FINEST_MM
-        offset = (origin - self.origin) / FINEST_MM
+        """Displacement (k, j, i, 3) on any grid; mm along `directions`."""
+        matrix = self.directions.T @ grid.affine[:3, :3] / FINEST_MM
+        offset = (self.directions.T @ grid.affine[:3, 3] - self.origin) / FINEST_MM
+        aligned = np.abs(matrix - np.diag(np.diag(matrix))).max() < 1e-9
         parts = [
             ndimage.affine_transform(
-                self.u[..., c], scale, offset, grid.shape, np.float32, order=1, mode="nearest"
+                self.u[..., c],
+                np.diag(matrix) if aligned else matrix,
+                offset,
+                grid.shape,
+                np.float32,
+                order=1,
+                mode="nearest",
             )
             for c in range(3)
         ]

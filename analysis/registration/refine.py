@@ -20,6 +20,7 @@ TISSUE_HU = -300.0  # intensities are clipped to air … tissue: what is denser 
 CG_ITERATIONS = 25
 RIM = 1.0  # voxels at the lung's surface whose brightness is the chest wall's: not compared
 BAND = 1.0  # voxels from the surface where the borders are matched; further in, lung stretches
+FEATURES = 0.1  # share of the nodes that count as features
 NOISE_HU = 25.0  # standard deviation that counts as noise at 2 mm
 
 
@@ -57,7 +58,7 @@ class Level:
     steps: int
     searches: int = 0
     radius: int = 3
-    stretch: float = 0.05
+    stretch: float = 0.01
     bending: float = 1.5
     robust: float = 1.0
     border: float = 0.5
@@ -108,6 +109,48 @@ def refine(
         step = kernels.solve(system, residual, active, level.stretch, level.bending, CG_ITERATIONS)
         residual = residual + np.clip(step, -1.5, 1.5)
     return start + residual
+
+
+def agreement(
+    fixed: LungImage, moving: LungImage, offset: Float, u: Float, radius: int
+) -> tuple[float, float]:
+    """How well a field matches two images, judged by the images alone.
+
+    Parameters
+    ----------
+    fixed, moving : LungImage
+    offset : (3,) float32
+        Moving index of fixed index 0 without displacement, voxels.
+    u : (k, j, i, 3) float32
+        Displacement on the grid of `fixed`, voxels.
+    radius : int
+        Half width of the standardising cube, voxels.
+
+    Returns
+    -------
+    similarity : float
+        Mean local correlation over the lung, -1…1.
+    feature_residual : float
+        Mean length, in voxels, of the step that each well-defined feature alone would still take (Lucas and Kanade
+        1981): features are the nodes whose surroundings tell all three directions best (Shi and Tomasi 1994,
+        doi:10.1109/CVPR.1994.323794). NaN where there is no texture.
+    """
+    weight = fixed.inside * kernels.warp(moving.inside, offset, u)
+    f = kernels.standardise(fixed.image, weight, radius, NOISE_HU**2)
+    m = kernels.standardise(kernels.warp(moving.image, offset, u), weight, radius, NOISE_HU**2)
+    scale = float((weight * (f**2 + m**2)).sum())
+    similarity = 1 - float((weight * (f - m) ** 2).sum()) / scale if scale > 0 else 0.0
+    none = np.zeros_like(weight)
+    system = kernels.assemble(f, m, weight, none, none, none, np.float32(1), np.float32(0))
+    sums = np.stack([kernels.box_sum(np.ascontiguousarray(system[..., c]), 1) for c in range(9)], axis=-1)
+    sums = sums[fixed.inside[:: kernels.STRIDE, :: kernels.STRIDE, :: kernels.STRIDE].nonzero()].astype(np.float64)
+    tensors = sums[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
+    weakest = np.linalg.eigvalsh(tensors)[:, 0]
+    if not weakest.size or weakest.max() < 1e-6:
+        return similarity, float("nan")
+    best = weakest >= max(float(np.quantile(weakest, 1 - FEATURES)), 1e-6)
+    steps = np.linalg.solve(tensors[best], sums[best, 6:, None])[..., 0]
+    return similarity, float(np.linalg.norm(steps, axis=1).mean())
 
 
 def _active(mask: Mask, shape: tuple[int, int, int]) -> Mask:

@@ -40,9 +40,9 @@ def test_a_known_smooth_field_is_recovered_whatever_the_density_does():
     error = np.linalg.norm(result.displacement - u, axis=-1)[core]
     assert error.mean() < 0.5
     assert np.percentile(error, 95) < 1.2
-    assert abs(result.closure) < 0.03
-    assert result.folding == 0
-    assert result.inverse_consistency < 0.3
+    assert abs(result.quality.closure) < 0.03
+    assert result.quality.folding == 0
+    assert result.quality.inverse_consistency < 0.3
 
 
 def inverse(u, x, grid):
