@@ -20,6 +20,12 @@ class VQClass(IntEnum):
     MATCHED_DEFECT = 4
 
 
+#: The class by (V is low, Q is low).
+CLASS_OF = np.array(
+    [[VQClass.NORMAL, VQClass.DEAD_SPACE], [VQClass.SHUNT, VQClass.MATCHED_DEFECT]], dtype=np.uint8
+)
+
+
 def normalise(values: Float, mask: Mask) -> Float:
     """``values`` divided by their mean over ``mask``; 0 outside.
 
@@ -64,10 +70,7 @@ def classify(
     (k, j, i) uint8
         Values of `VQClass`.
     """
-    table = np.array(
-        [[VQClass.NORMAL, VQClass.DEAD_SPACE], [VQClass.SHUNT, VQClass.MATCHED_DEFECT]], dtype=np.uint8
-    )
-    classes = table[(v_n < low).astype(np.uint8), (q_n < low).astype(np.uint8)]
+    classes = CLASS_OF[(v_n < low).astype(np.uint8), (q_n < low).astype(np.uint8)]
     classes[~mask] = VQClass.UNCLASSIFIED
     components, n = ndimage.label(classes > VQClass.NORMAL)
     sizes = np.bincount(components.ravel(), minlength=n + 1) * voxel_ml

@@ -36,7 +36,7 @@ def overview(analysis: Analysis) -> Figure:
     axes = figure.subplots(4, 3)
     for column, plane in enumerate(PLANES):
         ct = section(analysis.maps["ct_exp"], analysis.grid, plane, where)
-        shape = dict(aspect=_aspect(analysis.grid, plane), interpolation="nearest")
+        shape = dict(aspect=aspect(analysis.grid, plane), interpolation="nearest")
         for axis in axes[:, column]:
             axis.imshow(ct, cmap="gray", vmin=-1000, vmax=200, **shape)
             axis.set_xticks([])
@@ -51,7 +51,7 @@ def overview(analysis: Analysis) -> Figure:
                 figure.colorbar(image, ax=axes[row, column], shrink=0.8)
         labels = section(classes, analysis.grid, plane, where)
         axes[3, column].imshow(
-            np.ma.masked_equal(labels, 0), cmap=_class_map(), vmin=0, vmax=4, alpha=0.8, **shape
+            np.ma.masked_equal(labels, 0), cmap=class_map(), vmin=0, vmax=4, alpha=0.8, **shape
         )
     for row, title in enumerate(ROWS):
         axes[row, 0].set_ylabel(title)
@@ -69,7 +69,7 @@ def _legend(figure: Figure, analysis: Analysis) -> None:
     figure.suptitle(RESEARCH_USE, fontsize=10)
 
 
-def _class_map() -> ListedColormap:
+def class_map() -> ListedColormap:
     return ListedColormap([(0.0, 0.0, 0.0), *(tuple(v / 255 for v in CLASS_RGB[c]) for c in CLASS_RGB)])
 
 
@@ -139,6 +139,6 @@ def _view(grid: Grid, plane: str) -> tuple[int, int, int]:
     return {"axial": (y, x, z), "coronal": (z, x, y), "sagittal": (z, y, x)}[plane]
 
 
-def _aspect(grid: Grid, plane: str) -> float:
+def aspect(grid: Grid, plane: str) -> float:
     down, across, _ = _view(grid, plane)
     return grid.spacing[down] / grid.spacing[across]

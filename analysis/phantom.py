@@ -18,7 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .classes import VQClass
+from .classes import CLASS_OF, VQClass
 from .volume import Float, Grid, Labels, Mask, Volume
 
 # --- block phantom ---------------------------------------------------------------------------------------------
@@ -133,11 +133,8 @@ def true_classes(jacobian: Float, mass_change: Float, lungs: Labels, low: float 
     """Class of every lung voxel from the true J and m, without smoothing; (k, j, i) uint8."""
     inside = lungs > 0
     v, q = jacobian[inside] - 1, np.abs(mass_change[inside])
-    table = np.array(
-        [[VQClass.NORMAL, VQClass.DEAD_SPACE], [VQClass.SHUNT, VQClass.MATCHED_DEFECT]], dtype=np.uint8
-    )
     classes = np.zeros(lungs.shape, dtype=np.uint8)
-    classes[inside] = table[(v < low * v.mean()).astype(int), (q < low * q.mean()).astype(int)]
+    classes[inside] = CLASS_OF[(v < low * v.mean()).astype(int), (q < low * q.mean()).astype(int)]
     return classes
 
 

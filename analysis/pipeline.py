@@ -16,7 +16,7 @@ from .lungs import segment
 from .perfusion import mass_change, perfusion
 from .quality import Acquisition, Finding, QualityRejected
 from .regions import REGIONS, ZONES_OF, zones
-from .registration import Registration, register, warp
+from .registration import RegistrationQuality, register, warp
 from .smoothing import masked_gaussian
 from .ventilation import density, jacobian_ventilation
 from .volume import Float, Grid, Labels, Mask, Volume
@@ -178,6 +178,7 @@ class Analysis:
         Names of `regions.REGIONS` and `measures.MEASURES`; NaN where a region has no voxel.
     findings : tuple of Finding
         Every quality check, passed ones included.
+    registration : RegistrationQuality
     """
 
     parameters: Parameters
@@ -190,6 +191,7 @@ class Analysis:
     displacement: Float
     measures: Mapping[str, Mapping[str, float]]
     findings: tuple[Finding, ...]
+    registration: RegistrationQuality
 
 
 def analyse(
@@ -251,15 +253,9 @@ def analyse_phases(
     findings += quality.registration_findings(registration.quality)
     _gate(findings, parameters)
     progress("maps", 0.0)
-    maps, mask = _maps(insp, exp, registration, parameters)
-    v_n, q_n = normalise(maps["V"], mask), normalise(maps["Q"], mask)
-    classes = classify(
-        v_n, q_n, mask, exp.work.grid.voxel_ml, low=parameters.low, min_defect_ml=parameters.min_defect_ml
-    )
+    maps, mask, classes = vq(insp, exp, registration.displacement, registration.jacobian, parameters)
     progress("measures", 0.0)
     table = _measure(insp, exp, maps, classes, mask, parameters)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        maps["V/Q"] = v_n / q_n
     for name in ("V", "Q", "m", "V/Q"):
         maps[name][~mask] = np.nan
     progress("measures", 1.0)
@@ -274,6 +270,7 @@ def analyse_phases(
         displacement=registration.displacement,
         measures=table,
         findings=findings,
+        registration=registration.quality,
     )
 
 
@@ -301,26 +298,46 @@ def _gate(findings: tuple[Finding, ...], parameters: Parameters) -> None:
         raise QualityRejected(findings)
 
 
-def _maps(
-    insp: Phase, exp: Phase, registration: Registration, parameters: Parameters
-) -> tuple[dict[str, Float], Mask]:
-    """V, Q, m and what they were made from, and the mask where they hold.
+def vq(
+    insp: Phase, exp: Phase, displacement: Float, jacobian: Float, parameters: Parameters
+) -> tuple[dict[str, Float], Mask, Labels]:
+    """V, Q and classes from a displacement field.
 
     The mask has no lower limit of HU: in emphysema noise alone falls below -1000, and leaving out only the low
     tail would bias m.
+
+    Parameters
+    ----------
+    insp, exp : Phase
+    displacement, jacobian : (k, j, i, 3), (k, j, i) float32 on ``exp.work.grid``
+        From expiration to inspiration, mm LPS; and J.
+    parameters : Parameters
+
+    Returns
+    -------
+    maps : dict of str to (k, j, i) float32
+        As `Analysis.maps`, finite everywhere.
+    mask : (k, j, i) bool
+        Where they hold.
+    classes : (k, j, i) uint8
+        Values of `classes.VQClass`.
     """
     grid = exp.work.grid
-    warped = warp(insp.work, grid.centres() + registration.displacement)
+    warped = warp(insp.work, grid.centres() + displacement)
     ct_exp = np.asarray(exp.work.array, dtype=np.float32)
     rim = ndimage.distance_transform_edt(exp.lungs > 0, sampling=grid.spacing) > parameters.rim_mm
     vessels = ndimage.binary_dilation((ct_exp > VESSEL_HU) | (warped > VESSEL_HU))
     mask = rim & ~vessels
-    m = mass_change(registration.jacobian, density(warped), density(ct_exp)).astype(np.float32)
-    v, m = masked_gaussian(
-        (jacobian_ventilation(registration.jacobian), m), mask, grid.spacing, parameters.sigma_mm
-    )
+    m = mass_change(jacobian, density(warped), density(ct_exp)).astype(np.float32)
+    v, m = masked_gaussian((jacobian_ventilation(jacobian), m), mask, grid.spacing, parameters.sigma_mm)
     maps = {"V": v, "Q": perfusion(m).astype(np.float32), "m": m}
-    return {**maps, "jacobian": registration.jacobian, "ct_exp": ct_exp, "ct_insp": warped}, mask
+    v_n, q_n = normalise(maps["V"], mask), normalise(maps["Q"], mask)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        maps["V/Q"] = np.where(mask, v_n / q_n, 0).astype(np.float32)
+    classes = classify(
+        v_n, q_n, mask, grid.voxel_ml, low=parameters.low, min_defect_ml=parameters.min_defect_ml
+    )
+    return {**maps, "jacobian": jacobian, "ct_exp": ct_exp, "ct_insp": warped}, mask, classes
 
 
 def _measure(

@@ -252,7 +252,7 @@ def _without_lungs(volume: Volume, labels: Labels) -> NDArray[np.int16]:
 
 
 def _without_wall(volume: Volume, labels: Labels) -> NDArray[np.int16]:
-    """The CT whose lungs' rim is as dense as the lung behind it: the wall's blur does not breathe, the scanner makes it."""
+    """The CT with the lungs' rim as dense as the lung behind it: the wall's blur is the scanner's, not tissue."""
     lungs = labels > 0
     out = np.array(volume.array, dtype=np.int16)
     box = ndimage.find_objects(lungs.astype(np.uint8))[0]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from analysis.pipeline import Analysis
 
     from .config import Config
+    from .validate import Report
 
 #: Exit codes of every command.
 OK, REFUSED, USAGE, UNAVAILABLE = 0, 1, 2, 3
@@ -49,6 +50,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+validate_app = typer.Typer(
+    help="Measure how good the results are, where the truth is known; writes a report with pictures.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+app.add_typer(validate_app, name="validate")
 
 ConfigPath = Annotated[
     Path | None,
@@ -202,6 +210,59 @@ def demo_(
     Console().print(table)
     print("Research use only; perfusion is a surrogate derived from CT density.")
     for path in made.files:
+        print(path)
+
+
+Out = Annotated[Path, typer.Argument(help="Folder for report.md, validation.json and the pictures.")]
+ImagePath = Annotated[
+    Path, typer.Argument(help="DICOM (folder, zip archive), or any image SimpleITK reads, in HU.")
+]
+PointsPath = Annotated[
+    Path, typer.Argument(help="Landmarks: DIR-Lab's text (x y z in voxels from 1) or elastix' point file.")
+]
+
+
+@validate_app.command("phantom", epilog=EPILOG)
+def validate_phantom_(out: Out) -> None:
+    """The thorax phantom, whose classes and Jacobian are known exactly."""
+    from .validate import validate_phantom
+
+    _validated(validate_phantom, out)
+
+
+@validate_app.command("twin", epilog=EPILOG)
+def validate_twin_(
+    ct: ImagePath,
+    motion: Annotated[Path, typer.Argument(help="Breathing motion of a patient (.npz).")],
+    out: Out,
+    phase: Annotated[str, typer.Option(help="What the CT plays: inspiration or expiration.")] = "inspiration",
+) -> None:
+    """A real CT as one phase; the other made from it by a real breathing motion, with planted defects."""
+    from .validate import validate_twin
+
+    if phase not in ("inspiration", "expiration"):
+        raise typer.BadParameter("inspiration or expiration", param_hint="--phase")
+    _validated(lambda progress: validate_twin(ct, motion, phase, progress), out)  # type: ignore[arg-type]
+
+
+@validate_app.command("landmarks", epilog=EPILOG)
+def validate_landmarks_(
+    insp: ImagePath, exp: ImagePath, insp_points: PointsPath, exp_points: PointsPath, out: Out
+) -> None:
+    """Landmark pairs on a real pair: the target registration error."""
+    from .validate import validate_landmarks
+
+    _validated(lambda progress: validate_landmarks(insp, exp, insp_points, exp_points, progress), out)
+
+
+def _validated(work: Callable[[Callable[[str, float], None]], Report], out: Path) -> None:
+    from .validate import write_report
+
+    warnings.simplefilter("ignore")
+    with bars() as progress:
+        files = write_report(work(progress), out)
+    print(files[0].read_text())
+    for path in files:
         print(path)
 
 

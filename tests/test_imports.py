@@ -22,11 +22,11 @@ ORDER = (
         "ventilation",
     ),
     *("perfusion", "classes", "regions", "measures", "quality", "pipeline", "phantom", "fields", "motion"),
-    *("defects", "sliding", "breathing", "scanner", "twins", "colours", "figures"),
+    *("defects", "sliding", "breathing", "scanner", "twins", "colours", "figures", "validation"),
 )
 
 STEPS = {"receive", "archive", "headers", "series", "pairing", "jobs", "volumes", "objects", "deliver"}
-JOINERS = {"worker", "node", "cli", "local", "demo", "check"}
+JOINERS = {"worker", "node", "cli", "local", "demo", "check", "validate"}
 #: Shared by steps: values, settings, and what several of them stand on.
 SUPPORT = {
     *("model", "errors", "config", "database", "durable", "association", "malformed", "phase", "analysis"),

@@ -21,10 +21,11 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels import pixel_array
 
 from analysis.lungs import segment
-from analysis.motion import Motion, Pairs, fit_motion
+from analysis.motion import Motion
 from analysis.twins import Look, Twin, make_twin
 from analysis.volume import Grid, Volume
 from dicom_node.ct_series import Scan, write_ct_series
+from dicom_node.validate import read_motion
 
 COPIED = (
     "StudyInstanceUID", "FrameOfReferenceUID", "StudyID", "StudyDate", "StudyTime", "AccessionNumber", "PatientName",
@@ -70,28 +71,6 @@ def _grid(slices: list[tuple[float, Dataset, np.ndarray]]) -> Grid:
     affine[:3, 2] = row * float(first.PixelSpacing[1])
     affine[:3, 3] = start
     return Grid((len(slices), int(first.Rows), int(first.Columns)), affine)
-
-
-def read_motion(path: Path) -> Motion:
-    """Fit the motion of a case of real-motion/copdNN.npz."""
-    return fit_motion(read_pairs(path))
-
-
-def read_pairs(path: Path) -> Pairs:
-    """The points and masks of a case of real-motion/copdNN.npz."""
-    case = np.load(path)
-    shape = tuple(case["mask_shape"])
-    masks = [
-        np.unpackbits(case[key])[: np.prod(shape)].reshape(shape).astype(bool)
-        for key in ("exp_mask", "insp_mask")
-    ]
-    return Pairs.of(
-        (case["exp_keypoints"], case["insp_keypoints"]),
-        (case["exp_landmarks"], case["insp_landmarks"]),
-        (masks[0], masks[1]),
-        tuple(case["spacing"].tolist()),
-        case["insp_offset"],
-    )
 
 
 def write_twin(real: RealSeries, motion: Motion, phase: str, folder: Path, seed: int = 0) -> Twin:

@@ -143,7 +143,9 @@ def agreement(
     none = np.zeros_like(weight)
     system = kernels.assemble(f, m, weight, none, none, none, np.float32(1), np.float32(0))
     sums = np.stack([kernels.box_sum(np.ascontiguousarray(system[..., c]), 1) for c in range(9)], axis=-1)
-    sums = sums[fixed.inside[:: kernels.STRIDE, :: kernels.STRIDE, :: kernels.STRIDE].nonzero()].astype(np.float64)
+    sums = sums[fixed.inside[:: kernels.STRIDE, :: kernels.STRIDE, :: kernels.STRIDE].nonzero()].astype(
+        np.float64
+    )
     tensors = sums[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
     weakest = np.linalg.eigvalsh(tensors)[:, 0]
     if not weakest.size or weakest.max() < 1e-6:

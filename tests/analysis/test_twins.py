@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from scipy import ndimage
-from twin_series import read_pairs
 
 from analysis.classes import VQClass
 from analysis.defects import Defect, choose_defects, with_ventilation
@@ -12,6 +11,7 @@ from analysis.fields import Field, basis, grid_points, lattice, sample
 from analysis.motion import Pairs, fit_motion, rest_offset, split_lungs
 from analysis.twins import Look, make_twin, transport
 from analysis.volume import Grid, Volume
+from dicom_node.validate import read_pairs
 
 STILL = Look(slice_mm=4.0, pixel_ratio=1.0, blur_mm=0.0, noise_hu=0.0, blood=0.0)
 SPACING = (4.0, 4.0, 4.0)

@@ -14,6 +14,7 @@ from analysis.measures import MEASURES
 from analysis.pipeline import Analysis, Parameters
 from analysis.quality import Finding
 from analysis.regions import REGIONS
+from analysis.registration import RegistrationQuality
 from analysis.volume import Grid, Volume
 from dicom_node.ct_series import Scan, write_ct_series
 from dicom_node.headers import read_header
@@ -100,7 +101,20 @@ def analysis_of(expiratory: Series, *, missing: Sequence[VQClass] = ()) -> Analy
         Finding("kernel", "warn", None, "1", "warn on sharp kernels", "The kernel B70f is sharp."),
     )
     displacement = np.zeros((*grid.shape, 3), dtype=np.float32)
-    return Analysis(Parameters(), "0.1.0", grid, classes, lungs, grid, maps, displacement, measures, findings)
+    registration = RegistrationQuality(0.004, 0.0, 0.04, 0.9, 0.12)
+    return Analysis(
+        Parameters(),
+        "0.1.0",
+        grid,
+        classes,
+        lungs,
+        grid,
+        maps,
+        displacement,
+        measures,
+        findings,
+        registration,
+    )
 
 
 def slices(n: int, gap: float = 2.5, *, start: float = -210.5, **changes: object) -> tuple[Slice, ...]:

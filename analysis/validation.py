@@ -1,0 +1,206 @@
+"""A result and the truth -> how far apart they are: displacement, low V, low Q, classes and fractions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from .breathing import Truth
+from .classes import VQClass
+from .figures import PLANES, RESEARCH_USE, aspect, class_map, on_working_grid, section
+from .phantom import Truth as PhantomTruth
+from .pipeline import Analysis, Phase, vq
+from .volume import Float, Grid, Labels, Mask
+
+LOW_V = (VQClass.SHUNT, VQClass.MATCHED_DEFECT)
+LOW_Q = (VQClass.DEAD_SPACE, VQClass.MATCHED_DEFECT)
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Lengths of error vectors, mm."""
+
+    n: int
+    mean: float
+    median: float
+    p95: float
+    largest: float
+
+    @classmethod
+    def of(cls, lengths: NDArray[np.floating]) -> Distances:
+        """Of (n,) lengths, mm; NaN where there is none."""
+        if not lengths.size:
+            return cls(0, *(float("nan"),) * 4)
+        p50, p95 = np.percentile(lengths, [50, 95])
+        return cls(int(lengths.size), float(lengths.mean()), float(p50), float(p95), float(lengths.max()))
+
+
+@dataclass(frozen=True)
+class ClassAgreement:
+    """Classes against the true ones, where both know a class.
+
+    Attributes
+    ----------
+    low_v, low_q : float
+        Dice of the lung of low V and of low Q, 0…1.
+    percent : mapping of VQClass to float
+        Share of the classified lung.
+    """
+
+    low_v: float
+    low_q: float
+    percent: Mapping[VQClass, float]
+
+    @property
+    def total_abnormal(self) -> float:
+        """Percent of the classified lung that is not normal."""
+        return 100 - self.percent[VQClass.NORMAL]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One result beside its truth.
+
+    Attributes
+    ----------
+    error : Distances
+        Of the displacement over all true lung, mm.
+    landmarks : Distances
+        Of landmarks carried by the field.
+    found, best : ClassAgreement
+        Of the result, and of what the same images give with the *true* field: the most that any registration can reach.
+    truth : mapping of VQClass to float
+        True percent.
+    """
+
+    error: Distances
+    landmarks: Distances
+    found: ClassAgreement
+    best: ClassAgreement
+    truth: Mapping[VQClass, float]
+
+
+def compare(
+    analysis: Analysis,
+    phases: tuple[Phase, Phase],
+    truth: Truth,
+    landmarks: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> Comparison:
+    """Compare a result with the truth.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    phases : (Phase, Phase)
+        Inspiration and expiration it was made from.
+    truth : breathing.Truth
+        On ``analysis.grid``.
+    landmarks : pair of (n, 3) float64, optional
+        On expiration and on inspiration, LPS mm.
+    """
+    inside = truth.lungs > 0
+    error = np.linalg.norm(analysis.displacement - truth.displacement, axis=-1)
+    marks = np.empty(0)
+    if landmarks is not None:
+        marks = landmark_errors(analysis.displacement, analysis.grid, *landmarks)
+    found = on_working_grid(analysis.classes, analysis)
+    jacobian = np.where(inside, truth.jacobian, 1).astype(np.float32)
+    _, mask, best = vq(*phases, truth.displacement, jacobian, analysis.parameters)
+    return Comparison(
+        Distances.of(error[inside]),
+        Distances.of(marks),
+        _agreement(found, truth.classes),
+        _agreement(np.where(mask, best, 0).astype(np.uint8), truth.classes),
+        _percent(truth.classes),
+    )
+
+
+def landmark_errors(
+    displacement: Float, grid: Grid, exp_points: NDArray[np.float64], insp_points: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Target registration error (n,), mm: how far the field misses each landmark.
+
+    Parameters
+    ----------
+    displacement : (k, j, i, 3) float32 on ``grid``
+        mm, LPS.
+    exp_points, insp_points : (n, 3) float64
+        LPS mm.
+    """
+    at = grid.indices(exp_points).T
+    parts = [ndimage.map_coordinates(displacement[..., c], at, order=1, mode="nearest") for c in range(3)]
+    errors: NDArray[np.float64] = np.linalg.norm(exp_points + np.stack(parts, axis=-1) - insp_points, axis=1)
+    return errors
+
+
+def dice(a: Mask, b: Mask) -> float:
+    """Dice coefficient of two masks; 1 where both are empty."""
+    both = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / both if both else 1.0
+
+
+def _agreement(classes: Labels, truth: Labels) -> ClassAgreement:
+    known = (classes > 0) & (truth > 0)
+    low_v, low_q = (
+        dice(np.isin(classes, names) & known, np.isin(truth, names) & known) for names in (LOW_V, LOW_Q)
+    )
+    return ClassAgreement(low_v, low_q, _percent(classes))
+
+
+def _percent(classes: Labels) -> dict[VQClass, float]:
+    counts = np.bincount(classes.ravel(), minlength=len(VQClass))
+    return {c: 100 * float(counts[c]) / max(int(counts[1:].sum()), 1) for c in VQClass if c}
+
+
+def phantom_truth_on(truth: PhantomTruth, grid: Grid) -> Truth:
+    """A phantom's truth at the voxels of another grid: that of the phantom's voxel they lie in; 0 outside of it."""
+    shape = truth.expiratory.grid.shape
+    index = np.rint(truth.expiratory.grid.indices(grid.centres().reshape(-1, 3).astype(np.float64))).astype(
+        int
+    )
+    within = ((index >= 0) & (index < shape)).all(axis=1)
+    flat = np.ravel_multi_index(tuple(np.clip(index, 0, np.array(shape) - 1).T), shape)
+
+    def at(values: NDArray[np.generic]) -> NDArray[np.generic]:
+        rest = values.shape[3:]
+        picked = values.reshape(-1, *rest)[flat]
+        picked[~within] = 0
+        return picked.reshape(*grid.shape, *rest)
+
+    parts = (truth.displacement, truth.jacobian, truth.mass_change, truth.lungs, truth.classes)
+    return Truth(*(at(values) for values in parts))  # type: ignore[arg-type]
+
+
+def truth_figure(analysis: Analysis, truth: Truth) -> Figure:
+    """True classes, classes found and the error of the displacement, in three planes."""
+    inside = truth.lungs > 0
+    error = np.where(inside, np.linalg.norm(analysis.displacement - truth.displacement, axis=-1), np.nan)
+    k, j, i = (int(np.argmax((truth.classes > 1).sum(axis=axes))) for axes in ((1, 2), (0, 2), (0, 1)))
+    figure = Figure(figsize=(11, 10), dpi=100, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(3, 3)
+    rows = (
+        ("true classes", truth.classes),
+        ("classes found", on_working_grid(analysis.classes, analysis)),
+        ("displacement error, mm", error),
+    )
+    for row, (title, values) in enumerate(rows):
+        axes[row, 0].set_ylabel(title)
+        for column, plane in enumerate(PLANES):
+            image = section(values, analysis.grid, plane, (k, j, i))
+            shape = dict(aspect=aspect(analysis.grid, plane), interpolation="nearest")
+            if row < 2:
+                axes[row, column].imshow(image, cmap=class_map(), vmin=0, vmax=4, **shape)
+            else:
+                shown = axes[row, column].imshow(image, cmap="magma", vmin=0, vmax=4, **shape)
+            axes[row, column].set_xticks([])
+            axes[row, column].set_yticks([])
+    figure.colorbar(shown, ax=axes[2, 2], shrink=0.8)
+    figure.suptitle(RESEARCH_USE, fontsize=10)
+    return figure
