@@ -290,7 +290,12 @@ def _pair_findings(insp: Phase, exp: Phase) -> tuple[Finding, ...]:
         )
     ]
     masses = insp.densities.mass_g("lungs"), exp.densities.mass_g("lungs")
-    return (quality.volume_ratio(exp.lung_ml, insp.lung_ml), quality.mass_ratio(*masses), *own)
+    return (
+        quality.lungs_found(exp.lungs),
+        quality.volume_ratio(exp.lung_ml, insp.lung_ml),
+        quality.mass_ratio(*masses),
+        *own,
+    )
 
 
 def _gate(findings: tuple[Finding, ...], parameters: Parameters) -> None:

@@ -15,8 +15,6 @@ from .volume import Grid, Labels, Mask, Volume
 
 Verdict = Literal["pass", "warn", "fail"]
 
-ALIKE_FAIL, ALIKE_WARN = 0.4, 0.55
-
 SHARP_KERNEL = re.compile(r"\b([BI][rvf]?[67]\d[fshd]?|LUNG|BONE|EDGE|FC[58]\d|YC|YD|HRCT)\b", re.IGNORECASE)
 
 
@@ -89,6 +87,15 @@ def failed(findings: tuple[Finding, ...]) -> bool:
 
 def _verdict(fail: bool, warn: bool) -> Verdict:
     return "fail" if fail else "warn" if warn else "pass"
+
+
+def lungs_found(labels: Labels) -> Finding:
+    """Whether both lungs were found; `registration.register` refuses a lung that only one phase has."""
+    missing = [name for lung, name in ((1, "right"), (2, "left")) if not (labels == lung).any()]
+    words = "both lungs were found"
+    if missing:
+        words = f"no {missing[0]} lung was found in either phase: lung removed, or outside the field of view"
+    return Finding("lungs found", _verdict(False, bool(missing)), 2.0 - len(missing), "1", "warn < 2", words)
 
 
 def volume_ratio(exp_ml: float, insp_ml: float) -> Finding:
@@ -260,21 +267,26 @@ def registration_findings(quality: RegistrationQuality) -> tuple[Finding, ...]:
         ),
         Finding(
             "registration similarity",
-            _verdict(alike < ALIKE_FAIL, alike < ALIKE_WARN),
+            _verdict(False, alike < 0.5),
             alike,
             "1",
-            f"warn < {ALIKE_WARN}, fail < {ALIKE_FAIL}",
+            "warn < 0.5",
             f"the lungs' textures correlate by {alike:.2f} after registration"
-            + (": another patient, or nothing to match" if alike < ALIKE_FAIL else ""),
+            + (": much noise, or little in common" if alike < 0.5 else ""),
         ),
         Finding(
             "feature residual",
-            _verdict(False, blank or residual > 0.5),
+            _verdict(blank or residual > 0.5, residual > 0.35),
             None if blank else residual,
             "mm",
-            "warn > 0.5 mm",
-            "the lungs show no feature to check the registration with"
-            if blank
-            else f"well-defined features still miss each other by {residual:.2f} mm on average",
+            "warn > 0.35, fail > 0.5 mm",
+            _residual_words(residual),
         ),
     )
+
+
+def _residual_words(residual: float) -> str:
+    if not np.isfinite(residual):
+        return "the lungs show no feature to register by"
+    words = f"well-defined features still miss each other by {residual:.2f} mm on average"
+    return words + (": another patient, or a registration that failed" if residual > 0.5 else "")

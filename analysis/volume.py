@@ -136,10 +136,6 @@ class Grid:
         affine[:3, 3] = self.points((np.array([factors], dtype=np.float64) - 1) / 2)[0]
         return Grid(shape, affine)
 
-    def same_as(self, other: Grid) -> bool:
-        """True where both have one shape and lie within 0.01 mm of each other."""
-        return self.shape == other.shape and bool(np.allclose(self.affine, other.affine, atol=0.01))
-
 
 @dataclass(frozen=True, eq=False)
 class Volume:

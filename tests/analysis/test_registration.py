@@ -5,7 +5,9 @@ import pytest
 from scipy import ndimage
 
 from analysis.errors import Rejected
-from analysis.registration import jacobian, register
+from analysis.quality import registration_findings
+from analysis.registration import LEAST_J, jacobian, register, unfold
+from analysis.registration.refine import LungImage, agreement
 from analysis.volume import Grid, Volume
 
 
@@ -43,6 +45,15 @@ def test_a_known_smooth_field_is_recovered_whatever_the_density_does():
     assert abs(result.quality.closure) < 0.03
     assert result.quality.folding == 0
     assert result.quality.inverse_consistency < 0.3
+    assert result.quality.similarity > 0.8
+    assert result.quality.feature_residual < 0.3
+    there = x + result.displacement
+    back = [
+        ndimage.map_coordinates(result.inverse[..., c], fixed.grid.indices(there.reshape(-1, 3)).T, order=1)
+        for c in range(3)
+    ]
+    missed = np.linalg.norm(there + np.stack(back, axis=-1).reshape(x.shape) - x, axis=-1)[core]
+    assert missed.mean() < 0.3
 
 
 def inverse(u, x, grid):
@@ -88,3 +99,56 @@ def test_the_jacobian_of_a_scaling_is_its_volume_change():
     k, j, i = np.meshgrid(np.arange(8.0), np.arange(9.0), np.arange(10.0), indexing="ij")
     u = np.stack([0.1 * k * 2.5, 0.2 * j * 2.0, -0.1 * i * 1.5], axis=-1).astype(np.float32)
     np.testing.assert_allclose(jacobian(u, (2.5, 2.0, 1.5)), 1.1 * 1.2 * 0.9, rtol=1e-5)
+
+
+def test_the_feature_residual_measures_a_misplacement():
+    volume, labels, _, _ = ball(spacing=(2.0, 2.0, 2.0), shape=(70, 70, 70))
+    image = LungImage.of(volume.array, labels > 0)
+    still = np.zeros((*labels.shape, 3), np.float32)
+    none = np.zeros(3, np.float32)
+    assert agreement(image, image, none, still, 3) == pytest.approx((1.0, 0.0), abs=1e-5)
+    similarity, residual = agreement(image, image, none, still + np.float32([0.3, 0, 0.4]), 3)
+    assert similarity < 1
+    assert residual == pytest.approx(0.5, rel=0.2)
+
+
+def test_two_lungs_that_have_nothing_in_common_fail_a_check():
+    fixed, labels, _, _ = ball(seed=0)
+    other = ball(seed=1)[0]
+    found = registration_findings(register(fixed, labels, other, labels).quality)
+    assert "another patient" in next(f.sentence for f in found if f.verdict == "fail")
+
+
+def test_lungs_without_texture_fail_a_check():
+    volume, labels, _, _ = ball()
+    flat = Volume(np.where(labels > 0, -750, 40).astype(np.float32), volume.grid)
+    verdicts = {
+        f.check: f.verdict for f in registration_findings(register(flat, labels, flat, labels).quality)
+    }
+    assert verdicts["registration similarity"] == "warn"
+    assert verdicts["feature residual"] == "fail"
+
+
+def test_a_fold_is_smoothed_away_and_the_rest_stays():
+    x = np.stack(np.meshgrid(*[np.arange(40.0)] * 3, indexing="ij"), axis=-1)
+    near = np.exp(-((x - 20) ** 2).sum(axis=-1) / 18)
+    u = (-1.6 * (x - 20) * near[..., None]).astype(np.float32)
+    inside = np.ones(u.shape[:3], bool)
+    assert jacobian(u, (1.0, 1.0, 1.0)).min() < 0
+    mended = unfold(u, inside, (1.0, 1.0, 1.0))
+    assert jacobian(mended, (1.0, 1.0, 1.0)).min() >= LEAST_J
+    np.testing.assert_array_equal(mended[:5], u[:5])
+
+
+def test_volumes_that_do_not_overlap_are_laid_together():
+    volume, labels, _, _ = ball()
+    affine = volume.grid.affine.copy()
+    affine[:3, 3] += [0, 0, 400]
+    result = register(volume, labels, Volume(volume.array, Grid(volume.grid.shape, affine)), labels)
+    assert np.abs(result.displacement[labels > 0] - [0, 0, 400]).max() < 0.1
+
+
+def test_labels_of_another_grid_are_refused():
+    volume, labels, _, _ = ball()
+    with pytest.raises(Rejected, match="inspiration has"):
+        register(volume, labels, volume, labels[1:])
