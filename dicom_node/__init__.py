@@ -12,6 +12,7 @@ The journey, one line a step; each in its own module, joined by `node` and `work
 8. `volumes`: a stack -> Hounsfield units; then `analysis`
 9. `objects`: an analysis -> SEG, SR
 10. `deliver`: objects -> destinations
+11. `confirm`: what a destination stored -> what it commits to keep
 
 `schedule` ticks, `database` remembers, `cli` is what a person sees.
 """

@@ -1,9 +1,12 @@
-"""What both sides of an association need of pynetdicom: sizes, and two of its faults mended."""
+"""A peer's address -> an association with it; what pynetdicom needs for that: sizes, and two of its faults mended."""
 
 from __future__ import annotations
 
 import socket
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from pynetdicom import AE, evt
 
 MAXIMUM_PDU = 128 * 1024
 
@@ -26,3 +29,56 @@ def keep_responses(assoc: Any) -> None:
         return take(block=True) if block else (None, None)
 
     assoc.dimse.get_msg = get_msg
+
+
+class Address(Protocol):
+    """Where a peer is; a `config.Destination`, or a PACS to ask."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def ae_title(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def calling_ae_title(self) -> str: ...
+    @property
+    def timeout(self) -> float: ...
+
+
+def associate(
+    peer: Address, calling_ae_title: str, contexts: Sequence[Any], serves: bool = False, **options: Any
+) -> Any:
+    """Request an association; see `why_not` where it is not established.
+
+    Parameters
+    ----------
+    calling_ae_title : str
+        Where the peer's settings name none.
+    contexts : sequence of PresentationContext
+    serves : bool
+        The peer will make requests on this association too (C-STORE of a C-GET, N-EVENT-REPORT).
+    **options
+        Further ones of pynetdicom's ``AE.associate``.
+    """
+    ae = AE(peer.calling_ae_title or calling_ae_title)
+    ae.maximum_pdu_size = MAXIMUM_PDU
+    ae.connection_timeout = ae.acse_timeout = peer.timeout
+    ae.dimse_timeout = ae.network_timeout = peer.timeout
+    handlers = [(evt.EVT_CONN_OPEN, no_delay), *options.pop("evt_handlers", [])]
+    assoc = ae.associate(
+        peer.host, peer.port, list(contexts), peer.ae_title, evt_handlers=handlers, **options
+    )
+    if not serves:
+        keep_responses(assoc)
+    return assoc
+
+
+def why_not(assoc: Any, peer: Address) -> str:
+    """Why an association was not established."""
+    where = f"{peer.name} ({peer.ae_title} at {peer.host}:{peer.port})"
+    if assoc.is_rejected:
+        return f"{where} rejects the association: {assoc.acceptor.primitive.reason_str}"
+    return f"{where} cannot be reached"

@@ -32,16 +32,15 @@ class Check:
 
 
 def check(config: Config) -> list[Check]:
-    """Look at the storage folder, the database, the port and every destination (C-ECHO)."""
+    """Look at the storage folder, the database, the port and every destination."""
     checks = [
         Check(f"storage {config.storage}", _storage(config), True),
         Check("database", _database(config), True),
         Check(f"port {config.receive.port} on {config.receive.host}", _port(config), True),
     ]
     for destination in config.destinations:
-        where = f"{destination.ae_title} at {destination.host}:{destination.port}"
-        answer = deliver.echo(destination, config.receive.ae_title)
-        checks.append(Check(f"destination {destination.name} ({where})", answer, False))
+        answer = deliver.probe(destination, config.receive.ae_title)
+        checks.append(Check(f"destination {destination.name} ({destination.place})", answer, False))
     return checks
 
 

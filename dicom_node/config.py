@@ -10,7 +10,7 @@ import tomllib
 import types
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from analysis.errors import AnalysisError
 from analysis.pipeline import Parameters
@@ -19,6 +19,14 @@ from .errors import NodeError, Rejected
 from .model import PairingRules
 
 T = TypeVar("T")
+
+Kind = Literal["C-STORE", "STOW-RS", "folder"]
+#: What a destination of each kind needs.
+PLACE: dict[Kind, tuple[str, ...]] = {
+    "C-STORE": ("ae_title", "host"),
+    "STOW-RS": ("url",),
+    "folder": ("folder",),
+}
 
 
 def valid_ae_title(title: str) -> str:
@@ -123,46 +131,89 @@ class ReceiveSettings:
 
 @dataclass(frozen=True)
 class Destination:
-    """A PACS that gets every result by C-STORE.
+    """Where every result goes: a PACS (C-STORE), a DICOMweb server (STOW-RS) or a folder.
 
     Parameters
     ----------
     name : str
         What the queue, the log and ``dicom-node status`` call it.
+    kind : {"C-STORE", "STOW-RS", "folder"}
     ae_title, host, port
         Of the PACS.
     calling_ae_title : str
         What this node calls itself there; "" for its own AE title.
+    url : str
+        Of the DICOMweb service; ``/studies`` is added.
+    authorization_file : Path or None
+        Holds the value of the Authorization header, e.g. ``Basic …`` or ``Bearer …``.
+    folder : Path or None
+        An existing folder, absolute.
     timeout : float
         Seconds to wait for a connection or an answer.
     retry_seconds, max_retry_seconds : float
         First and longest pause after a failure; it doubles in between, with jitter.
     max_age_hours : float
-        A result that could not be sent for so long is given up, with the reason.
+        A result that could not be sent (or confirmed) for so long is given up, with the reason.
+    storage_commitment : bool
+        Ask the PACS to commit to each result (PS3.4 Annex J); it is CONFIRMED only then.
+    confirm_seconds : float
+        So long a report is waited for, then asked for again.
     """
 
     name: str
-    ae_title: str
-    host: str
+    kind: Kind = "C-STORE"
+    ae_title: str = ""
+    host: str = ""
     port: int = 104
     calling_ae_title: str = ""
+    url: str = ""
+    authorization_file: Path | None = None
+    folder: Path | None = None
     timeout: float = 30.0
     retry_seconds: float = 5.0
     max_retry_seconds: float = 900.0
     max_age_hours: float = 72.0
+    storage_commitment: bool = False
+    confirm_seconds: float = 600.0
 
     def __post_init__(self) -> None:
-        valid_ae_title(self.ae_title)
+        if not self.name or len(self.name) > 64:
+            raise Rejected("a destination needs a name (up to 64 characters)")
+        self._check_place()
+        if self.kind == "C-STORE":
+            valid_ae_title(self.ae_title)
         if self.calling_ae_title:
             valid_ae_title(self.calling_ae_title)
-        if not self.name or len(self.name) > 64 or not self.host:
-            raise Rejected("a destination needs a name (up to 64 characters) and a host")
         if not 0 < self.port <= 65535:
             raise Rejected(f"a port is 1 to 65535, not {self.port}")
-        if min(self.timeout, self.retry_seconds, self.max_age_hours) <= 0:
-            raise Rejected("timeout, retry_seconds and max_age_hours must be positive")
+        if min(self.timeout, self.retry_seconds, self.max_age_hours, self.confirm_seconds) <= 0:
+            raise Rejected("timeout, retry_seconds, max_age_hours and confirm_seconds must be positive")
+        if self.storage_commitment and self.kind != "C-STORE":
+            raise Rejected("storage_commitment is for kind C-STORE")
         if self.max_retry_seconds < self.retry_seconds:
             raise Rejected("max_retry_seconds must not be less than retry_seconds")
+
+    def _check_place(self) -> None:
+        """What its kind needs is there, what another kind needs is not."""
+        for kind, names in PLACE.items():
+            for name in names:
+                if kind == self.kind and not getattr(self, name):
+                    raise Rejected(f"a destination of kind {kind} needs {name}")
+                if kind != self.kind and getattr(self, name):
+                    raise Rejected(f"{name} is for kind {kind}, not {self.kind}")
+        if self.url and not re.match(r"https?://[^/]", self.url):
+            raise Rejected(f"a url begins with https:// or http://, not {self.url!r}")
+        if any(p is not None and not p.is_absolute() for p in (self.folder, self.authorization_file)):
+            raise Rejected("folder and authorization_file are absolute paths")
+
+    @property
+    def place(self) -> str:
+        """The address for a person."""
+        return {
+            "C-STORE": f"{self.ae_title} at {self.host}:{self.port}",
+            "STOW-RS": self.url,
+            "folder": str(self.folder),
+        }[self.kind]
 
 
 @dataclass(frozen=True)
@@ -281,6 +332,10 @@ def _build(cls: type[T], table: dict[str, Any], name: str) -> T:
 def _value(kind: Any, raw: Any, table: str, key: str) -> Any:
     if get_origin(kind) in (types.UnionType, Union):
         kind = next(k for k in get_args(kind) if k is not type(None))
+    if get_origin(kind) is Literal:
+        if raw not in get_args(kind):
+            raise _Wrong(table, key, f"'{key}' must be one of {', '.join(get_args(kind))}, not {raw!r}")
+        return raw
     if dataclasses.is_dataclass(kind) and isinstance(raw, dict):
         return _build(kind, raw, f"{table}.{key}" if table else key)  # type: ignore[arg-type]
     if get_origin(kind) is tuple and isinstance(raw, list):

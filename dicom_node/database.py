@@ -23,7 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from .durable import FILE_MODE
 from .errors import Rejected, Unavailable
 
-SCHEMA = 1
+SCHEMA = 2
 T = TypeVar("T")
 
 metadata = sa.MetaData()
@@ -119,6 +119,7 @@ delivery = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("status", sa.Integer),
     sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("transaction_uid", sa.String(64), index=True),
     sa.UniqueConstraint("sop_instance_uid", "destination"),
     sa.Index("ix_delivery_due", "destination", "state", "due_at"),
 )

@@ -132,7 +132,9 @@ def _node(storage: Path, pacs_port: int) -> Iterator[Node]:
             tick_seconds=0.5,
             receive=ReceiveSettings(port=0, quiet_seconds=3.0),
             jobs=JobSettings(nice=0),
-            destinations=(Destination("stand-in PACS", "DEMOPACS", "127.0.0.1", pacs_port),),
+            destinations=(
+                Destination("stand-in PACS", ae_title="DEMOPACS", host="127.0.0.1", port=pacs_port),
+            ),
         )
     )
     try:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 
-from . import deliver, jobs, pairing, series, studies, worker
+from . import confirm, deliver, jobs, pairing, series, studies, worker
 from .archive import Archive, Outcome, index
 from .config import Config, Destination
 from .crew import Crew
@@ -67,7 +67,8 @@ class Node:
         self._version = version("vq-dicom-node")
         self._reader: Reader[Header] = Reader(read_header, prepare)
         self._crew: Crew[worker.Order] = Crew(run, config.jobs.concurrency)
-        self._receiver = Receiver(config.receive, self._store, self._free_mb)
+        on_report = partial(confirm.on_report, self.database, config.destinations)
+        self._receiver = Receiver(config.receive, self._store, self._free_mb, on_report)
         steps = {"index": self.index, "settle": self.settle, "dispatch": self.dispatch}
         queues = {f"deliver to {d.name}": partial(self.deliver, d) for d in config.destinations}
         self._schedule = Schedule({**steps, **queues}, config.tick_seconds)
@@ -130,9 +131,11 @@ class Node:
             self._crew.start(self._order(job))
 
     def deliver(self, destination: Destination) -> None:
-        """Send what is due at one destination."""
+        """Send what is due at one destination; where it offers that, ask it to commit to what was sent."""
         title = self.config.receive.ae_title
         deliver.deliver(self.database, self.config.storage, destination, title)
+        if destination.storage_commitment:
+            confirm.ask(self.database, destination, title)
 
     def _decide(self, study_uid: str) -> Pair | pairing.NoPair:
         rules = self.config.pairing

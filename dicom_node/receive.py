@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydicom import Dataset
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
 from .association import MAXIMUM_PDU, no_delay
 from .config import ReceiveSettings
@@ -77,6 +77,8 @@ class Receiver:
         association's thread. Raises `Unavailable` where it cannot.
     free_mb : callable
         Room left on the disk, MB.
+    on_report : callable, optional
+        Handler of EVT_N_EVENT_REPORT: what a PACS reports of a storage commitment that was asked of it.
     """
 
     def __init__(
@@ -84,8 +86,10 @@ class Receiver:
         settings: ReceiveSettings,
         store: Callable[[Received], Literal["stored", "same", "other"]],
         free_mb: Callable[[], float],
+        on_report: Callable[[Any], tuple[int, Dataset | None]] | None = None,
     ) -> None:
         self._settings, self._store, self._free_mb = settings, store, free_mb
+        self._on_report = on_report
         self._server: Any = None
 
     def start(self) -> int:
@@ -97,11 +101,13 @@ class Receiver:
             Where the address or port is taken.
         """
         address = (self._settings.host, self._settings.port)
-        handlers = [
+        handlers: list[tuple[Any, Callable[..., Any]]] = [
             (evt.EVT_CONN_OPEN, no_delay),
             (evt.EVT_REQUESTED, self._on_request),
             (evt.EVT_C_STORE, self._on_store),
         ]
+        if self._on_report is not None:
+            handlers.append((evt.EVT_N_EVENT_REPORT, self._on_report))
         try:
             self._server = self._ae().start_server(address, block=False, evt_handlers=handlers)
         except OSError as error:
@@ -131,6 +137,8 @@ class Receiver:
         ae.add_supported_context(Verification)
         for uid in STORAGE_CLASSES:
             ae.add_supported_context(uid, ALL_TRANSFER_SYNTAXES)
+        if self._on_report is not None:  # the PACS, as SCP, requests the association (PS3.4 J.3.3)
+            ae.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
         return ae
 
     def _on_request(self, event: Any) -> None:

@@ -25,12 +25,24 @@ ORDER = (
     *("defects", "sliding", "breathing", "scanner", "twins", "colours", "figures", "validation"),
 )
 
-STEPS = {"receive", "archive", "headers", "series", "pairing", "jobs", "volumes", "objects", "deliver"}
+STEPS = {"receive", "archive", "headers", "series", "pairing", "jobs", "volumes", "objects", "deliver", "confirm"}
 JOINERS = {"worker", "node", "cli", "local", "demo", "check", "validate"}
 #: Shared by steps: values, settings, and what several of them stand on.
 SUPPORT = {
     *("model", "errors", "config", "database", "durable", "association", "malformed", "phase", "analysis"),
-    *("ct_series", "index", "studies", "crew", "child", "schedule", "status", "bars"),
+    *(
+        "ct_series",
+        "index",
+        "studies",
+        "crew",
+        "child",
+        "schedule",
+        "status",
+        "bars",
+        "parcel",
+        "store_scu",
+        "stow_rs",
+    ),
 }
 
 

@@ -22,7 +22,10 @@ def test_the_example_is_read_and_says_the_defaults() -> None:
     assert config.storage == EXAMPLE.parent / default.storage
     assert (config.pairing, config.analysis, config.jobs) == (default.pairing, default.analysis, default.jobs)
     assert config.receive.peers == (Peer("CT1", "10.1.2.0/24"), Peer("", "127.0.0.1"))
-    assert config.destinations == (Destination("pacs", "ORTHANC", "127.0.0.1", 4242),)
+    pacs, web, share = config.destinations
+    assert pacs == Destination("pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242)
+    assert (web.kind, web.url) == ("STOW-RS", "https://pacs.example.org/dicom-web")
+    assert (share.kind, share.folder) == ("folder", Path("/srv/vq-results"))
 
 
 def test_the_example_names_every_key() -> None:
@@ -46,7 +49,10 @@ def test_an_empty_file_is_the_embedded_default_on_loopback(tmp_path: Path) -> No
         ('[receive]\nae_title = "A"\nport = "x"\n', "line 3: 'port' must be a whole number, not 'x'"),
         ("[receive]\nport = true\n", "line 2: 'port' must be a whole number, not True"),
         ("[analysis]\ngrid_mm = 2\nlow = 'x'\n", "line 3: 'low' must be a number"),
-        ('[[destinations]]\nname = "a"\nhost = "h"\n', "'ae_title' is missing in [destinations]"),
+        (
+            '[[destinations]]\nname = "a"\nhost = "h"\n',
+            "a destination of kind C-STORE needs ae_title in [destinations]",
+        ),
         ("[receive]\nport = 70000\n", "line 1: a port is 0 to 65535, not 70000 in [receive]"),
         ('[receive]\nae_title = "MUCH TOO LONG A TITLE"\n', "an AE title is 1 to 16"),
         ('[[receive.peers]]\naddress = "10.1.2.300"\n', "an IP address or network, not '10.1.2.300'"),

@@ -15,9 +15,11 @@ from pydicom.dataset import FileMetaDataset
 from pynetdicom import AE, evt
 
 from analysis.pipeline import Parameters
-from dicom_node import deliver, jobs
+from dicom_node import deliver, jobs, store_scu
+from dicom_node.association import associate
 from dicom_node.config import Destination
 from dicom_node.database import Database, delivery, result
+from dicom_node.parcel import Parcel, pause
 
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -30,7 +32,9 @@ def pacs(handle: Callable[[Any], int], classes: tuple[str, ...] = (SEG, SR)) -> 
         ae.add_supported_context(uid, EXPLICIT)
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, handle)])
     try:
-        yield Destination("pacs", "PACS", "127.0.0.1", server.server_address[1], timeout=2.0)
+        yield Destination(
+            "pacs", ae_title="PACS", host="127.0.0.1", port=server.server_address[1], timeout=2.0
+        )
     finally:
         server.shutdown()
 
@@ -194,8 +198,8 @@ def test_a_destination_that_hangs_holds_up_no_other(database: Database, tmp_path
 
 
 def test_pauses_double_up_to_the_longest() -> None:
-    destination = Destination("pacs", "PACS", "h", retry_seconds=5.0, max_retry_seconds=60.0)
-    longest = [max(deliver.pause(destination, n) for _ in range(200)) for n in range(6)]
+    destination = Destination("pacs", ae_title="PACS", host="h", retry_seconds=5.0, max_retry_seconds=60.0)
+    longest = [max(pause(destination, n) for _ in range(200)) for n in range(6)]
     assert longest == pytest.approx([5, 10, 20, 40, 60, 60], rel=0.05)
 
 
@@ -223,9 +227,9 @@ def test_responses_survive_a_busy_processor(database: Database, tmp_path: Path) 
         with pacs(lambda event: 0, classes=(CT,)) as destination:
             path = tmp_path / "x.dcm"
             ds.save_as(path, enforce_file_format=True)
-            parcel = deliver.Parcel(1, "1.2.3", CT, path, 0.0, 0)
-            assoc = deliver._associate(destination, "VQNODE", [parcel])
-            assert all(deliver._send(assoc, parcel)[0] == "sent" for _ in range(100))
+            parcel = Parcel(1, "1.2.3", CT, path, 0.0, 0)
+            assoc = associate(destination, "VQNODE", store_scu._contexts([parcel]))
+            assert all(store_scu.store(assoc, parcel).verdict == "sent" for _ in range(100))
             assoc.release()
     finally:
         sys.setswitchinterval(interval)

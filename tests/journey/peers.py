@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -46,19 +47,30 @@ def dcmtk(name: str, *arguments: str, check: bool = True) -> subprocess.Complete
     return done
 
 
+#: Orthanc's DICOMweb server, as a setting of `orthanc`.
+DICOMWEB = {"Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"], "DicomWeb": {"Enable": True}}
+
+
 @dataclass(frozen=True)
 class Orthanc:
     """A running Orthanc."""
 
     port: int
     http: int
+    user: str = ""
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=10) as answer:
-            return json.load(answer)
+        return json.loads(self.download(path))
 
-    def download(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=30) as answer:
+    def delete(self, path: str) -> None:
+        self.download(path, "DELETE")
+
+    def download(self, path: str, method: str = "GET") -> bytes:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", method=method)
+        if self.user:
+            secret = base64.b64encode(self.user.encode()).decode()
+            request.add_header("Authorization", f"Basic {secret}")
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return bytes(answer.read())
 
     def instances(self) -> dict[str, str]:
@@ -68,10 +80,14 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(folder: Path, port: int = 0) -> Iterator[Orthanc]:
-    """An Orthanc on loopback, its database in `folder`; ready when the block begins, gone when it ends."""
+def orthanc(folder: Path, port: int = 0, user: str = "", **more: Any) -> Iterator[Orthanc]:
+    """An Orthanc on loopback, its database in `folder`; ready when the block begins, gone when it ends.
+
+    `user` is "name:password", without which nothing is answered; `more` are further settings of its
+    configuration file.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    peer = Orthanc(port or free_port(), free_port())
+    peer = Orthanc(port or free_port(), free_port(), user)
     settings = {
         "Name": "test",
         "StorageDirectory": str(folder / "db"),
@@ -80,10 +96,12 @@ def orthanc(folder: Path, port: int = 0) -> Iterator[Orthanc]:
         "DicomPort": peer.port,
         "HttpPort": peer.http,
         "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
+        "AuthenticationEnabled": bool(user),
+        "RegisteredUsers": dict([user.split(":")]) if user else {},
         "UnknownSopClassAccepted": True,
         "OverwriteInstances": False,
         "Plugins": [],
+        **more,
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "log").open("ab") as log:

@@ -1,0 +1,50 @@
+"""Results that wait for their destinations, without an analysis before them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from analysis.volume import Grid, Volume
+from dicom_node import deliver
+from dicom_node.ct_series import Scan, write_ct_series
+from dicom_node.database import Database, delivery, job, result
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+
+
+def queue(
+    database: Database, storage: Path, *destinations: str, count: int = 3, now: float = 0.0
+) -> list[Path]:
+    """A job that is done, and `count` objects of it queued for each destination."""
+    volume = Volume(
+        np.arange(count * 64, dtype=np.int16).reshape(count, 8, 8), Grid.axial((count, 8, 8), (5.0, 2.0, 2.0))
+    )
+    paths = write_ct_series(volume, storage, Scan("result", "delivered"))
+    row = {
+        "study_uid": "1.2",
+        "revision": 1,
+        "fingerprint": "f",
+        "pair": "",
+        "parameters": "",
+        "created": 0.0,
+    }
+    with database.writing() as connection:
+        connection.execute(sa.insert(job).values(**row, state="DONE", since=0.0, due_at=0.0))
+        for path in paths:
+            values = {"sop_instance_uid": path.stem, "sop_class_uid": CT, "path": path.name, "job_id": 1}
+            connection.execute(sa.insert(result).values(**values))
+        deliver.queue(database, connection, [p.stem for p in paths], destinations, now)
+    return paths
+
+
+def rows(database: Database) -> list[Any]:
+    with database.reading() as connection:
+        return list(connection.execute(sa.select(delivery).order_by(delivery.c.id)))
+
+
+def states(database: Database) -> set[str]:
+    return {row.state for row in rows(database)}
