@@ -14,5 +14,6 @@ The journey, one line a step; each in its own module, joined by `node` and `work
 10. `deliver`: objects -> destinations
 11. `confirm`: what a destination stored -> what it commits to keep
 
-`schedule` ticks, `database` remembers, `cli` is what a person sees.
+`retrieve` asks a PACS for a phase that is missing, `schedule` ticks, `database` remembers, `cli` is what a person
+sees.
 """

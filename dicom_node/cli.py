@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich import box
@@ -143,7 +143,7 @@ def retry(
     job: Annotated[int, typer.Argument(help="Number of the job, as `dicom-node status` shows it.")],
     config: ConfigPath = None,
 ) -> None:
-    """Run a refused or failed job again, or send again what a destination did not take."""
+    """Run a refused, failed or cancelled job again, or send again what a destination did not take."""
     import time
 
     from . import deliver, jobs
@@ -155,6 +155,55 @@ def retry(
     else:
         jobs.retry(database, job, time.time())
         print(f"job {job} is queued again")
+
+
+@app.command(epilog=EPILOG)
+def cancel(
+    job: Annotated[int, typer.Argument(help="Number of the job, as `dicom-node status` shows it.")],
+    config: ConfigPath = None,
+) -> None:
+    """Give up a job that has not ended; a node that works on it ends its process."""
+    import time
+
+    from . import jobs
+    from .database import Database
+
+    jobs.cancel(Database(_config(config).database_url), job, time.time())
+    print(f"job {job} is cancelled")
+
+
+@app.command(epilog=EPILOG)
+def force(
+    study: Annotated[str, typer.Argument(help="Study Instance UID.")],
+    config: ConfigPath = None,
+) -> None:
+    """Decide on a study now, without waiting until nothing more comes."""
+    import time
+
+    from . import studies
+    from .database import Database
+
+    studies.look_now(Database(_config(config).database_url), study, time.time())
+    print(f"study {study} is due now")
+
+
+@app.command(epilog=EPILOG)
+def assign(
+    series: Annotated[str, typer.Argument(help="Series Instance UID.")],
+    phase: Annotated[
+        Literal["inspiration", "expiration", "none"],
+        typer.Argument(help="What it is; none: no part of a pair."),
+    ],
+    config: ConfigPath = None,
+) -> None:
+    """Say which phase a series is, whatever its descriptions say; the lung volumes must still agree."""
+    import time
+
+    from . import studies
+    from .database import Database
+
+    study = studies.assign(Database(_config(config).database_url), series, phase, time.time())
+    print(f"series {series}: {phase}; study {study} is due now")
 
 
 @app.command("run", epilog=EPILOG)
@@ -321,7 +370,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ("images", lambda r: str(r["instances"])),
         ("state", lambda r: r["state"]),
         ("since", lambda r: _time(r["since"])),
-        ("why", lambda r: r["reason"]),
+        ("until", lambda r: _time(r["due_at"])),
+        ("why", lambda r: "; ".join(text for text in (r["reason"], r["search"]) if text)),
     ),
     "jobs": (
         ("job", lambda r: str(r["id"])),

@@ -217,6 +217,36 @@ class Destination:
 
 
 @dataclass(frozen=True)
+class Pacs:
+    """A PACS that is asked for the rest of a study that waits for its other phase.
+
+    Parameters
+    ----------
+    name : str
+    ae_title, host, port, calling_ae_title, timeout
+        As of a destination.
+    method : {"C-MOVE", "C-GET"}
+        How images are retrieved; for C-MOVE the PACS must know this node's AE title and port.
+    search_seconds : float
+        Pause between two searches for one study.
+    """
+
+    name: str
+    ae_title: str
+    host: str
+    port: int = 104
+    calling_ae_title: str = ""
+    timeout: float = 30.0
+    method: Literal["C-MOVE", "C-GET"] = "C-MOVE"
+    search_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        valid_ae_title(self.ae_title)
+        if min(self.timeout, self.search_seconds) <= 0 or not 0 < self.port <= 65535:
+            raise Rejected("timeout and search_seconds must be positive, the port 1 to 65535")
+
+
+@dataclass(frozen=True)
 class JobSettings:
     """The workers.
 
@@ -251,25 +281,29 @@ class Config:
         SQLAlchemy URL; "" for an SQLite file in `storage`.
     tick_seconds : float
         How often due things are looked for.
-    receive, jobs, pairing, analysis, destinations
+    wait_hours : float
+        A study without its other phase is WAITING for so long, then OVERDUE; images still complete it.
+    receive, jobs, pairing, analysis, destinations, pacs
         The tables of the file.
     """
 
     storage: Path = Path("dicom-node-data")
     database: str = ""
     tick_seconds: float = 1.0
+    wait_hours: float = 24.0
     receive: ReceiveSettings = field(default_factory=ReceiveSettings)
     jobs: JobSettings = field(default_factory=JobSettings)
     pairing: PairingRules = field(default_factory=PairingRules)
     analysis: Parameters = field(default_factory=Parameters)
     destinations: tuple[Destination, ...] = ()
+    pacs: Pacs | None = None
 
     def __post_init__(self) -> None:
         names = [d.name for d in self.destinations]
         if len(set(names)) < len(names):
             raise Rejected("every destination needs a name of its own")
-        if self.tick_seconds <= 0:
-            raise Rejected("tick_seconds must be positive")
+        if self.tick_seconds <= 0 or self.wait_hours <= 0:
+            raise Rejected("tick_seconds and wait_hours must be positive")
 
     @property
     def database_url(self) -> str:

@@ -48,6 +48,18 @@ class Crew(Generic[Task]):
         process.start()
         self._running.append((process, order))
 
+    @property
+    def orders(self) -> list[Task]:
+        """What is being worked on."""
+        return [order for _, order in self._running]
+
+    def end(self, order: Task) -> None:
+        """End the process of one order; `ended` names it then."""
+        for process, own in self._running:
+            if own is order:
+                process.kill()
+                process.join()
+
     def ended(self) -> list[Ended[Task]]:
         """Orders whose process ended since the last call; whether with a verdict, the database knows."""
         over = [(p, order) for p, order in self._running if not p.is_alive()]

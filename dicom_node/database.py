@@ -74,6 +74,15 @@ study = sa.Table(
     sa.Column("since", sa.Float, nullable=False),
     sa.Column("received_at", sa.Float, nullable=False),
     sa.Column("due_at", sa.Float, index=True),
+    sa.Column("search_at", sa.Float),
+    sa.Column("search", sa.Text, nullable=False, default=""),
+)
+
+assignment = sa.Table(
+    "assignment",
+    metadata,
+    sa.Column("series_uid", sa.String(64), primary_key=True),
+    sa.Column("phase", sa.String(16), nullable=False),
 )
 
 job = sa.Table(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,8 +15,10 @@ from .database import Database, dump, job, load
 from .errors import Rejected
 from .model import Pair
 
-JobState = Literal["READY", "RUNNING", "DONE", "REFUSED", "FAILED", "SUPERSEDED"]
-MoveName = Literal["start", "finish", "refuse", "fail", "interrupt", "postpone", "supersede", "retry"]
+JobState = Literal["READY", "RUNNING", "DONE", "REFUSED", "FAILED", "SUPERSEDED", "CANCELLED"]
+MoveName = Literal[
+    "start", "finish", "refuse", "fail", "interrupt", "postpone", "supersede", "retry", "cancel"
+]
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ MOVES: Mapping[MoveName, Move] = {
     "interrupt": Move("f", ("RUNNING",), "READY", "its process or the node ended"),
     "postpone": Move("g", ("RUNNING",), "READY", "the disk or the database was away; due later"),
     "supersede": Move("h", ("READY",), "SUPERSEDED", "more images came before it began"),
-    "retry": Move("i", ("REFUSED", "FAILED"), "READY", "an operator asks"),
+    "retry": Move("i", ("REFUSED", "FAILED", "CANCELLED"), "READY", "an operator asks"),
+    "cancel": Move("j", ("READY", "RUNNING"), "CANCELLED", "an operator asks; its process is ended"),
 }
 
 
@@ -58,9 +61,11 @@ class Job:
 
 
 def fingerprint(pair: Pair, parameters: Parameters, version: str) -> str:
-    """What makes a result: the same images, software and parameters never make a second job."""
-    uids = sorted({*pair.inspiratory.sop_instance_uids, *pair.expiratory.sop_instance_uids})
-    return hashlib.sha256("\n".join([*uids, version, dump(parameters)]).encode()).hexdigest()
+    """What makes a result: the same images, phases, software and parameters never make a second job."""
+    both = pair.inspiratory, pair.expiratory
+    uids = sorted({uid for series in both for uid in series.sop_instance_uids})
+    phases = sorted(f"{s.series_instance_uid} {s.phase or ''}" for s in both)
+    return hashlib.sha256("\n".join([*uids, *phases, version, dump(parameters)]).encode()).hexdigest()
 
 
 def create(
@@ -179,7 +184,7 @@ def crashed(database: Database, job_id: int, attempt: int, max_crashes: int, how
 
 
 def retry(database: Database, job_id: int, now: float) -> None:
-    """Run a refused or failed job again.
+    """Run a refused, failed or cancelled job again.
 
     Raises
     ------
@@ -189,7 +194,30 @@ def retry(database: Database, job_id: int, now: float) -> None:
     read(database, job_id)
     with database.writing() as connection:
         if not move(connection, job_id, "retry", now, due_at=now, crashes=0, reason=""):
-            raise Rejected(f"job {job_id} is neither REFUSED nor FAILED")
+            raise Rejected(f"job {job_id} is neither REFUSED, FAILED nor CANCELLED")
+
+
+def cancel(database: Database, job_id: int, now: float) -> None:
+    """Give a job up before it ends.
+
+    Raises
+    ------
+    Rejected
+        Where it has ended, or there is none.
+    """
+    read(database, job_id)
+    with database.writing() as connection:
+        if not move(connection, job_id, "cancel", now, reason="cancelled by an operator", stage=""):
+            raise Rejected(f"job {job_id} is neither READY nor RUNNING")
+
+
+def cancelled(database: Database, job_ids: Collection[int]) -> set[int]:
+    """Which of some jobs an operator gave up."""
+    if not job_ids:
+        return set()
+    query = sa.select(job.c.id).where(job.c.id.in_(job_ids), job.c.state == "CANCELLED")
+    with database.reading() as connection:
+        return set(connection.scalars(query))
 
 
 def _job(row: sa.Row[Any], attempt: int) -> Job:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 
-from . import confirm, deliver, jobs, pairing, series, studies, worker
+from . import confirm, deliver, jobs, pairing, retrieve, series, studies, worker
 from .archive import Archive, Outcome, index
-from .config import Config, Destination
+from .config import Config, Destination, Pacs
 from .crew import Crew
 from .database import Database
 from .durable import FILE_MODE, make_folder
@@ -70,6 +70,8 @@ class Node:
         on_report = partial(confirm.on_report, self.database, config.destinations)
         self._receiver = Receiver(config.receive, self._store, self._free_mb, on_report)
         steps = {"index": self.index, "settle": self.settle, "dispatch": self.dispatch}
+        if config.pacs is not None:
+            steps["search"] = partial(self.search, config.pacs)
         queues = {f"deliver to {d.name}": partial(self.deliver, d) for d in config.destinations}
         self._schedule = Schedule({**steps, **queues}, config.tick_seconds)
 
@@ -116,11 +118,31 @@ class Node:
 
     def settle(self) -> None:
         """Decide on every study that has been quiet: a job, or why none."""
-        for seen in studies.due(self.database, time.time(), self.config.receive.quiet_seconds):
+        for seen in studies.due(
+            self.database, time.time(), self.config.receive.quiet_seconds, self.config.wait_hours * 3600
+        ):
             self._decided(seen, self._decide(seen.study_uid))
+
+    def search(self, pacs: Pacs) -> None:
+        """Ask the PACS for the rest of studies that wait for their other phase."""
+        title = self.config.receive.ae_title
+        for study_uid in studies.to_search(self.database, time.time(), pacs.search_seconds):
+            try:
+                uids = retrieve.missing(pacs, title, study_uid, studies.stored(self.database, study_uid))
+                if uids:
+                    retrieve.fetch(pacs, title, study_uid, uids, self._receiver.on_store)
+                found = f"{pacs.name}: {len(uids)} series retrieved" if uids else f"{pacs.name} has no more"
+            except Unavailable as error:
+                found = str(error)
+            LOG.info("study %s: %s", study_uid, found)
+            studies.searched(self.database, study_uid, time.time() + pacs.search_seconds, found)
 
     def dispatch(self) -> None:
         """Look after the workers, and start jobs where there is room."""
+        given_up = jobs.cancelled(self.database, [order.job_id for order in self._crew.orders])
+        for order in self._crew.orders:
+            if order.job_id in given_up:
+                self._crew.end(order)
         for ended in self._crew.ended():
             order, now = ended.order, time.time()
             jobs.crashed(
@@ -140,7 +162,8 @@ class Node:
     def _decide(self, study_uid: str) -> Pair | pairing.NoPair:
         rules = self.config.pairing
         try:
-            return pairing.pair(series.assemble(self.archive.headers(study_uid), rules), rules)
+            found = series.assemble(self.archive.headers(study_uid), rules)
+            return pairing.pair(series.with_assigned(found, studies.assigned(self.database)), rules)
         except (NodeError, MemoryError):
             raise
         except Exception as error:  # the boundary of one study: a bug it meets must not stop the others
@@ -148,13 +171,13 @@ class Node:
             return pairing.NoPair(f"internal error: {type(error).__name__}", False)
 
     def _decided(self, seen: studies.Due, decision: Pair | pairing.NoPair) -> None:
-        now = time.time()
+        now, wait = time.time(), self.config.wait_hours * 3600
         with self.database.writing() as connection:
             if isinstance(decision, pairing.NoPair):
                 state: studies.StudyState = "WAITING" if decision.waiting else "REFUSED"
-                settled = studies.settle(connection, seen, state, decision.reason, now)
+                settled = studies.settle(connection, seen, state, decision.reason, now, wait)
                 LOG.info("study %s %s: %s", seen.study_uid, state, decision.reason)
-            elif settled := studies.settle(connection, seen, "PAIRED", decision.reason, now):
+            elif settled := studies.settle(connection, seen, "PAIRED", decision.reason, now, wait):
                 parameters = self.config.analysis
                 jobs.create(self.database, connection, decision, parameters, self._version, now)
         if not settled:

@@ -104,7 +104,7 @@ class Receiver:
         handlers: list[tuple[Any, Callable[..., Any]]] = [
             (evt.EVT_CONN_OPEN, no_delay),
             (evt.EVT_REQUESTED, self._on_request),
-            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_C_STORE, self.on_store),
         ]
         if self._on_report is not None:
             handlers.append((evt.EVT_N_EVENT_REPORT, self._on_report))
@@ -156,7 +156,8 @@ class Receiver:
         assoc.acse.send_reject(*answer)
         assoc.kill()
 
-    def _on_store(self, event: Any) -> int | Dataset:
+    def on_store(self, event: Any) -> int | Dataset:
+        """Handler of EVT_C_STORE; also for what a C-GET of this node brings."""
         try:
             answer = self._receive(event)
         except Unavailable as error:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .model import ACQUISITION, Assembled, Header, PairingRules, Refusal, Series, Slice
+from .model import ACQUISITION, Assembled, Header, PairingRules, Phase, Refusal, Series, Slice
 from .phase import phase_of
 
 #: Fewer slices, or less of the patient, is no chest CT.
@@ -79,6 +80,18 @@ def assemble(headers: Iterable[Header], rules: PairingRules | None = None) -> As
             except _Refused as error:
                 refused.append(Refusal(uid, f"{_differs(stack, stacks)}{error}"))
     return Assembled(tuple(series), tuple(refused))
+
+
+def with_assigned(assembled: Assembled, phases: Mapping[str, str]) -> Assembled:
+    """The stacks as an operator assigned them, by Series Instance UID: a phase, or "none" for no part of a pair."""
+    series = []
+    for one in assembled.series:
+        phase = phases.get(one.series_instance_uid)
+        if phase in ("inspiration", "expiration"):
+            one = replace(one, phase=cast(Phase, phase), evidence="assigned by an operator")
+        if phase != "none":
+            series.append(one)
+    return replace(assembled, series=tuple(series))
 
 
 def _unusable(headers: Sequence[Header]) -> list[str]:

@@ -60,8 +60,8 @@ def _studies() -> sa.Select[Any]:
         .scalar_subquery()
         .label("instances")
     )
-    columns = study.c.study_uid, study.c.state, study.c.reason, study.c.since, study.c.due_at, images
-    return sa.select(*columns).order_by(study.c.received_at.desc())
+    names = "study_uid", "state", "reason", "since", "due_at", "search"
+    return sa.select(*(study.c[name] for name in names), images).order_by(study.c.received_at.desc())
 
 
 def _jobs() -> sa.Select[Any]:

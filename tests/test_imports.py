@@ -25,7 +25,19 @@ ORDER = (
     *("defects", "sliding", "breathing", "scanner", "twins", "colours", "figures", "validation"),
 )
 
-STEPS = {"receive", "archive", "headers", "series", "pairing", "jobs", "volumes", "objects", "deliver", "confirm"}
+STEPS = {
+    "receive",
+    "archive",
+    "headers",
+    "series",
+    "pairing",
+    "jobs",
+    "volumes",
+    "objects",
+    "deliver",
+    "confirm",
+    "retrieve",
+}
 JOINERS = {"worker", "node", "cli", "local", "demo", "check", "validate"}
 #: Shared by steps: values, settings, and what several of them stand on.
 SUPPORT = {

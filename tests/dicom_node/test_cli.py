@@ -103,7 +103,10 @@ def test_status_shows_jobs_and_why_for_people_and_scripts(config: Path) -> None:
     again = run("retry", "1", "--config", str(config))
     assert (again.returncode, again.stdout.strip()) == (0, "job 1 is queued again")
     twice = run("retry", "1", "--config", str(config))
-    assert (twice.returncode, twice.stderr.strip()) == (1, "dicom-node: job 1 is neither REFUSED nor FAILED")
+    assert (twice.returncode, twice.stderr.strip()) == (
+        1,
+        "dicom-node: job 1 is neither REFUSED, FAILED nor CANCELLED",
+    )
 
 
 def test_serve_listens_until_sigterm_and_leaves_no_process(config: Path) -> None:

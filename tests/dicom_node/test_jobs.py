@@ -67,7 +67,7 @@ def test_the_fingerprint_knows_images_parameters_and_version_but_no_order() -> N
 
 def test_every_move_has_a_letter_of_its_own() -> None:
     letters = [m.letter for m in jobs.MOVES.values()]
-    assert sorted(letters) == list("bcdefghi")
+    assert sorted(letters) == list("bcdefghij")
 
 
 @settings(max_examples=40, deadline=None)
@@ -122,7 +122,7 @@ def test_a_crash_after_the_verdict_changes_nothing(database: Database) -> None:
 
 def test_only_a_refused_or_failed_job_is_retried(database: Database) -> None:
     create(database, make_pair())
-    with pytest.raises(Rejected, match="neither REFUSED nor FAILED"):
+    with pytest.raises(Rejected, match="neither REFUSED, FAILED nor CANCELLED"):
         jobs.retry(database, 1, 100.0)
     with pytest.raises(Rejected, match="there is no job 9"):
         jobs.retry(database, 9, 100.0)

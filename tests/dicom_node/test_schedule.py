@@ -72,9 +72,12 @@ def touch(database: Database, uid: str, received_at: float) -> None:
         studies.touch(database, connection, uid, received_at, 30.0)
 
 
+WAIT = 86400.0
+
+
 def settle(database: Database, seen: studies.Due, state: studies.StudyState, now: float) -> bool:
     with database.writing() as connection:
-        return studies.settle(connection, seen, state, "why", now)
+        return studies.settle(connection, seen, state, "why", now, WAIT)
 
 
 def test_a_study_is_due_when_it_has_been_quiet_in_whatever_order_its_images_were_read(
@@ -82,26 +85,26 @@ def test_a_study_is_due_when_it_has_been_quiet_in_whatever_order_its_images_were
 ) -> None:
     for at in (100.0, 120.0, 110.0):
         touch(database, "1.2", at)
-    assert studies.due(database, 149.9, 30.0) == []
-    assert studies.due(database, 150.0, 30.0) == [studies.Due("1.2", 150.0)]
+    assert studies.due(database, 149.9, 30.0, WAIT) == []
+    assert studies.due(database, 150.0, 30.0, WAIT) == [studies.Due("1.2", 150.0, "RECEIVING", 100.0)]
 
 
 def test_images_that_come_while_it_is_decided_keep_it_due(database: Database) -> None:
     touch(database, "1.2", 100.0)
-    (seen,) = studies.due(database, 130.0, 30.0)
+    (seen,) = studies.due(database, 130.0, 30.0, WAIT)
     touch(database, "1.2", 125.0)
     assert not settle(database, seen, "PAIRED", 131.0)
-    assert studies.due(database, 155.0, 30.0) == [studies.Due("1.2", 155.0)]
+    assert studies.due(database, 155.0, 30.0, WAIT) == [studies.Due("1.2", 155.0, "RECEIVING", 100.0)]
 
 
 def test_waiting_is_a_state_that_says_since_when(database: Database) -> None:
     for n, at in enumerate((100.0, 200.0)):
         touch(database, "1.2", at)
-        (seen,) = studies.due(database, at + 30, 30.0)
+        (seen,) = studies.due(database, at + 30, 30.0, WAIT)
         assert settle(database, seen, "WAITING", at + 31)
         with database.reading() as connection:
             row = connection.execute(sa.select(study)).one()
-        assert (row.state, row.reason, row.since, row.due_at) == ("WAITING", "why", 131.0, None), n
+        assert (row.state, row.reason, row.since, row.due_at) == ("WAITING", "why", 131.0, 131.0 + WAIT), n
 
 
 def test_nothing_is_decided_while_an_image_that_came_before_is_unread(
@@ -112,12 +115,12 @@ def test_nothing_is_decided_while_an_image_that_came_before_is_unread(
         sop_class_uid=CT, sop_instance_uid="1.9", transfer_syntax_uid=EXPLICIT, calling_ae="", dataset=b"x"
     )
     touch(database, "1.2", 100.0)
-    assert studies.due(database, 200.0, 30.0) == []
+    assert studies.due(database, 200.0, 30.0, WAIT) == []
     archive.clock = lambda: 140.0
     touch(database, "1.3", 60.0)
-    assert studies.due(database, 200.0, 30.0) == [studies.Due("1.3", 90.0)]
+    assert studies.due(database, 200.0, 30.0, WAIT) == [studies.Due("1.3", 90.0, "RECEIVING", 60.0)]
 
 
 def test_a_clock_set_back_by_an_hour_delays_nothing(database: Database) -> None:
     touch(database, "1.2", 4000.0)
-    assert studies.due(database, 400.0, 30.0) == [studies.Due("1.2", 4030.0)]
+    assert studies.due(database, 400.0, 30.0, WAIT) == [studies.Due("1.2", 4030.0, "RECEIVING", 4000.0)]
