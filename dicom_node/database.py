@@ -225,7 +225,14 @@ def _engine(url: str) -> sa.Engine:
     if name not in INSERT:
         raise Rejected(f"the database must be sqlite or postgresql, not {name}")
     if name == "postgresql":
-        return sa.create_engine(parsed, pool_size=8, max_overflow=56, pool_pre_ping=True)
+        return sa.create_engine(
+            parsed,
+            pool_size=8,
+            max_overflow=56,
+            pool_pre_ping=True,
+            # without it the count of an INSERT is -1 here, which is how a conflict would look like a success
+            execution_options={"preserve_rowcount": True},
+        )
     if not parsed.database or parsed.database == ":memory:":
         engine = sa.create_engine(
             parsed, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False}

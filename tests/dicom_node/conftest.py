@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dicom_node.archive import Archive
-from dicom_node.database import Database
+from dicom_node.database import Database, metadata
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'node.db'}")
+    """SQLite; or the empty PostgreSQL database that $VQ_DATABASE names, emptied again after each test."""
+    url = os.environ.get("VQ_DATABASE", "")
+    database = Database(url or f"sqlite:///{tmp_path / 'node.db'}")
     yield database
+    if url:
+        metadata.drop_all(database.engine)
     database.close()
 
 

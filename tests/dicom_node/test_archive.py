@@ -52,7 +52,8 @@ def test_only_the_owner_can_read(archive: Archive) -> None:
     assert {stat.S_IMODE(p.stat().st_mode) for p in path.parents if p.is_relative_to(archive.storage)} == {
         0o700
     }
-    assert stat.S_IMODE((archive.storage.parent / "node.db").stat().st_mode) == 0o600
+    if (file := archive.database.engine.url.database) and archive.database.engine.dialect.name == "sqlite":
+        assert stat.S_IMODE(Path(file).stat().st_mode) == 0o600
 
 
 def test_twice_the_same_is_once(archive: Archive, database: Database) -> None:
