@@ -1,0 +1,44 @@
+"""Comparing with the truth: the truth itself is perfect, and a coarse phantom is found again."""
+
+import numpy as np
+import pytest
+
+from analysis.classes import VQClass
+from analysis.phantom import ThoraxShape, thorax_phantom
+from analysis.pipeline import Parameters, Phase, analyse_phases
+from analysis.validation import Distances, compare, dice, landmark_errors, phantom_truth_on
+from analysis.volume import Grid
+
+
+def test_a_field_carries_landmarks_by_what_it_says():
+    grid = Grid.axial((10, 10, 10), (2.0, 2.0, 2.0))
+    points = grid.points(np.array([[2.0, 3, 4], [5, 5, 5]]))
+    field = np.broadcast_to(np.float32([1, -2, 3]), (*grid.shape, 3))
+    errors = landmark_errors(field, grid, points, points + np.array([1, -2, 3]))
+    np.testing.assert_allclose(errors, 0, atol=1e-5)
+    np.testing.assert_allclose(landmark_errors(field, grid, points, points), np.sqrt(14), rtol=1e-5)
+
+
+def test_distances_and_dice_of_nothing():
+    assert Distances.of(np.empty(0)).n == 0
+    assert np.isnan(Distances.of(np.empty(0)).mean)
+    none = np.zeros((2, 2, 2), bool)
+    assert dice(none, none) == 1
+    assert dice(none, ~none) == 0
+
+
+def test_a_phantom_is_found_again_and_the_true_field_does_no_worse():
+    phantom = thorax_phantom(shape=ThoraxShape(in_plane_mm=2.5, slice_mm=4))
+    parameters = Parameters(accept_failed_checks=True)
+    phases = Phase.of(phantom.inspiratory, parameters), Phase.of(phantom.expiratory, parameters)
+    analysis = analyse_phases(*phases, parameters)
+    truth = phantom_truth_on(phantom, analysis.grid)
+    assert (truth.lungs > 0).sum() == (phantom.lungs > 0).sum()
+    found = compare(analysis, phases, truth)
+    assert found.error.mean < 2.0
+    assert found.best.low_v > 0.85
+    assert found.best.low_q > 0.75
+    assert found.found.low_v > 0.8 * found.best.low_v
+    for percent in (found.truth, found.found.percent, found.best.percent):
+        assert sum(percent.values()) == pytest.approx(100)
+    assert found.truth[VQClass.NORMAL] == pytest.approx(100 * phantom.fractions()[VQClass.NORMAL])
