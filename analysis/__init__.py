@@ -15,7 +15,9 @@ In the order of computation:
 `quality`                 findings: pass, warn, fail
 `pipeline`                `analyse`: all of the above
 `phantom`                 thorax phantoms with a known truth
+`twins`                   a real CT, breathing as another patient: pairs with a known truth
 `figures`                 pictures
+`validation`              a result beside the truth
 ========================  =====================================================================
 """
 
