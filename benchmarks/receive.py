@@ -1,0 +1,161 @@
+"""How fast images are received, beside storescp and Orthanc, in one run: `python benchmarks/receive.py FOLDER`.
+
+Prints images/s for 1, 4 and 16 parallel senders (dcmtk's storescu, 128 KB PDUs) of 512x512 CT slices with noise.
+FOLDER is on the disk to be measured; what is written there is removed. Every figure is of a receiver started afresh,
+the median of ``--rounds``; the receivers take turns. Only what was found on the disk afterwards counts as received.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+#: Without it every dcmtk and Orthanc process takes 45 ms an image.
+ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
+PDU = "131072"
+SLICE_BYTES = 512 * 512 * 2
+
+
+def storescp(folder: Path, port: int) -> list[str]:
+    """dcmtk: a process an association, files not synced."""
+    return ["storescp", "--fork", "+B", "-pdu", PDU, "-od", str(folder), str(port)]
+
+
+def orthanc(folder: Path, port: int) -> list[str]:
+    """Orthanc as installed: SQLite index, storage not synced."""
+    settings = {
+        "StorageDirectory": str(folder),
+        "IndexDirectory": str(folder),
+        "DicomPort": port,
+        "HttpServerEnabled": False,
+        "Plugins": [],
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    return [
+        shutil.which("Orthanc", path=f"{os.environ['PATH']}:/usr/sbin") or "Orthanc",
+        f"{folder}/orthanc.json",
+    ]
+
+
+def node(folder: Path, port: int) -> list[str]:
+    """This node, as its operators run it."""
+    (folder / "node.toml").write_text(f"[receive]\nport = {port}\nmin_free_mb = 1\nquiet_seconds = 3600\n")
+    start = "from dicom_node.cli import main; main()"
+    return [sys.executable, "-c", start, "serve", "--config", str(folder / "node.toml")]
+
+
+RECEIVERS: dict[str, Callable[[Path, int], list[str]]] = {
+    "storescp": storescp,
+    "Orthanc": orthanc,
+    "dicom-node": node,
+}
+
+
+def make_slices(folder: Path, count: int) -> None:
+    """Write `count` CT slices, each with noise of its own so that nothing can be compressed or deduplicated."""
+    folder.mkdir()
+    rng = np.random.default_rng()
+    study, series = generate_uid(), generate_uid()
+    for number in range(count):
+        ds = Dataset()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, generate_uid()
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality = study, series, "CT"
+        ds.PatientID, ds.InstanceNumber = "BENCHMARK", number
+        ds.Rows = ds.Columns = 512
+        ds.BitsAllocated = ds.BitsStored = 16
+        ds.HighBit, ds.PixelRepresentation, ds.SamplesPerPixel = 15, 1, 1
+        ds.PhotometricInterpretation = "MONOCHROME2"
+        ds.PixelData = rng.integers(-1000, 1000, (512, 512), np.int16).tobytes()
+        ds.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_ready(port: int) -> None:
+    """Return once a C-ECHO is answered."""
+    end = time.monotonic() + 60
+    echo = ["echoscu", "127.0.0.1", str(port)]
+    while subprocess.run(echo, env=ENVIRONMENT, capture_output=True, check=False).returncode:
+        if time.monotonic() > end:
+            raise SystemExit("the receiver does not answer")
+        time.sleep(0.2)
+
+
+def send(folders: list[Path], port: int) -> float:
+    """Send every folder at once, each over an association of its own; returns the seconds until the last ended."""
+    begin = time.perf_counter()
+    command = ["storescu", "-pdu", PDU, "127.0.0.1", str(port), "+sd"]
+    senders = [subprocess.Popen([*command, str(folder)], env=ENVIRONMENT) for folder in folders]
+    if any([sender.wait() for sender in senders]):
+        raise SystemExit("a storescu failed")
+    return time.perf_counter() - begin
+
+
+def measure(receiver: Callable[[Path, int], list[str]], slices: list[Path], disk: Path) -> float:
+    """Images/s of one fresh receiver."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(dir=disk) as name:
+        folder = Path(name)
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(receiver(folder, port), env=ENVIRONMENT, stdout=log, stderr=log)
+        try:
+            wait_ready(port)
+            seconds = send(slices, port)
+        finally:
+            process.terminate()
+            process.wait(60)
+        sent = sum(len(list(one.iterdir())) for one in slices)
+        kept = sum(p.is_file() and p.stat().st_size >= SLICE_BYTES for p in folder.rglob("*"))
+        if kept != sent:
+            raise SystemExit(f"{sent} images were sent, {kept} are on the disk")
+    return sent / seconds
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="on the disk to be measured")
+    parser.add_argument("--images", type=int, default=320, help="a measurement, shared by the senders")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    print("| senders |", " | ".join(RECEIVERS), "| (images/s)\n|---|" + "---|" * len(RECEIVERS))
+    for senders in (1, 4, 16):
+        found: dict[str, list[float]] = {name: [] for name in RECEIVERS}
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
+            slices = [Path(name) / str(n) for n in range(senders)]
+            for folder in slices:
+                make_slices(folder, max(1, arguments.images // senders))
+            for _ in range(arguments.rounds):
+                for receiver, command in RECEIVERS.items():
+                    found[receiver].append(measure(command, slices, arguments.folder))
+        medians = [f"{statistics.median(values):.0f}" for values in found.values()]
+        print(f"| {senders} |", " | ".join(medians), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()
