@@ -87,6 +87,28 @@ class Peer:
 
 
 @dataclass(frozen=True)
+class TlsSettings:
+    """The certificates of one side.
+
+    Parameters
+    ----------
+    certificate, key : Path
+        PEM files: this side's certificate (and chain), and its private key without a passphrase. Relative to
+        the configuration file.
+    authorities : Path
+        PEM file of the authorities the other side's certificate must come from.
+    """
+
+    certificate: Path
+    key: Path
+    authorities: Path
+
+    def below(self, folder: Path) -> TlsSettings:
+        """The same with relative paths taken from `folder`."""
+        return TlsSettings(folder / self.certificate, folder / self.key, folder / self.authorities)
+
+
+@dataclass(frozen=True)
 class ReceiveSettings:
     """The SCP.
 
@@ -109,6 +131,8 @@ class ReceiveSettings:
         A study is looked at once nothing came for so long.
     peers : tuple of Peer
         Who may send; none for anyone.
+    tls : TlsSettings, optional
+        Only TLS, only with a client certificate (PS3.15 B.9); without it, plain TCP.
     """
 
     ae_title: str = "VQNODE"
@@ -120,6 +144,7 @@ class ReceiveSettings:
     min_free_mb: int = 1024
     quiet_seconds: float = 30.0
     peers: tuple[Peer, ...] = ()
+    tls: TlsSettings | None = None
 
     def __post_init__(self) -> None:
         valid_ae_title(self.ae_title)
@@ -329,7 +354,10 @@ def read_config(path: Path) -> Config:
         config = _build(Config, table, "")
     except _Wrong as error:
         raise Rejected(f"{path}{_line(text, error)}: {error}") from error
-    return dataclasses.replace(config, storage=path.parent.absolute() / config.storage)
+    folder, receive = path.parent.absolute(), config.receive
+    if receive.tls is not None:
+        receive = dataclasses.replace(receive, tls=receive.tls.below(folder))
+    return dataclasses.replace(config, storage=folder / config.storage, receive=receive)
 
 
 class _Wrong(Rejected):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 from .association import MAXIMUM_PDU, no_delay
 from .config import ReceiveSettings
 from .errors import Unavailable
+from .tls import Server, server_context
 
 LOG = logging.getLogger(__name__)
 
@@ -91,6 +93,7 @@ class Receiver:
         self._settings, self._store, self._free_mb = settings, store, free_mb
         self._on_report = on_report
         self._server: Any = None
+        self._tls = None if settings.tls is None else server_context(settings.tls)
 
     def start(self) -> int:
         """Listen; returns the port.
@@ -109,7 +112,7 @@ class Receiver:
         if self._on_report is not None:
             handlers.append((evt.EVT_N_EVENT_REPORT, self._on_report))
         try:
-            self._server = self._ae().start_server(address, block=False, evt_handlers=handlers)
+            self._server = self._listen(address, handlers)
         except OSError as error:
             raise Unavailable(f"cannot listen on {address[0]} port {address[1]}: {error.strerror}") from error
         return int(self._server.server_address[1])
@@ -127,6 +130,13 @@ class Receiver:
         end = time.monotonic() + STOP_SECONDS
         for assoc in open_ones:
             assoc.join(max(0.0, end - time.monotonic()))
+
+    def _listen(self, address: tuple[str, int], handlers: list[Any]) -> Server:
+        ae = self._ae()
+        server = ae.make_server(address, ssl_context=self._tls, evt_handlers=handlers, server_class=Server)
+        ae._servers.append(server)  # as start_server does; shutdown takes it out
+        threading.Thread(target=server.serve_forever, name="AcceptorServer", daemon=True).start()
+        return server
 
     def _ae(self) -> AE:
         ae = AE(self._settings.ae_title)

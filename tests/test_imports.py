@@ -41,20 +41,9 @@ STEPS = {
 JOINERS = {"worker", "node", "cli", "local", "demo", "check", "validate"}
 #: Shared by steps: values, settings, and what several of them stand on.
 SUPPORT = {
-    *("model", "errors", "config", "database", "durable", "association", "malformed", "phase", "analysis"),
-    *(
-        "ct_series",
-        "index",
-        "studies",
-        "crew",
-        "child",
-        "schedule",
-        "status",
-        "bars",
-        "parcel",
-        "store_scu",
-        "stow_rs",
-    ),
+    *("model", "errors", "config", "database", "durable", "association", "tls", "malformed", "phase", "analysis"),
+    *("ct_series", "index", "studies", "crew", "child", "schedule", "status", "bars", "parcel"),
+    *("store_scu", "stow_rs"),
 }
 
 
