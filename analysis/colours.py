@@ -1,13 +1,19 @@
-"""The colours of classes and lungs, the same in every object, figure and page (sRGB, 0-255).
+"""The colours of classes, lungs and maps, the same in every object, figure and page (sRGB, 0-255).
 
-Okabe & Ito's qualitative set: told apart with every common colour vision deficiency and in grey.
+Classes have Okabe & Ito's qualitative set: told apart with every common colour vision deficiency and in grey.
+Maps have matplotlib's perceptually ordered ones: equal steps of the value look like equal steps of lightness.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import colormaps
 
 from .classes import VQClass
+from .volume import Float, Labels
 
 RGB = tuple[int, int, int]
 
@@ -29,3 +35,49 @@ CLASS_NAME: Mapping[VQClass, str] = {
     VQClass.SHUNT: "Shunt",
     VQClass.MATCHED_DEFECT: "Matched defect",
 }
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a map of `pipeline.Analysis.maps` is shown.
+
+    Parameters
+    ----------
+    title : str
+        Words for legends.
+    unit : str
+        As written in legends; "" for none.
+    colormap : str
+        Name of a perceptually ordered colormap of matplotlib.
+    """
+
+    title: str
+    unit: str
+    colormap: str
+
+
+SCALES: Mapping[str, Scale] = {
+    "V": Scale("Ventilation V = J - 1", "ml/ml", "viridis"),
+    "Q": Scale("Perfusion surrogate Q", "g/ml", "inferno"),
+}
+
+
+def top_of(values: Float) -> float:
+    """Where a map's colours end: its 98th percentile, rounded to two digits for a legend people can read."""
+    top = float(np.nanpercentile(values, 98)) if np.isfinite(values).any() else 1.0
+    return float(f"{top:.2g}") if top > 0 else 1.0
+
+
+def map_rgb(values: Float, name: str, top: float) -> Labels:
+    """Colours of a map from 0 to ``top``; (..., 3) uint8. What is not finite gets the colour of 0."""
+    share = np.clip(np.nan_to_num(values / top, nan=0.0), 0.0, 1.0)
+    table = (colormaps[SCALES[name].colormap](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+    return np.asarray(table[(share * 255).astype(np.uint8)])
+
+
+def class_rgb(classes: Labels) -> Labels:
+    """Colours of `VQClass` values; (..., 3) uint8, black where unclassified."""
+    table = np.zeros((len(VQClass), 3), dtype=np.uint8)
+    for c, rgb in CLASS_RGB.items():
+        table[c] = rgb
+    return np.asarray(table[classes])

@@ -1,4 +1,4 @@
-"""Analysis -> pictures for people: CT, V, Q and classes in three planes."""
+"""Analysis -> one page for people: perfusion, ventilation and V/Q classes in three planes, and their fractions."""
 
 from __future__ import annotations
 
@@ -6,75 +6,128 @@ from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from .captures import LAYERS, TITLES, WINDOW
 from .classes import VQClass
-from .colours import CLASS_NAME, CLASS_RGB
+from .colours import CLASS_NAME, CLASS_RGB, SCALES, class_rgb, map_rgb, top_of
 from .pipeline import Analysis
+from .regions import REGIONS
 from .volume import Grid, Labels
 
 RESEARCH_USE = "Research use only. Perfusion is a surrogate derived from CT density."
 PLANES = ("axial", "coronal", "sagittal")
-ROWS = ("CT, expiration", "Ventilation V (J - 1)", "Perfusion surrogate Q (g/mL)", "V/Q classes")
+#: What stands at the left and right edge of each plane.
+EDGES = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}
+COLUMNS = ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal")
 
 
 def overview(analysis: Analysis) -> Figure:
-    """CT, V, Q and V/Q classes in three planes through the largest abnormal cross-sections.
+    """The page as it goes to the PACS and beside the results: light on black, 1600 x 1200 pixels.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Rows: CT, V, Q, classes; columns: axial (seen from the feet), coronal (seen from the front), sagittal.
+        Rows: perfusion, ventilation, V/Q classes; columns: axial (seen from the feet), coronal (seen from the
+        front), sagittal (front on the left), each through the largest abnormal cross-section; the fractions.
     """
-    classes = on_working_grid(analysis.classes, analysis)
-    where = _interesting(classes, analysis.grid)
-    figure = Figure(figsize=(11, 13), dpi=100, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(16, 12), dpi=100, facecolor="black")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(4, 3)
-    for column, plane in enumerate(PLANES):
-        ct = section(analysis.maps["ct_exp"], analysis.grid, plane, where)
-        shape = dict(aspect=aspect(analysis.grid, plane), interpolation="nearest")
-        for axis in axes[:, column]:
-            axis.imshow(ct, cmap="gray", vmin=-1000, vmax=200, **shape)
-            axis.set_xticks([])
-            axis.set_yticks([])
-        axes[0, column].set_title(plane)
-        for row, name in ((1, "V"), (2, "Q")):
-            values = section(analysis.maps[name], analysis.grid, plane, where)
-            image = axes[row, column].imshow(
-                values, cmap="viridis", vmin=0, vmax=_top(analysis, name), **shape
-            )
-            if column == 2:
-                figure.colorbar(image, ax=axes[row, column], shrink=0.8)
-        labels = section(classes, analysis.grid, plane, where)
-        axes[3, column].imshow(
-            np.ma.masked_equal(labels, 0), cmap=class_map(), vmin=0, vmax=4, alpha=0.8, **shape
-        )
-    for row, title in enumerate(ROWS):
-        axes[row, 0].set_ylabel(title)
-    _legend(figure, analysis)
+    figure.text(0.02, 0.965, "CT lung ventilation/perfusion", color="white", fontsize=26, va="center")
+    figure.text(0.02, 0.022, RESEARCH_USE, color="#ffdc78", fontsize=17, va="center")
+    planes(figure, analysis, (0.035, 0.05, 0.62, 0.88), "white")
+    fractions(figure, analysis, (0.66, 0.34, 0.33, 0.58), "white")
     return figure
 
 
-def _legend(figure: Figure, analysis: Analysis) -> None:
-    whole = analysis.measures["lungs"]
-    handles = [
-        Patch(color=np.array(CLASS_RGB[c]) / 255, label=f"{CLASS_NAME[c]} {whole[c.name.lower()]:.1f} %")
-        for c in CLASS_RGB
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
-    figure.suptitle(RESEARCH_USE, fontsize=10)
+def planes(figure: Figure, analysis: Analysis, box: tuple[float, float, float, float], ink: str) -> None:
+    """Draw the three layers in three planes, with their scales, into a part of a figure.
+
+    Parameters
+    ----------
+    figure : Figure
+    analysis : Analysis
+    box : (4,) float
+        Left, bottom, width and height as shares of the figure.
+    ink : str
+        Colour of the words.
+    """
+    classes = on_working_grid(analysis.classes, analysis)
+    where = _interesting(classes, analysis.grid)
+    left, bottom, width, height = box
+    size = 5 + 0.55 * figure.get_figwidth()
+    widths = np.array([_width_mm(analysis.grid, plane) for plane in PLANES])
+    widths *= 0.86 * width / widths.sum()
+    for row, layer in enumerate(LAYERS):
+        low = bottom + height * (2 - row) / 3
+        for column, plane in enumerate(PLANES):
+            start = left + widths[:column].sum() + 0.01 * width * column
+            axes = figure.add_axes((start, low, widths[column], height * 0.3))
+            picture = _fused(analysis, classes, layer, plane, where)
+            axes.imshow(picture, aspect=aspect(analysis.grid, plane), interpolation="nearest")
+            axes.set_axis_off()
+            for x, ha, letter in ((0.01, "left", EDGES[plane][0]), (0.99, "right", EDGES[plane][1])):
+                axes.text(x, 0.98, letter, transform=axes.transAxes, ha=ha, va="top", color="#ffdc78",
+                          fontsize=size * 0.8, bbox={"color": "black", "pad": 1.0})  # fmt: skip
+            if row == 0:
+                axes.set_title(plane, color=ink, fontsize=size)
+            if column == 0:
+                axes.text(-0.04, 0.5, TITLES[layer], transform=axes.transAxes, rotation=90, color=ink,
+                          ha="right", va="center", fontsize=size)  # fmt: skip
+        if layer in SCALES:
+            bar = figure.add_axes((left + width * 0.92, low + height * 0.03, width * 0.02, height * 0.24))
+            _scale(figure, bar, layer, top_of(analysis.maps[layer]), ink)
 
 
-def class_map() -> ListedColormap:
-    return ListedColormap([(0.0, 0.0, 0.0), *(tuple(v / 255 for v in CLASS_RGB[c]) for c in CLASS_RGB)])
+def _scale(figure: Figure, axes: Any, layer: str, top: float, ink: str) -> None:
+    scale = SCALES[layer]
+    bar = figure.colorbar(ScalarMappable(Normalize(0, top), scale.colormap), cax=axes)
+    bar.ax.tick_params(colors=ink, labelsize=4 + 0.5 * figure.get_figwidth())
+    bar.ax.set_title(scale.unit, color=ink, fontsize=4 + 0.5 * figure.get_figwidth())
 
 
-def _top(analysis: Analysis, name: str) -> float:
-    return float(np.nanpercentile(analysis.maps[name], 98))
+def _fused(
+    analysis: Analysis, classes: Labels, layer: str, plane: str, where: tuple[int, int, int]
+) -> Labels:
+    ct = section(analysis.maps["ct_exp"], analysis.grid, plane, where)
+    grey = np.clip((ct - WINDOW[0]) / (WINDOW[1] - WINDOW[0]), 0, 1) * 255
+    picture = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    if layer == "classes":
+        labels = section(classes, analysis.grid, plane, where)
+        picture[labels > 0] = class_rgb(labels[labels > 0])
+        return picture
+    values = section(analysis.maps[layer], analysis.grid, plane, where)
+    valid = np.isfinite(values)
+    picture[valid] = map_rgb(values[valid], layer, top_of(analysis.maps[layer]))
+    return picture
+
+
+def fractions(figure: Figure, analysis: Analysis, box: tuple[float, float, float, float], ink: str) -> None:
+    """Draw the table of the classes' fractions of every region, the colours of the classes above it."""
+    axes = figure.add_axes(box)
+    axes.set_axis_off()
+    size = min(2.9 * figure.get_figwidth() * box[2], 36 * figure.get_figheight() * box[3] / 12)
+    heads = [*(CLASS_NAME[c].replace(" ", "\n") for c in CLASS_RGB), "Total\nabnormal"]
+    rows = [(words, analysis.measures[region]) for region, words in REGIONS.items()]
+    step = 1 / (len(rows) + 3)
+    axes.text(0, 1.0, "Percent of classified lung", color=ink, fontsize=size, va="top")
+    for n, head in enumerate(heads):
+        x = 0.48 + n * 0.13
+        axes.text(x, 1 - 2.2 * step, head, color=ink, fontsize=size * 0.6, ha="right", va="center")
+    for n, rgb in enumerate(CLASS_RGB.values()):
+        patch = np.array(rgb) / 255
+        axes.plot(0.46 + n * 0.13, 1 - 1.3 * step, "s", color=patch, markersize=size * 0.8)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    for r, (words, values) in enumerate(rows):
+        y = 1 - (r + 3.3) * step
+        axes.text(0, y, words, color=ink, fontsize=size * 0.82, va="center")
+        for n, name in enumerate(COLUMNS):
+            text = f"{values[name]:.1f}" if np.isfinite(values[name]) else "–"
+            axes.text(0.48 + n * 0.13, y, text, color=ink, fontsize=size * 0.82, ha="right", va="center")
 
 
 def on_working_grid(labels: Labels, analysis: Analysis) -> Labels:
@@ -88,6 +141,11 @@ def on_working_grid(labels: Labels, analysis: Analysis) -> Labels:
             np.clip(np.rint(np.linspace(index[0], index[1], n)).astype(int), 0, labels.shape[axis] - 1)
         )
     return labels[np.ix_(*axes)]
+
+
+def class_map() -> ListedColormap:
+    """Colours of `VQClass` values 0 to 4 for matplotlib."""
+    return ListedColormap([(0.0, 0.0, 0.0), *(tuple(v / 255 for v in CLASS_RGB[c]) for c in CLASS_RGB)])
 
 
 def _interesting(classes: Labels, grid: Grid) -> tuple[int, int, int]:
@@ -142,3 +200,8 @@ def _view(grid: Grid, plane: str) -> tuple[int, int, int]:
 def aspect(grid: Grid, plane: str) -> float:
     down, across, _ = _view(grid, plane)
     return grid.spacing[down] / grid.spacing[across]
+
+
+def _width_mm(grid: Grid, plane: str) -> float:
+    _, across, _ = _view(grid, plane)
+    return grid.spacing[across] * grid.shape[across]

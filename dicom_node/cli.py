@@ -220,7 +220,7 @@ def run_(
 ) -> None:
     """Analyse a pair that lies on disk; no PACS, no network.
 
-    Writes seg.dcm, sr.dcm, overview.png and measures.json.
+    Writes seg.dcm, sr.dcm, pdf.dcm, key_objects.dcm, captures, maps, overview.png and measures.json.
     """
     from .local import run
 

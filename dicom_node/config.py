@@ -16,7 +16,7 @@ from analysis.errors import AnalysisError
 from analysis.pipeline import Parameters
 
 from .errors import NodeError, Rejected
-from .model import PairingRules
+from .model import DEFAULT_OBJECTS, OBJECT_KINDS, PairingRules
 
 T = TypeVar("T")
 
@@ -183,6 +183,8 @@ class Destination:
         Ask the PACS to commit to each result (PS3.4 Annex J); it is CONFIRMED only then.
     confirm_seconds : float
         So long a report is waited for, then asked for again.
+    objects : tuple of str
+        What it gets, of `model.OBJECT_KINDS`.
     """
 
     name: str
@@ -200,6 +202,7 @@ class Destination:
     max_age_hours: float = 72.0
     storage_commitment: bool = False
     confirm_seconds: float = 600.0
+    objects: tuple[str, ...] = DEFAULT_OBJECTS
 
     def __post_init__(self) -> None:
         if not self.name or len(self.name) > 64:
@@ -211,6 +214,8 @@ class Destination:
             valid_ae_title(self.calling_ae_title)
         if not 0 < self.port <= 65535:
             raise Rejected(f"a port is 1 to 65535, not {self.port}")
+        if not self.objects or not set(self.objects) <= set(OBJECT_KINDS):
+            raise Rejected(f"objects must be some of {', '.join(OBJECT_KINDS)}")
         if min(self.timeout, self.retry_seconds, self.max_age_hours, self.confirm_seconds) <= 0:
             raise Rejected("timeout, retry_seconds, max_age_hours and confirm_seconds must be positive")
         if self.storage_commitment and self.kind != "C-STORE":

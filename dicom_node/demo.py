@@ -41,7 +41,7 @@ class Demo:
     truth, measured : mapping of class to percent
         Of the phantom, and as the Structured Report on the stand-in PACS says.
     files : tuple of Path
-        What the PACS received, and the picture.
+        What the PACS received, colour captures aside, and the picture.
     """
 
     truth: Mapping[VQClass, float]
@@ -66,7 +66,9 @@ class StandInPacs:
     def _store(self, event: Event) -> int:
         ds = event.dataset
         ds.file_meta = event.file_meta
-        path = self.folder / f"{str(ds.Modality).lower()}.dcm"
+        alone = {"SEG": "seg.dcm", "SR": "sr.dcm", "KO": "key_objects.dcm", "DOC": "report.dcm"}
+        name = alone.get(ds.Modality, f"{ds.SeriesNumber}-{int(ds.InstanceNumber):04d}.dcm")
+        path = self.folder / name
         ds.save_as(path, enforce_file_format=True)
         self.received.append(path)
         return 0x0000
@@ -109,7 +111,7 @@ def demo(out: Path, progress: Progress) -> Demo:
     return Demo(
         truth={c: 100 * share for c, share in truth.fractions().items()},
         measured=fractions(dcmread(out / "pacs" / "sr.dcm")),
-        files=(*sorted(pacs.received), picture),
+        files=(*(p for p in sorted(pacs.received) if not p.name.startswith("9")), picture),
     )
 
 
@@ -179,7 +181,7 @@ def _wait(database: Database, pacs: StandInPacs, progress: Progress) -> None:
             if job["state"] in ("REFUSED", "FAILED"):
                 raise Rejected(f"job {job['id']}: {job['reason']}")
             progress(job["stage"] or "waiting for a worker", job["fraction"])
-        if {p.name for p in pacs.received} >= {"seg.dcm", "sr.dcm"}:
+        if {p.name for p in pacs.received} >= {"seg.dcm", "sr.dcm", "key_objects.dcm", "report.dcm"}:
             return
         ticker.wait(0.5)
     raise Unavailable(f"no result within {MINUTES} minutes")

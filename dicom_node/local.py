@@ -11,7 +11,7 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from pydicom import dcmwrite
+from pydicom import Dataset, dcmwrite
 
 from analysis import figures
 from analysis.pipeline import Analysis, Parameters
@@ -19,11 +19,12 @@ from analysis.pipeline import Analysis, Parameters
 from . import jobs
 from .errors import Rejected
 from .headers import read_header
-from .model import Assembled, Header, Pair, PairingRules, Phase
+from .model import DEFAULT_OBJECTS, Assembled, Header, Pair, PairingRules, Phase
 from .objects.build import build_objects
 from .objects.case import Case, read_case
 from .pairing import pair
 from .series import assemble
+from .volumes import load_volume
 from .worker import Progress, analyse_pair, picture
 
 
@@ -87,7 +88,10 @@ def run(
         mark = jobs.fingerprint(found, parameters, version("vq-dicom-node"))
         case = read_case(found, paths, datetime.now().astimezone(), mark)
         _same_patient(case)
-        return Outcome(analysis, found, _write(analysis, case, out))
+        objects = build_objects(
+            analysis, case, lambda: load_volume(found.expiratory, paths), (*DEFAULT_OBJECTS, "maps")
+        )
+        return Outcome(analysis, found, _write(analysis, found, objects, out))
 
 
 def gather(source: Path, workspace: Path) -> Pile:
@@ -191,16 +195,23 @@ def _same_patient(case: Case) -> None:
         raise Rejected("the two series belong to different patients")
 
 
-def _write(analysis: Analysis, case: Case, out: Path) -> tuple[Path, ...]:
+def _write(
+    analysis: Analysis, found: Pair, objects: Iterable[tuple[str, Dataset]], out: Path
+) -> tuple[Path, ...]:
+    """Name each kind's only object after it; series go into a folder of their own."""
     out.mkdir(parents=True, exist_ok=True)
     files = []
-    for ds in build_objects(analysis, case):
-        files.append(out / f"{str(ds.Modality).lower()}.dcm")
+    for kind, ds in objects:
+        if kind in ("captures", "maps"):
+            (out / kind).mkdir(exist_ok=True)
+            files.append(out / kind / f"{ds.SeriesNumber}-{int(ds.InstanceNumber):04d}.dcm")
+        else:
+            files.append(out / f"{kind}.dcm")
         dcmwrite(files[-1], ds, enforce_file_format=True)
     files.append(out / "overview.png")
     files[-1].write_bytes(picture(analysis))
     files.append(out / "measures.json")
-    files[-1].write_text(json.dumps(_table(analysis, case.pair), indent=1, allow_nan=True) + "\n")
+    files[-1].write_text(json.dumps(_table(analysis, found), indent=1, allow_nan=True) + "\n")
     return tuple(files)
 
 

@@ -189,7 +189,7 @@ class Node:
             storage=self.config.storage,
             job_id=job.id,
             attempt=job.attempt,
-            destinations=tuple(d.name for d in self.config.destinations),
+            destinations=tuple((d.name, d.objects) for d in self.config.destinations),
             nice=self.config.jobs.nice,
             prepare=self._prepare,
         )

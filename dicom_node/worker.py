@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from io import BytesIO
@@ -23,7 +23,7 @@ from .child import begin
 from .database import Database, result
 from .durable import make_folder, write_file
 from .errors import Rejected, Unavailable
-from .model import Pair, Series
+from .model import DEFAULT_OBJECTS, Pair, Series
 from .objects.build import build_objects
 from .objects.case import read_case
 from .volumes import load_volume
@@ -56,7 +56,7 @@ class Order:
     storage: Path
     job_id: int
     attempt: int
-    destinations: tuple[str, ...]
+    destinations: tuple[tuple[str, tuple[str, ...]], ...]
     nice: int
     prepare: Callable[[], None] | None
 
@@ -175,8 +175,10 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
     analysis, pair = analyse_pair(job.pair, paths, job.parameters, report)
     report("objects", 0.0)
     created = datetime.fromtimestamp(job.created).astimezone()
-    objects = build_objects(analysis, read_case(pair, paths, created, job.fingerprint))
-    rows = _store(order, objects, picture(analysis))
+    wanted = {*DEFAULT_OBJECTS, *(kind for _, kinds in order.destinations for kind in kinds)}
+    case = read_case(pair, paths, created, job.fingerprint)
+    objects = build_objects(analysis, case, lambda: load_volume(pair.expiratory, paths), wanted)
+    rows, kinds = _store(order, objects, picture(analysis))
     now = time.time()
     with database.writing() as connection:
         if not jobs.move(connection, job.id, "finish", now, during=order.attempt, stage="", fraction=1.0):
@@ -184,9 +186,9 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
             return
         for row in rows:
             connection.execute(database.insert(result).values(job_id=job.id, **row).on_conflict_do_nothing())
-        deliver.queue(
-            database, connection, [row["sop_instance_uid"] for row in rows], order.destinations, now
-        )
+        for destination, taken in order.destinations:
+            uids = tuple(r["sop_instance_uid"] for r, kind in zip(rows, kinds, strict=True) if kind in taken)
+            deliver.queue(database, connection, uids, [destination], now)
     LOG.info("job %d done: %d objects", job.id, len(rows))
 
 
@@ -197,21 +199,29 @@ def picture(analysis: Analysis) -> bytes:
     return buffer.getvalue()
 
 
-def _store(order: Order, objects: list[Dataset], png: bytes) -> list[dict[str, str]]:
-    """Write the objects durably; a further attempt writes the same bytes to the same names."""
+def _store(
+    order: Order, objects: Iterable[tuple[str, Dataset]], png: bytes
+) -> tuple[list[dict[str, str]], list[str]]:
+    """Write the objects durably; a further attempt writes the same bytes to the same names.
+
+    Returns
+    -------
+    (list of row, list of kind)
+    """
     folder = make_folder(order.storage / "results" / str(order.job_id))
     drafts = make_folder(order.storage / "incoming")
     write_file(folder / "overview.png", [png], drafts)
-    rows = []
-    for n, ds in enumerate(objects, 1):
-        target = folder / f"{n:02d}-{str(ds.Modality).lower()}.dcm"
+    rows, kinds = [], []
+    for n, (kind, ds) in enumerate(objects, 1):
+        target = folder / f"{n:04d}-{kind}.dcm"
         buffer = BytesIO()
         ds.save_as(buffer, enforce_file_format=True)
         write_file(target, [buffer.getbuffer()], drafts)
         path = target.relative_to(order.storage).as_posix()
         uids = {"sop_instance_uid": str(ds.SOPInstanceUID), "sop_class_uid": str(ds.SOPClassUID)}
         rows.append({**uids, "path": path})
-    return rows
+        kinds.append(kind)
+    return rows, kinds
 
 
 class _Report:

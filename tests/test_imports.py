@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ANALYSIS_MAY = {"numpy", "scipy", "SimpleITK", "numba", "matplotlib"}
+ANALYSIS_MAY = {"numpy", "scipy", "SimpleITK", "numba", "matplotlib", "PIL"}
 
 #: analysis, in the order of computation: a module imports only modules above it.
 ORDER = (
@@ -22,7 +22,7 @@ ORDER = (
         "ventilation",
     ),
     *("perfusion", "classes", "regions", "measures", "quality", "pipeline", "phantom", "fields", "motion"),
-    *("defects", "sliding", "breathing", "scanner", "twins", "colours", "figures", "validation"),
+    *("defects", "sliding", "breathing", "scanner", "twins", "colours", "captures", "figures", "report", "validation"),
 )
 
 STEPS = {

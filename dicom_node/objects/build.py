@@ -1,28 +1,74 @@
-"""Analysis, Case -> every object to deliver, in the order of sending: what is referenced goes first."""
+"""Analysis, Case -> every object asked for, in the order of sending: what is referenced goes first."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator
+
 from pydicom import Dataset
 
+from analysis.captures import worst_slices
 from analysis.pipeline import Analysis
+from analysis.volume import Volume
 
-from .case import Case
+from ..model import DEFAULT_OBJECTS
+from .capture import build_captures, build_summary
+from .case import SERIES_NUMBER, Case
+from .key_objects import build_key_objects
+from .parametric_map import build_maps
+from .report_pdf import build_pdf
 from .report_sr import build_report
-from .seg import build_segmentation
+from .report_text import build_text_report
+from .seg import build_labelmap, build_segmentation
 
 
-def build_objects(analysis: Analysis, case: Case) -> list[Dataset]:
-    """Segmentation, then the report that references it.
+def build_objects(
+    analysis: Analysis,
+    case: Case,
+    load_ct: Callable[[], Volume],
+    kinds: Collection[str] = DEFAULT_OBJECTS,
+) -> Iterator[tuple[str, Dataset]]:
+    """Every object of the kinds asked for, one at a time.
 
     Parameters
     ----------
     analysis : Analysis
     case : Case
+    load_ct : callable
+        Reads the expiratory CT; called only where colour captures or key objects are asked for.
+    kinds : collection of str
+        Of `model.OBJECT_KINDS`.
 
-    Returns
-    -------
-    list of Dataset
-        With file meta information, ready for ``dcmwrite`` (PS3.10, Explicit VR Little Endian).
+    Yields
+    ------
+    kind : str
+    ds : Dataset
+        With file meta information, ready for ``dcmwrite`` (PS3.10).
     """
-    segmentation = build_segmentation(analysis, case)
-    return [segmentation, build_report(analysis, case, segmentation)]
+    if {"seg", "sr"} & set(kinds):
+        # the report references the segments: it makes no sense without them
+        segmentation = build_segmentation(analysis, case)
+        yield "seg", segmentation
+        yield "sr", build_report(analysis, case, segmentation)
+        del segmentation
+    if "labelmap" in kinds:
+        yield "labelmap", build_labelmap(analysis, case)
+    if "text_sr" in kinds:
+        yield "text_sr", build_text_report(analysis, case)
+    if {"captures", "key_objects"} & set(kinds):
+        yield from _pictures(analysis, case, load_ct())
+    if "pdf" in kinds:
+        yield "pdf", build_pdf(analysis, case)
+    if "maps" in kinds:
+        yield from (("maps", ds) for ds in build_maps(analysis, case))
+
+
+def _pictures(analysis: Analysis, case: Case, ct: Volume) -> Iterator[tuple[str, Dataset]]:
+    summary = build_summary(analysis, case)
+    yield "captures", summary
+    worst = {k + 1: order for order, k in enumerate(worst_slices(analysis))}
+    chosen: dict[int, Dataset] = {}
+    for ds in build_captures(analysis, case, ct):
+        if ds.SeriesNumber == SERIES_NUMBER["capture classes"] and int(ds.InstanceNumber) in worst:
+            chosen[worst[int(ds.InstanceNumber)]] = ds
+        yield "captures", ds
+    yield "key_objects", build_key_objects(analysis, case, [summary, *(chosen[n] for n in sorted(chosen))])

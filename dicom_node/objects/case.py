@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from highdicom.base import SOPClass
 from pydicom import Dataset, dcmread
+from pydicom.multival import MultiValue
 from pydicom.tag import Tag
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from analysis.pipeline import Analysis
 
@@ -24,7 +26,11 @@ MODEL_NAME = "VQ CT"
 #: Serial number of the device: the software has one make only.
 DEVICE_SERIAL = "1"
 #: Series Numbers of our objects: above what scanners use, fixed per kind.
-SERIES_NUMBER = {"seg": 9701, "sr": 9702}
+SERIES_NUMBER = {
+    "seg": 9701, "sr": 9702, "labelmap": 9703, "text sr": 9704, "summary": 9705, "pdf": 9706, "key objects": 9707,
+    "capture Q": 9711, "capture V": 9712, "capture classes": 9713,
+    "map V": 9721, "map Q": 9722, "map m": 9723, "map V/Q": 9724, "map jacobian": 9725,
+}  # fmt: skip
 RESEARCH = "research use only"
 
 #: Groups kept of a source instance: patient, study, series, equipment, geometry; not private, not pixels.
@@ -81,6 +87,48 @@ class Case:
     def local(self) -> datetime:
         """`created` in the node's local time, as the dates scanners write."""
         return self.created.astimezone().replace(tzinfo=None) if self.created.tzinfo else self.created
+
+    def begin(
+        self,
+        analysis: Analysis,
+        kind: str,
+        sop_class_uid: str,
+        modality: str,
+        number: int = 1,
+        transfer_syntax_uid: str = ExplicitVRLittleEndian,
+    ) -> SOPClass:
+        """An instance with patient, study, series and equipment, for kinds highdicom has no builder for.
+
+        Parameters
+        ----------
+        analysis : Analysis
+        kind : str
+            A key of `SERIES_NUMBER`.
+        sop_class_uid, modality : str
+        number : int
+            Instance Number; with `kind`, what the SOP Instance UID is made of.
+        transfer_syntax_uid : str
+        """
+        source = self.expiratory[0]
+        ds = SOPClass(
+            study_instance_uid=source.StudyInstanceUID,
+            series_instance_uid=self.uid(analysis, f"{kind} series"),
+            series_number=SERIES_NUMBER[kind],
+            sop_instance_uid=self.uid(analysis, f"{kind} instance {number}"),
+            sop_class_uid=sop_class_uid,
+            instance_number=number,
+            modality=modality,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=MODEL_NAME,
+            software_versions=analysis.version,
+            device_serial_number=DEVICE_SERIAL,
+            transfer_syntax_uid=transfer_syntax_uid,
+            content_date=self.local.date(),
+            content_time=self.local.time(),
+            specific_character_set=source.get("SpecificCharacterSet"),
+        )
+        ds.copy_patient_and_study_information(source)
+        return ds
 
     def stamp(self, ds: Dataset) -> None:
         """Replace the times and UIDs a library made up on the spot, so that a retry makes the same bytes."""
@@ -157,6 +205,10 @@ def _clean(ds: Dataset) -> Dataset:
     out.pop(Tag("SpacingBetweenSlices"), None)
     if str(out.PatientSex) not in ("M", "F", "O", ""):
         out.PatientSex = ""
+    charset = out.get("SpecificCharacterSet")
+    if isinstance(charset, MultiValue) and not charset[0]:
+        # an empty first value says the same (PS3.3 C.12.1.1.2), but highdicom does not take it
+        out.SpecificCharacterSet = ["ISO 2022 IR 6", *charset[1:]]
     if not out.get("FrameOfReferenceUID"):
         out.FrameOfReferenceUID = uid_of(f"frame of reference of {out.SeriesInstanceUID}")
     return out

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr.coding import CodedConcept
 from pydicom.sr.coding import Code
 
 from analysis.classes import VQClass
@@ -17,6 +18,11 @@ PRIVATE_SCHEME = "99VQ"
 def private(value: str, meaning: str) -> Code:
     """A code of our own scheme."""
     return Code(value, PRIVATE_SCHEME, meaning)
+
+
+def item(code: Code) -> CodedConcept:
+    """A code as an item of a code sequence."""
+    return CodedConcept.from_code(code)
 
 
 def scheme_item() -> CodingSchemeIdentificationItem:
@@ -53,6 +59,11 @@ DEVICE = Code("121007", "DCM", "Device")
 CT_OF_CHEST = Code("169069000", "SCT", "Computed tomography of chest")
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 ENGLISH = Code("en", "RFC5646", "English")
+LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
+FINDINGS = Code("121070", "DCM", "Findings")
+FINDING_TEXT = Code("121071", "DCM", "Finding")
+OF_INTEREST = Code("113000", "DCM", "Of Interest")
+SOURCE_FOR_PROCESSING = Code("121322", "DCM", "Source image for image processing operation")
 
 #: The titles of CID 7021 (extensible) fit no CT ventilation/perfusion report; OHIF 3.13 shows a blank pane
 #: for "Imaging Measurement Report" (126000) without coordinates, but the text of any other.
@@ -68,6 +79,16 @@ CLASS_CODES: Mapping[VQClass, Code] = {
     VQClass.DEAD_SPACE: private("DEAD_SPACE", "Dead space (low perfusion)"),
     VQClass.SHUNT: private("SHUNT", "Shunt (low ventilation)"),
     VQClass.MATCHED_DEFECT: private("MATCHED", "Matched ventilation/perfusion defect"),
+}
+
+
+#: Map of `analysis.pipeline.Analysis.maps` -> what its values are.
+MAP_QUANTITIES: Mapping[str, Code] = {
+    "V": private("V", "Ventilation V = J - 1"),
+    "Q": private("Q", "Perfusion surrogate Q"),
+    "m": private("M", "Signed apparent mass change"),
+    "V/Q": private("VQ_RATIO", "Normalised V/Q ratio"),
+    "jacobian": private("JACOBIAN", "Jacobian determinant of the displacement"),
 }
 
 
@@ -98,6 +119,7 @@ UNITS: Mapping[str, Code] = {
     "%": Code("%", "UCUM", "percent"),
     "ml": Code("ml", "UCUM", "milliliter"),
     "g": Code("g", "UCUM", "gram"),
+    "ml/ml": Code("ml/ml", "UCUM", "milliliter per milliliter"),
     "g/ml": Code("g/ml", "UCUM", "gram per milliliter"),
     "mm": Code("mm", "UCUM", "millimeter"),
     "[hnsf'U]": Code("[hnsf'U]", "UCUM", "Hounsfield unit"),

@@ -16,6 +16,7 @@ from highdicom.sr.coding import CodedConcept
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
+from ..model import Series
 from . import codes
 from .case import Case
 
@@ -27,15 +28,20 @@ def image_library(case: Case) -> ContainerContentItem:
     """
     library = _container(codes.IMAGE_LIBRARY)
     library.ContentSequence = ContentSequence(
-        [_group(case.expiratory, codes.EXPIRATION), _group(case.inspiratory, codes.INSPIRATION)]
+        [
+            _group(case.expiratory, case.pair.expiratory, codes.EXPIRATION),
+            _group(case.inspiratory, case.pair.inspiratory, codes.INSPIRATION),
+        ]
     )
     return library
 
 
-def _group(images: Sequence[Dataset], phase: Code) -> ContainerContentItem:
+def _group(images: Sequence[Dataset], series: Series, phase: Code) -> ContainerContentItem:
     group = _container(codes.IMAGE_LIBRARY_GROUP)
     shared = [
-        d for d in ImageLibraryEntryDescriptors(images[0]) if d.name.value not in codes.SLICE_DESCRIPTORS
+        d
+        for d in ImageLibraryEntryDescriptors(_with_geometry(images[0], series))
+        if d.name.value not in codes.SLICE_DESCRIPTORS
     ]
     said = CodeContentItem(
         CodedConcept.from_code(codes.RESPIRATORY_PHASE),
@@ -59,3 +65,14 @@ def _container(name: Code) -> ContainerContentItem:
     return ContainerContentItem(
         CodedConcept.from_code(name), relationship_type=RelationshipTypeValues.CONTAINS
     )
+
+
+def _with_geometry(image: Dataset, series: Series) -> Dataset:
+    """The instance with its geometry where highdicom looks for it: an Enhanced CT has it in functional groups."""
+    out, first = Dataset(), series.slices[0]
+    out.update(image)
+    out.PixelSpacing = list(first.spacing)
+    out.SliceThickness = first.thickness or series.gap
+    out.ImagePositionPatient = list(first.position)
+    out.ImageOrientationPatient = list(first.orientation)
+    return out

@@ -35,6 +35,7 @@ CLASS_SEGMENTS: Mapping[int, VQClass] = {
 LUNG_SEGMENTS: Mapping[int, int] = {5: 1, 6: 2}
 #: Region of `analysis.regions.REGIONS` -> the segment that is exactly it.
 REGION_SEGMENT: Mapping[str, int] = {"right": 5, "left": 6}
+TITLES: Mapping[str, str] = {"seg": "SEG", "labelmap": "label map"}
 #: Frames packed at a time: any eight frames fill whole bytes.
 CHUNK = 8
 
@@ -55,18 +56,37 @@ def build_segmentation(analysis: Analysis, case: Case) -> Segmentation:
     Segmentation
         Explicit VR Little Endian; in the CT's Study and Frame of Reference; ordered by segment, then slice.
     """
-    slices = case.pair.expiratory.slices
-    first, n = slices[0], len(slices)
+    grid = analysis.expiratory.shape
     # highdicom makes the attributes from an empty stand-in that takes no memory; the bits are packed below.
-    empty = np.broadcast_to(np.uint8(0), (n, first.rows, first.columns, 6))
+    empty = np.broadcast_to(np.uint8(0), (*grid, len(CLASS_SEGMENTS) + len(LUNG_SEGMENTS)))
+    ds = _segmentation(analysis, case, "seg", empty)
+    _fill(ds, analysis, case)
+    return ds
+
+
+def build_labelmap(analysis: Analysis, case: Case) -> Segmentation:
+    """The same segments as one label a voxel (PS3.3 A.51, Label Map Segmentation Storage), for those who ask.
+
+    A voxel of a class is that class; the lungs' segments hold what was not classified.
+    """
+    labels = np.where(analysis.lungs > 0, analysis.lungs + np.uint8(len(CLASS_SEGMENTS)), 0).astype(np.uint8)
+    for number, c in CLASS_SEGMENTS.items():
+        labels[analysis.classes == c] = number
+    return _segmentation(analysis, case, "labelmap", labels)
+
+
+def _segmentation(analysis: Analysis, case: Case, kind: str, pixels: NDArray[np.uint8]) -> Segmentation:
+    slices = case.pair.expiratory.slices
+    first = slices[0]
+    types = {"seg": SegmentationTypeValues.BINARY, "labelmap": SegmentationTypeValues.LABELMAP}
     ds = Segmentation(
         source_images=list(case.expiratory),
-        pixel_array=empty,
-        segmentation_type=SegmentationTypeValues.BINARY,
+        pixel_array=pixels,
+        segmentation_type=types[kind],
         segment_descriptions=_segments(analysis, case),
-        series_instance_uid=case.uid(analysis, "seg series"),
-        series_number=SERIES_NUMBER["seg"],
-        sop_instance_uid=case.uid(analysis, "seg instance"),
+        series_instance_uid=case.uid(analysis, f"{kind} series"),
+        series_number=SERIES_NUMBER[kind],
+        sop_instance_uid=case.uid(analysis, f"{kind} instance"),
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL_NAME,
@@ -79,12 +99,14 @@ def build_segmentation(analysis: Analysis, case: Case) -> Segmentation:
         plane_positions=[PlanePositionSequence("PATIENT", s.position) for s in slices],
         content_label="VQ_CLASSES",
         content_description="Lung V/Q classes, research use only",
-        series_description="V/Q classes SEG (research use only)",
+        series_description=f"V/Q classes {TITLES[kind]} (research use only)",
         content_date=case.local.date(),
         content_time=case.local.time(),
         coding_schemes=[codes.scheme_item()],
     )  # fmt: skip
-    _fill(ds, analysis, case)
+    for keyword in ("BodyPartExamined", "PatientPosition"):
+        if keyword in case.expiratory[0]:
+            setattr(ds, keyword, case.expiratory[0].get(keyword))
     case.stamp(ds)
     return ds
 
@@ -144,9 +166,6 @@ def _fill(ds: Segmentation, analysis: Analysis, case: Case) -> None:
     ds.PixelData = data + b"\0" * (len(data) % 2)
     # A voxel of a class is also a voxel of a lung.
     ds.SegmentsOverlap = "YES"
-    for keyword in ("BodyPartExamined", "PatientPosition"):
-        if keyword in case.expiratory[0]:
-            setattr(ds, keyword, case.expiratory[0].get(keyword))
 
 
 def _mask(analysis: Analysis, segment: int, k: int) -> NDArray[np.bool_]:

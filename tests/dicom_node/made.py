@@ -93,7 +93,13 @@ def analysis_of(expiratory: Series, *, missing: Sequence[VQClass] = ()) -> Analy
         classes[classes == c] = VQClass.NORMAL
     measures = {r: {m: 10.0 * a + b / 7 for b, m in enumerate(MEASURES)} for a, r in enumerate(REGIONS)}
     measures["left_upper"]["median_vq"] = float("nan")
-    maps = {name: np.ones(grid.shape, dtype=np.float32) for name in ("V", "Q", "m", "V/Q")}
+    ramp = np.linspace(0.01, 1.0, classes.size, dtype=np.float32).reshape(grid.shape)
+    inside = classes > 0
+    maps = {
+        name: np.where(inside, ramp * factor - shift, np.nan).astype(np.float32)
+        for name, factor, shift in (("V", 0.6, 0), ("Q", 0.05, 0), ("m", 0.1, 0.05), ("V/Q", 2.0, 0))
+    }
+    maps |= {"jacobian": ramp + 0.5, "ct_exp": np.full(grid.shape, -700, dtype=np.float32)}
     findings = (
         Finding(
             "volume ratio", "pass", 0.7312, "1", "warn > 0.85, fail >= 0.97", "Expiration is deep enough."

@@ -19,9 +19,14 @@ from test_seg import dciodvfy, stored
 from analysis.measures import MEASURES
 from analysis.pipeline import Analysis
 from analysis.regions import REGIONS
+from analysis.volume import Volume
 from dicom_node.objects import codes
 from dicom_node.objects.build import build_objects
 from dicom_node.objects.case import Case
+
+
+def no_ct() -> Volume:
+    raise AssertionError("SEG and SR are made without the images")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +42,7 @@ def analysis(case: Case) -> Analysis:
 
 @pytest.fixture(scope="module")
 def objects(analysis: Analysis, case: Case) -> list[Dataset]:
-    return [stored(ds) for ds in build_objects(analysis, case)]
+    return [stored(ds) for _, ds in build_objects(analysis, case, no_ct, ("seg", "sr"))]
 
 
 def content(ds: Dataset) -> Iterator[Dataset]:
@@ -180,7 +185,8 @@ def test_a_retry_makes_the_same_bytes(analysis: Analysis, case: Case) -> None:
     made = []
     for _ in range(2):
         buffer = BytesIO()
-        build_objects(analysis, case)[1].save_as(buffer, enforce_file_format=True)
+        _, (_, report) = build_objects(analysis, case, no_ct, ("sr",))
+        report.save_as(buffer, enforce_file_format=True)
         made.append(buffer.getvalue())
     assert made[0] == made[1]
 
@@ -190,7 +196,7 @@ def test_real_series_make_valid_reports(shared: Path, tmp_path: Path, name: str)
     zipfile.ZipFile(shared / "real-ct" / f"{name}.zip").extractall(tmp_path / "ct")
     files = [p for p in (tmp_path / "ct").rglob("*") if p.is_file()]
     case = case_from(files, files)
-    sr = build_objects(analysis_of(case.pair.expiratory), case)[1]
+    _, (_, sr) = build_objects(analysis_of(case.pair.expiratory), case, no_ct, ("sr",))
     sr.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
     assert dciodvfy(tmp_path / "sr.dcm") == ""
     assert dcmread(tmp_path / "sr.dcm").file_meta.TransferSyntaxUID.name == "Explicit VR Little Endian"

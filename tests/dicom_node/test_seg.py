@@ -24,7 +24,7 @@ from analysis.pipeline import Analysis, Parameters
 from analysis.volume import Grid, Volume
 from dicom_node.ct_series import Scan, write_ct_series
 from dicom_node.objects.case import Case
-from dicom_node.objects.seg import CLASS_SEGMENTS, LUNG_SEGMENTS, build_segmentation
+from dicom_node.objects.seg import CLASS_SEGMENTS, LUNG_SEGMENTS, build_labelmap, build_segmentation
 
 EXP, INSP = thorax(-700), thorax(-850)
 
@@ -80,8 +80,8 @@ def test_what_is_read_back_is_the_analysis(case: Case) -> None:
 @pytest.mark.parametrize(
     ("row", "column"),
     [((-1, 0, 0), (0, -1, 0)), ((-1, 0, 0), (0, 1, 0)), ((0, 1, 0), (0, 0, -1)),
-     ((0.8, 0.6, 0), (-0.6, 0.8, 0))],
-    ids=["prone", "feet first", "sagittal", "turned"],
+     ((0.8, 0.6, 0), (-0.6, 0.8, 0)), ((0, 1, 0), (-1, 0, 0)), ((0.96, 0, -0.28), (0.168, 0.8, 0.576))],
+    ids=["prone", "feet first", "sagittal", "turned", "decubitus", "doubly oblique"],
 )  # fmt: skip
 def test_every_orientation_is_read_back(tmp_path: Path, row: Any, column: Any) -> None:
     affine = np.eye(4)
@@ -92,6 +92,22 @@ def test_every_orientation_is_read_back(tmp_path: Path, row: Any, column: Any) -
     case = case_of(tmp_path, Volume(EXP.array, Grid(SHAPE, affine)), INSP)
     analysis = analysis_of(case.pair.expiratory)
     assert_equal(stored(build_segmentation(analysis, case)), analysis)
+    assert_labels(stored(build_labelmap(analysis, case)), analysis)
+
+
+def assert_labels(ds: Dataset, analysis: Analysis) -> None:
+    grid = analysis.expiratory
+    labels = np.zeros(grid.shape, dtype=np.uint8)
+    for frame, groups in zip(ds.pixel_array, ds.PerFrameFunctionalGroupsSequence, strict=True):
+        position = np.array([groups.PlanePositionSequence[0].ImagePositionPatient], dtype=float)
+        labels[round(grid.indices(position)[0][0])] = frame
+    rest = np.where(analysis.lungs > 0, analysis.lungs + 4, 0)
+    np.testing.assert_array_equal(labels, np.where(analysis.classes > 0, analysis.classes, rest))
+
+
+def test_a_label_map_is_valid_dicom(case: Case, tmp_path: Path) -> None:
+    build_labelmap(analysis_of(case.pair.expiratory), case).save_as(tmp_path / "seg.dcm")
+    assert dciodvfy(tmp_path / "seg.dcm") == ""
 
 
 def test_frames_that_fill_no_whole_byte_are_read_back(tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+"""Analysis and the expiratory CT -> colour pictures of its slices, one a slice, with legend and scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from matplotlib import font_manager
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from .classes import VQClass
+from .colours import CLASS_NAME, CLASS_RGB, SCALES, class_rgb, map_rgb, top_of
+from .pipeline import Analysis
+from .volume import Float, Labels, Mask, Volume
+
+#: What there is a series of pictures of.
+LAYERS = ("Q", "V", "classes")
+TITLES = {"V": "Ventilation", "Q": "Perfusion surrogate", "classes": "V/Q classes"}
+#: Window of the CT below the colours, HU.
+WINDOW = (-1350.0, 150.0)
+#: Share of the colour in the blend: the vessels stay visible through it.
+OPACITY = 0.6
+LIMITS = "Research use only. Q is a surrogate from CT density."
+
+
+def lung_slices(analysis: Analysis) -> tuple[int, ...]:
+    """Indices of the slices that show lung."""
+    return tuple(int(k) for k in np.flatnonzero((analysis.lungs > 0).any(axis=(1, 2))))
+
+
+def worst_slices(analysis: Analysis, n: int = 3) -> tuple[int, ...]:
+    """Slices with the most abnormal lung, the worst first, no two closer than 20 mm."""
+    area = (analysis.classes > VQClass.NORMAL).sum(axis=(1, 2))
+    apart = 20.0 / analysis.expiratory.spacing[0]
+    chosen: list[int] = []
+    for k in np.argsort(area, kind="stable")[::-1]:
+        if len(chosen) == n or area[k] == 0:
+            break
+        if all(abs(int(k) - other) >= apart for other in chosen):
+            chosen.append(int(k))
+    return tuple(chosen)
+
+
+def fused(analysis: Analysis, ct: Volume, layer: str) -> Iterator[tuple[int, Labels]]:
+    """Each slice that shows lung: the CT in grey, the layer in colour over it, the legend in a strip below.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    ct : Volume
+        The expiratory CT on its own grid.
+    layer : str
+        One of `LAYERS`.
+
+    Yields
+    ------
+    k : int
+        Index of the slice.
+    picture : (rows + strip, columns, 3) uint8
+        Pixel (j, i) of the slice is pixel (j, i) of the picture: the strip lies beyond the last row.
+    """
+    top = 1.0 if layer == "classes" else top_of(analysis.maps[layer])
+    columns = ct.grid.shape[2]
+    strip = _strip(layer, top, max(columns, 256))[:, :columns]
+    index = _working_indices(analysis)
+    for k in lung_slices(analysis):
+        grey = np.clip((ct.array[k].astype(np.float32) - WINDOW[0]) / (WINDOW[1] - WINDOW[0]), 0, 1) * 255
+        picture = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+        colour, where = _colour(analysis, layer, top, k, index)
+        picture[where] = (OPACITY * colour + (1 - OPACITY) * picture[where]).round().astype(np.uint8)
+        yield k, np.concatenate([picture, strip])
+
+
+def _colour(
+    analysis: Analysis, layer: str, top: float, k: int, index: list[NDArray[np.intp]]
+) -> tuple[Labels, Mask]:
+    """Colours (n, 3) of a slice's coloured pixels, and which these are."""
+    if layer == "classes":
+        where = analysis.classes[k] > 0
+        return class_rgb(analysis.classes[k][where]), where
+    values: Float = np.full(analysis.classes.shape[1:], np.nan, dtype=np.float32)
+    if index[0][k] >= 0:
+        inside = np.ix_(index[1] >= 0, index[2] >= 0)
+        plane = analysis.maps[layer][index[0][k]]
+        values[inside] = plane[np.ix_(index[1][index[1] >= 0], index[2][index[2] >= 0])]
+    where = np.isfinite(values)
+    return map_rgb(values[where], layer, top), where
+
+
+def _working_indices(analysis: Analysis) -> list[NDArray[np.intp]]:
+    """For each axis of the CT: the voxel of the working grid its voxels lie in, -1 outside."""
+    out = []
+    for axis, n in enumerate(analysis.expiratory.shape):
+        ends = np.zeros((2, 3))
+        ends[1, axis] = n - 1
+        found = analysis.grid.indices(analysis.expiratory.points(ends))[:, axis]
+        # a hair above the half, so that a CT voxel between two blocks does not fall on rounding errors
+        index = np.floor(np.linspace(found[0], found[1], n) + 0.5 + 1e-6).astype(np.intp)
+        index[(index < 0) | (index >= analysis.grid.shape[axis])] = -1
+        out.append(index)
+    return out
+
+
+def _strip(layer: str, top: float, width: int) -> Labels:
+    """The legend: title, scale or classes, and limits of use."""
+    size = max(11, width // 32)
+    height = 4 * size + size // 2
+    image = Image.new("RGB", (width, height))
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+    small = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), max(9, size * 3 // 4))
+    row = size * 3 // 2
+    draw.text((4, 1), TITLES[layer] + (f" ({SCALES[layer].unit})" if layer in SCALES else ""), font=font)
+    if layer == "classes":
+        x = 4
+        for c, rgb in CLASS_RGB.items():
+            draw.rectangle((x, row + 2, x + size - 3, row + size - 1), fill=rgb)
+            draw.text((x + size, row), CLASS_NAME[c], font=small)
+            x += size + round(draw.textlength(CLASS_NAME[c], font=small)) + size // 2
+    else:
+        ramp = map_rgb(np.linspace(0, top, width * 3 // 4, dtype=np.float32)[None], layer, top)
+        ramp = np.repeat(ramp, size, axis=0)
+        image.paste(Image.fromarray(ramp), (width // 12, row + 1))
+        draw.text((4, row), "0", font=small)
+        draw.text((width // 12 + width * 3 // 4 + 6, row), f"≥ {top:g}", font=small)
+    draw.text((4, 3 * size), LIMITS, font=small, fill=(255, 220, 120))
+    return np.asarray(image)

@@ -1,0 +1,36 @@
+"""Summary and worst slices -> Key Object Selection (PS3.3 A.35.4, TID 2010)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
+from pydicom import Dataset
+
+from analysis.pipeline import Analysis
+
+from . import codes
+from .case import DEVICE_SERIAL, MANUFACTURER, MODEL_NAME, SERIES_NUMBER, Case
+
+DESCRIPTION = "V/Q summary and the slices with the most abnormal lung. Research use only."
+
+
+def build_key_objects(analysis: Analysis, case: Case, chosen: Sequence[Dataset]) -> Dataset:
+    """A document that points at ``chosen``, in its order."""
+    ds = KeyObjectSelectionDocument(
+        evidence=list(chosen),
+        content=KeyObjectSelection(codes.OF_INTEREST, list(chosen), description=DESCRIPTION),
+        series_instance_uid=case.uid(analysis, "key objects series"),
+        series_number=SERIES_NUMBER["key objects"],
+        sop_instance_uid=case.uid(analysis, "key objects instance"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MODEL_NAME,
+        software_versions=analysis.version,
+        device_serial_number=DEVICE_SERIAL,
+        series_description="V/Q key images (research use only)",
+        content_date=case.local.date(),
+        content_time=case.local.time(),
+    )
+    case.stamp(ds)
+    return ds
