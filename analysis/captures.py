@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from matplotlib import font_manager
@@ -65,11 +66,17 @@ def fused(analysis: Analysis, ct: Volume, layer: str) -> Iterator[tuple[int, Lab
     strip = _strip(layer, top, max(columns, 256))[:, :columns]
     index = _working_indices(analysis)
     for k in lung_slices(analysis):
-        grey = np.clip((ct.array[k].astype(np.float32) - WINDOW[0]) / (WINDOW[1] - WINDOW[0]), 0, 1) * 255
-        picture = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+        picture = np.repeat(grey(ct.array[k])[..., None], 3, axis=2)
         colour, where = _colour(analysis, layer, top, k, index)
-        picture[where] = (OPACITY * colour + (1 - OPACITY) * picture[where]).round().astype(np.uint8)
+        blend = np.float32(OPACITY) * colour + np.float32(1 - OPACITY) * picture[where]
+        picture[where] = (blend + np.float32(0.5)).astype(np.uint8)
         yield k, np.concatenate([picture, strip])
+
+
+def grey(hu: NDArray[Any]) -> Labels:
+    """The CT in the window of the pictures, uint8."""
+    scale = np.float32(255 / (WINDOW[1] - WINDOW[0]))
+    return (np.clip(hu, *WINDOW).astype(np.float32) * scale - np.float32(WINDOW[0] * scale)).astype(np.uint8)
 
 
 def _colour(

@@ -25,8 +25,8 @@ CLASS_RGB: Mapping[VQClass, RGB] = {
     VQClass.MATCHED_DEFECT: (204, 121, 167),
 }
 
-#: `lungs.Lung` value (1 right, 2 left) -> colour of its outline.
-LUNG_RGB: Mapping[int, RGB] = {1: (86, 180, 233), 2: (240, 228, 66)}
+#: `lungs.Lung` value (1 right, 2 left) -> its colour: greys, which do not tint the classes that lie on them.
+LUNG_RGB: Mapping[int, RGB] = {1: (150, 150, 150), 2: (190, 190, 190)}
 
 #: Words for legends.
 CLASS_NAME: Mapping[VQClass, str] = {

@@ -11,7 +11,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .captures import LAYERS, TITLES, WINDOW
+from .captures import LAYERS, TITLES, grey
 from .classes import VQClass
 from .colours import CLASS_NAME, CLASS_RGB, SCALES, class_rgb, map_rgb, top_of
 from .pipeline import Analysis
@@ -93,8 +93,7 @@ def _fused(
     analysis: Analysis, classes: Labels, layer: str, plane: str, where: tuple[int, int, int]
 ) -> Labels:
     ct = section(analysis.maps["ct_exp"], analysis.grid, plane, where)
-    grey = np.clip((ct - WINDOW[0]) / (WINDOW[1] - WINDOW[0]), 0, 1) * 255
-    picture = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    picture = np.repeat(grey(ct)[..., None], 3, axis=2)
     if layer == "classes":
         labels = section(classes, analysis.grid, plane, where)
         picture[labels > 0] = class_rgb(labels[labels > 0])

@@ -99,7 +99,7 @@ def demo(out: Path, progress: Progress) -> Demo:
         raise Rejected(f"{out} is not empty: name another folder with --out")
     progress("phantom", 0.0)
     truth = thorax_phantom()
-    images = _write(truth, out / "images", progress)
+    images = write_phantom(truth, out / "images", progress)
     pacs = StandInPacs(out / "pacs")
     try:
         with _node(out / "node", pacs.port) as node:
@@ -115,7 +115,7 @@ def demo(out: Path, progress: Progress) -> Demo:
     )
 
 
-def _write(truth: Truth, folder: Path, progress: Progress) -> list[Path]:
+def write_phantom(truth: Truth, folder: Path, progress: Progress) -> list[Path]:
     """Both phases as CT series; the paths in mixed order, as no scanner but any network may send them."""
     progress("phantom", 0.5)
     insp = write_ct_series(truth.inspiratory, folder / "insp", Scan("Thorax Insp 2.0 B30f", "demo", 2))

@@ -22,7 +22,18 @@ ORDER = (
         "ventilation",
     ),
     *("perfusion", "classes", "regions", "measures", "quality", "pipeline", "phantom", "fields", "motion"),
-    *("defects", "sliding", "breathing", "scanner", "twins", "colours", "captures", "figures", "report", "validation"),
+    *(
+        "defects",
+        "sliding",
+        "breathing",
+        "scanner",
+        "twins",
+        "colours",
+        "captures",
+        "figures",
+        "report",
+        "validation",
+    ),
 )
 
 STEPS = {

@@ -7,13 +7,14 @@ numbers are in the Segmentation, the maps and the report.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from io import BytesIO
 
 import numpy as np
 from PIL import Image
 from pydicom import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage
+from pydicom.uid import UID, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
 from analysis.captures import LAYERS, TITLES, fused
 from analysis.figures import overview
@@ -40,11 +41,11 @@ def build_captures(analysis: Analysis, case: Case, ct: Volume) -> Iterator[Datas
         The expiratory CT, HU.
     """
     for layer in LAYERS:
+        kind = f"capture {layer}"
+        series = case.begin(analysis, kind, SecondaryCaptureImageStorage, "OT", 1, JPEGBaseline8Bit)
+        series.SeriesDescription = f"{TITLES[layer]}, colour (research use only)"
         for k, picture in fused(analysis, ct, layer):
-            ds = case.begin(
-                analysis, f"capture {layer}", SecondaryCaptureImageStorage, "OT", k + 1, JPEGBaseline8Bit
-            )
-            ds.SeriesDescription = f"{TITLES[layer]}, colour (research use only)"
+            ds = _instance(series, case.uid(analysis, f"{kind} instance {k + 1}"), k + 1)
             _place(ds, case, k)
             _picture(ds, picture)
             case.stamp(ds)
@@ -60,6 +61,16 @@ def build_summary(analysis: Analysis, case: Case) -> Dataset:
     figure.canvas.draw()
     _picture(ds, np.asarray(figure.canvas.buffer_rgba())[..., :3])
     case.stamp(ds)
+    return ds
+
+
+def _instance(series: Dataset, sop_instance_uid: UID, number: int) -> Dataset:
+    """A further instance of a series: what they share is made once, it takes longer than the picture."""
+    ds = Dataset()
+    ds.update(series)
+    ds.file_meta = deepcopy(series.file_meta)
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = sop_instance_uid
+    ds.InstanceNumber = number
     return ds
 
 

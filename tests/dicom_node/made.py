@@ -77,7 +77,7 @@ def case_from(expiratory: Sequence[Path], inspiratory: Sequence[Path]) -> Case:
     return read_case(pair, by_uid([*expiratory, *inspiratory]), created, "revision 1")
 
 
-def analysis_of(expiratory: Series, *, missing: Sequence[VQClass] = ()) -> Analysis:
+def analysis_of(expiratory: Series, *, missing: Sequence[VQClass] = (), work: int = 1) -> Analysis:
     """Classes and lungs where `lung_boxes` are, a different measure for every name and region."""
     grid = grid_of(expiratory)
     lungs = np.zeros(grid.shape, dtype=np.uint8)
@@ -93,20 +93,22 @@ def analysis_of(expiratory: Series, *, missing: Sequence[VQClass] = ()) -> Analy
         classes[classes == c] = VQClass.NORMAL
     measures = {r: {m: 10.0 * a + b / 7 for b, m in enumerate(MEASURES)} for a, r in enumerate(REGIONS)}
     measures["left_upper"]["median_vq"] = float("nan")
-    ramp = np.linspace(0.01, 1.0, classes.size, dtype=np.float32).reshape(grid.shape)
-    inside = classes > 0
+    coarse = grid.coarsen((work, work, work))
+    ramp = np.linspace(0.01, 1.0, int(np.prod(coarse.shape)), dtype=np.float32).reshape(coarse.shape)
+    k, j, i = (slice(work // 2, n * work, work) for n in coarse.shape)
+    inside = classes[k, j, i] > 0
     maps = {
         name: np.where(inside, ramp * factor - shift, np.nan).astype(np.float32)
         for name, factor, shift in (("V", 0.6, 0), ("Q", 0.05, 0), ("m", 0.1, 0.05), ("V/Q", 2.0, 0))
     }
-    maps |= {"jacobian": ramp + 0.5, "ct_exp": np.full(grid.shape, -700, dtype=np.float32)}
+    maps |= {"jacobian": ramp + 0.5, "ct_exp": np.full(coarse.shape, -700, dtype=np.float32)}
     findings = (
         Finding(
             "volume ratio", "pass", 0.7312, "1", "warn > 0.85, fail >= 0.97", "Expiration is deep enough."
         ),
         Finding("kernel", "warn", None, "1", "warn on sharp kernels", "The kernel B70f is sharp."),
     )
-    displacement = np.zeros((*grid.shape, 3), dtype=np.float32)
+    displacement = np.zeros((*coarse.shape, 3), dtype=np.float32)
     registration = RegistrationQuality(0.004, 0.0, 0.04, 0.9, 0.12)
     return Analysis(
         Parameters(),
@@ -114,7 +116,7 @@ def analysis_of(expiratory: Series, *, missing: Sequence[VQClass] = ()) -> Analy
         grid,
         classes,
         lungs,
-        grid,
+        coarse,
         maps,
         displacement,
         measures,

@@ -30,7 +30,7 @@ class Serve:
             f"tick_seconds = 0.1\n[receive]\nport = {self.port}\nquiet_seconds = {quiet}\nmin_free_mb = 1\n"
             f"[analysis]\n{analysis}\n[[destinations]]\nname = 'pacs'\n"
             f"ae_title = 'ORTHANC'\nhost = '127.0.0.1'\nport = {destination}\nretry_seconds = 0.5\n"
-            "max_retry_seconds = 1\n"
+            "max_retry_seconds = 1\nobjects = ['seg', 'sr']\n"
         )
         self.process: subprocess.Popen[bytes] | None = None
 

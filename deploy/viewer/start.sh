@@ -1,0 +1,79 @@
+#!/bin/sh
+# A PACS (Orthanc), a viewer (OHIF) and the node, with a demo study: `sh deploy/viewer/start.sh [FOLDER]`, until Ctrl-C.
+# Open http://127.0.0.1:8080 once it says so. Everything listens on loopback; everything made lies in FOLDER.
+# VIEWER_PORT, PACS_PORT, PACS_HTTP and NODE_PORT choose other ports; DEMO=no starts without the study.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "${1:-viewer-demo}"
+folder=$(cd "${1:-viewer-demo}" && pwd)
+viewer=${VIEWER_PORT:-8080} pacs=${PACS_PORT:-4242} http=${PACS_HTTP:-8042} node=${NODE_PORT:-11112}
+export TCP_NODELAY=1
+PATH=$PATH:/usr/sbin
+
+if ! command -v Orthanc >/dev/null || ! command -v nginx >/dev/null || ! command -v npm >/dev/null \
+    || [ ! -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ]; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq orthanc orthanc-dicomweb nginx-light nodejs npm
+fi
+[ -x "$here/../../.venv/bin/dicom-node" ] || sh "$here/../install.sh"
+ohif=$(sed -n 's/.*"ohif": "\([0-9.]*\)".*/\1/p' "$here/package.json")
+app=${OHIF_FOLDER:-$here/node_modules/ohif-$ohif}
+if [ ! -e "$app/package/dist/index.html" ]; then
+    mkdir -p "$app"
+    # Packed, not installed: the viewer comes built, its hundreds of dependencies are not needed.
+    (cd "$app" && npm pack --silent "@ohif/app@$ohif" && tar xzf ohif-app-*.tgz && rm ohif-app-*.tgz)
+fi
+
+mkdir -p "$folder/nginx" "$folder/web"
+cp -r "$app/package/dist/." "$folder/web"
+cp "$here/ohif.js" "$folder/web/app-config.js"
+# the copy packed beside it would win where the browser takes compressed files
+rm -f "$folder"/web/app-config.js.*
+cat > "$folder/orthanc.json" <<END
+{"Name": "demo", "StorageDirectory": "$folder/orthanc", "IndexDirectory": "$folder/orthanc", "DicomAet": "ORTHANC",
+ "DicomPort": $pacs, "HttpPort": $http, "RemoteAccessAllowed": false, "AuthenticationEnabled": false,
+ "UnknownSopClassAccepted": true, "OverwriteInstances": false,
+ "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"], "DicomWeb": {"Enable": true, "Root": "/dicom-web/"}}
+END
+cat > "$folder/nginx.conf" <<END
+daemon off; pid $folder/nginx/pid; error_log $folder/nginx/error.log; worker_processes 1;
+events { worker_connections 256; }
+http {
+    include /etc/nginx/mime.types; 
+    access_log off; sendfile on; client_max_body_size 0;
+    client_body_temp_path $folder/nginx/body; proxy_temp_path $folder/nginx/proxy;
+    fastcgi_temp_path $folder/nginx/f; uwsgi_temp_path $folder/nginx/u; scgi_temp_path $folder/nginx/s;
+    server {
+        listen 127.0.0.1:$viewer; root $folder/web;
+        location ~ ^/(dicom-web/|wado) {
+            proxy_pass http://127.0.0.1:$http; proxy_buffering off; proxy_set_header Host \$http_host;
+        }
+        location / { try_files \$uri /index.html; }
+    }
+}
+END
+cat > "$folder/node.toml" <<END
+storage = "node"
+[receive]
+port = $node
+quiet_seconds = 3.0
+[[destinations]]
+name = "pacs"
+ae_title = "ORTHANC"
+host = "127.0.0.1"
+port = $pacs
+objects = ["seg", "sr", "captures", "pdf", "key_objects", "maps"]
+END
+
+pids=""
+trap 'kill $pids 2>/dev/null; wait' EXIT
+trap 'exit 0' INT TERM
+mkdir -p "$folder/orthanc"
+Orthanc "$folder/orthanc.json" >"$folder/orthanc.log" 2>&1 & pids="$pids $!"
+nginx -c "$folder/nginx.conf" >"$folder/nginx.log" 2>&1 & pids="$pids $!"
+"$here/../../.venv/bin/dicom-node" serve -c "$folder/node.toml" 2>"$folder/node.log" & pids="$pids $!"
+if [ "${DEMO:-yes}" = yes ]; then
+    "$here/../../.venv/bin/python" "$here/send_demo.py" "$folder" "$node" "$pacs"
+fi
+echo "Viewer: http://127.0.0.1:$viewer   (Ctrl-C ends it)"
+wait

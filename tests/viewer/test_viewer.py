@@ -1,0 +1,149 @@
+"""A radiologist's view: OHIF in a real browser shows what was planted, where it was planted, in its colour.
+
+The whole of ``deploy/viewer/start.sh``: Orthanc, OHIF behind nginx, the node and the demo study. Pictures stay in
+``$VIEWER_PICTURES`` where that is set.
+"""
+
+from __future__ import annotations
+
+import base64
+import colorsys
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "journey"))
+from peers import free_port, program
+
+from analysis.classes import VQClass
+from analysis.colours import CLASS_NAME, CLASS_RGB
+from analysis.phantom import thorax_phantom
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+VIEWER = ROOT / "deploy" / "viewer"
+CLASSES = tuple(VQClass)[1:]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What the browser showed: texts, where the viewer put the points, and the folder of pictures."""
+    for name in ("npm", "node", "chromium"):
+        program(name)
+    folder = tmp_path_factory.mktemp("viewer")
+    pictures = Path(os.environ.get("VIEWER_PICTURES", folder / "pictures"))
+    pictures.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["npm", "install", "--silent", "--no-fund", "--no-audit"], cwd=VIEWER, check=True)
+    ports = {name: str(free_port()) for name in ("VIEWER_PORT", "PACS_PORT", "PACS_HTTP", "NODE_PORT")}
+    command = ["sh", str(VIEWER / "start.sh"), str(folder / "demo")]
+    with (folder / "log").open("wb") as log:
+        stack = subprocess.Popen(
+            command, env=os.environ | ports, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            base = f"http://127.0.0.1:{ports['VIEWER_PORT']}"
+            study = wait_for_results(base, folder / "log", stack)
+            (folder / "points.json").write_text(json.dumps(planted()))
+            arguments = [base, study, str(pictures), str(folder / "points.json")]
+            environment = os.environ | {"VIEWER_MODULES": str(VIEWER / "node_modules")}
+            script = str(Path(__file__).parent / "drive.js")
+            subprocess.run(["node", script, *arguments], env=environment, check=True, timeout=600)
+            yield {**json.loads((pictures / "found.json").read_text()), "pictures": pictures}
+        finally:
+            os.killpg(stack.pid, signal.SIGTERM)
+            stack.wait(60)
+
+
+def wait_for_results(base: str, log: Path, stack: subprocess.Popen[bytes]) -> str:
+    """The study's UID, once the last kind sent (maps) has arrived."""
+    end = time.monotonic() + 900
+    while time.monotonic() < end:
+        assert stack.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(f"{base}/dicom-web/series?limit=100", timeout=10) as answer:
+                series = json.load(answer)
+        except (OSError, ValueError):
+            series = []
+        if sum(s["00080060"]["Value"] == ["OT"] for s in series) >= 9:
+            time.sleep(3)  # the last maps
+            return str(series[0]["0020000D"]["Value"][0])
+        time.sleep(2)
+    pytest.fail(log.read_text())
+
+
+def planted() -> list[dict[str, Any]]:
+    """The innermost point of every class of the phantom's truth."""
+    truth = thorax_phantom()
+    points = []
+    for c in CLASSES:
+        depth = ndimage.distance_transform_edt(truth.classes == c, sampling=truth.expiratory.grid.spacing)
+        index = np.array([np.unravel_index(depth.argmax(), depth.shape)], dtype=float)
+        world = truth.expiratory.grid.points(index)[0].tolist()
+        points.append({"name": c.name.lower(), "world": world})
+    return points
+
+
+def shown(found: dict[str, Any], kind: str, point: dict[str, Any]) -> tuple[float, float]:
+    """Hue (degrees) and saturation of 5 x 5 pixels of the screenshot around where the viewer puts a point."""
+    with Image.open(found["pictures"] / f"{kind}-{point['name']}.png") as image:
+        x, y = round(point["x"]), round(point["y"])
+        patch = np.asarray(image.convert("RGB"))[y - 2 : y + 3, x - 2 : x + 3]
+    hue, saturation, _ = colorsys.rgb_to_hsv(*np.median(patch.reshape(-1, 3), axis=0) / 255)
+    return 360 * hue, saturation
+
+
+def class_of(hue: float) -> VQClass:
+    """The class whose colour is nearest in hue."""
+
+    def away(c: VQClass) -> float:
+        own = 360 * colorsys.rgb_to_hsv(*(v / 255 for v in CLASS_RGB[c]))[0]
+        return abs((hue - own + 180) % 360 - 180)
+
+    return min(CLASS_RGB, key=away)
+
+
+@pytest.mark.parametrize("kind", ["seg", "capture"])
+def test_every_planted_class_has_its_colour_at_its_place(found: dict[str, Any], kind: str) -> None:
+    points = found["points" if kind == "seg" else "capture"]
+    assert len(points) == 4
+    for point in points:
+        hue, saturation = shown(found, kind, point)
+        assert saturation > 0.12, point
+        assert class_of(hue) is VQClass[point["name"].upper()], (point, hue)
+
+
+def test_the_segments_are_named(found: dict[str, Any]) -> None:
+    panel = found["segments"].split("Segmentations")[-1].splitlines()
+    for name in (*CLASS_NAME.values(), "Right lung", "Left lung"):
+        assert name in panel
+
+
+def test_the_report_shows_its_measurements(found: dict[str, Any]) -> None:
+    for words in (
+        "CT lung ventilation/perfusion report",
+        "Dead space, fraction",
+        "Total abnormal",
+        "Research use",
+    ):
+        assert words in found["sr"], words
+
+
+def test_the_pdf_reaches_the_browser(found: dict[str, Any]) -> None:
+    assert base64.b64decode(found["pdf"]).startswith(b"%PDF-")
+
+
+def test_the_viewer_reports_no_error(found: dict[str, Any]) -> None:
+    assert found["errors"] == []
