@@ -10,7 +10,7 @@ The journey, one line a step; each in its own module, joined by `node` and `work
 6. `pairing`: two stacks -> a pair, or why not yet
 7. `jobs`: a pair -> a job; one table of states and moves
 8. `volumes`: a stack -> Hounsfield units; then `analysis`
-9. `objects`: an analysis -> SEG, SR
+9. `objects`: an analysis -> SEG, SR, captures, PDF, key objects; maps where asked for
 10. `deliver`: objects -> destinations
 11. `confirm`: what a destination stored -> what it commits to keep
 
