@@ -66,9 +66,7 @@ def build_summary(analysis: Analysis, case: Case) -> Dataset:
 
 def _instance(series: Dataset, sop_instance_uid: UID, number: int) -> Dataset:
     """A further instance of a series: what they share is made once, it takes longer than the picture."""
-    ds = Dataset()
-    ds.update(series)
-    ds.file_meta = deepcopy(series.file_meta)
+    ds = deepcopy(series)
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = sop_instance_uid
     ds.InstanceNumber = number
     return ds
