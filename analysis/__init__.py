@@ -16,11 +16,10 @@ In the order of computation:
 `pipeline`                `analyse`: all of the above
 `phantom`                 thorax phantoms with a known truth
 `twins`                   a real CT, breathing as another patient: pairs with a known truth
-`figures`                 pictures
-`validation`              a result beside the truth
 `captures`                colour pictures of the CT's slices
 `figures`                 the page of three planes and the table
 `report`                  PDF of two pages
+`validation`              a result beside the truth
 ========================  =====================================================================
 """
 
