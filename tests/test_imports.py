@@ -52,7 +52,18 @@ STEPS = {
 JOINERS = {"worker", "node", "cli", "local", "demo", "check", "validate"}
 #: Shared by steps: values, settings, and what several of them stand on.
 SUPPORT = {
-    *("model", "errors", "config", "database", "durable", "association", "tls", "malformed", "phase", "analysis"),
+    *(
+        "model",
+        "errors",
+        "config",
+        "database",
+        "durable",
+        "association",
+        "tls",
+        "malformed",
+        "phase",
+        "analysis",
+    ),
     *("ct_series", "index", "studies", "crew", "child", "schedule", "status", "bars", "parcel"),
     *("store_scu", "stow_rs"),
 }
