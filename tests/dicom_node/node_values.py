@@ -77,12 +77,13 @@ def quick_run(order: Order) -> None:
     ds.SOPInstanceUID = f"2.25.{int(job.fingerprint[:16], 16)}"
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = UID(EXPLICIT)
-    rows = worker._store(order, [ds], b"png")
+    rows, _ = worker._store(order, [("sr", ds)], b"png")
     with database.writing() as connection:
         jobs.move(connection, job.id, "finish", time.time(), during=order.attempt)
         connection.execute(sa.insert(result).values(job_id=job.id, **rows[0]))
         uids = [row["sop_instance_uid"] for row in rows]
-        deliver.queue(database, connection, uids, order.destinations, time.time())
+        names = [name for name, kinds in order.destinations if "sr" in kinds]
+        deliver.queue(database, connection, uids, names, time.time())
 
 
 def dying_run(order: Order) -> None:

@@ -45,7 +45,7 @@ def run(node: Serve, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("method", ["C-MOVE", "C-GET"])
+@pytest.mark.parametrize("method", ["C-MOVE", pytest.param("C-GET", marks=pytest.mark.slow)])
 def test_the_missing_phase_is_fetched_from_orthanc(
     method: str, node: Serve, scans: Path, tmp_path: Path
 ) -> None:
