@@ -2,9 +2,10 @@
 # Installs what the tests need (dcmtk, Orthanc, pdftotext; the rest into .venv) and runs them: `sh tests/run.sh [pytest options]`.
 set -eu
 cd "$(dirname "$0")/.."
-if ! command -v storescu >/dev/null || ! command -v Orthanc >/dev/null || ! command -v pdftotext >/dev/null; then
+for tool in storescu Orthanc pdftotext openssl; do command -v $tool >/dev/null || missing=yes; done
+if [ "${missing:-}" ]; then
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq dcmtk orthanc orthanc-dicomweb poppler-utils
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq dcmtk orthanc orthanc-dicomweb poppler-utils openssl
 fi
 sh deploy/install.sh test
 .venv/bin/ruff check .
