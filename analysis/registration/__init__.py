@@ -121,7 +121,7 @@ def register(
     jac = np.ones(fixed.grid.shape, dtype=np.float32)
     for lung, one in found.items():
         inside = fixed_lungs == lung
-        jac[inside] = jacobian(one.u, fixed.grid.spacing)[inside]
+        jac[inside] = one.jacobian[inside]
     fields = {lung: one.u for lung, one in found.items()}
     return Registration(
         _continued(fields, fixed_lungs, fixed.grid.directions),
@@ -184,9 +184,10 @@ class _Shares:
 
 @dataclass(frozen=True, eq=False)
 class _OneLung:
-    """One lung's displacement on the fixed grid, mm along its axes, the field back, and what tells of its quality."""
+    """One lung's displacement on the fixed grid, mm along its axes, its Jacobian, the field back, and its quality."""
 
     u: Float
+    jacobian: Float
     back: LungField
     inconsistency: float
     similarity: float
@@ -211,7 +212,7 @@ def _one_lung(
     u = (forward.u / FINEST_MM).astype(np.float32)
     similarity, residual = agreement(f.levels[-1], m.levels[-1], offset, u, LEVELS[-1].radius)
     return _OneLung(
-        unfold(forward.on(fixed.grid), inside, fixed.grid.spacing),
+        *unfold(forward.on(fixed.grid), inside, fixed.grid.spacing),
         backward,
         _inconsistency(forward, backward, f),
         similarity,
@@ -219,7 +220,7 @@ def _one_lung(
     )
 
 
-def unfold(u: Float, inside: Mask, spacing: tuple[float, float, float]) -> Float:
+def unfold(u: Float, inside: Mask, spacing: tuple[float, float, float]) -> tuple[Float, Float]:
     """The same field, smoothed around the voxels of ``inside`` where its Jacobian is below `LEAST_J`, until none is.
 
     Parameters
@@ -229,17 +230,25 @@ def unfold(u: Float, inside: Mask, spacing: tuple[float, float, float]) -> Float
     inside : (k, j, i) bool
     spacing : (3,) float
         mm along k, j, i.
+
+    Returns
+    -------
+    u : (k, j, i, 3) float32
+    jacobian : (k, j, i) float32
+        Its Jacobian.
     """
+    jac = jacobian(u, spacing)
     sigma = [2 * max(spacing) / s for s in spacing]
     for turn in range(UNFOLD_TURNS):
-        folds = inside & (jacobian(u, spacing) < LEAST_J)
+        folds = inside & (jac < LEAST_J)
         if not folds.any():
             break
         near = ndimage.distance_transform_edt(~folds, sampling=spacing) / ((4 + turn) * max(spacing))
         weight = np.clip(2 - 2 * near, 0, 1)[..., None].astype(np.float32)
         smooth = np.stack([ndimage.gaussian_filter(u[..., c], sigma) for c in range(3)], axis=-1)
         u = u + weight * (smooth - u)
-    return u
+        jac = jacobian(u, spacing)
+    return u, jac
 
 
 def jacobian(u: Float, spacing: tuple[float, float, float]) -> Float:
