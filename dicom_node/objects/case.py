@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from highdicom.base import SOPClass
 from pydicom import Dataset, dcmread
@@ -110,25 +111,35 @@ class Case:
         transfer_syntax_uid : str
         """
         source = self.expiratory[0]
+        own = {
+            "sop_instance_uid": self.uid(analysis, f"{kind} instance {number}"),
+            "instance_number": number,
+        }
         ds = SOPClass(
             study_instance_uid=source.StudyInstanceUID,
-            series_instance_uid=self.uid(analysis, f"{kind} series"),
-            series_number=SERIES_NUMBER[kind],
-            sop_instance_uid=self.uid(analysis, f"{kind} instance {number}"),
             sop_class_uid=sop_class_uid,
-            instance_number=number,
             modality=modality,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=MODEL_NAME,
-            software_versions=analysis.version,
-            device_serial_number=DEVICE_SERIAL,
             transfer_syntax_uid=transfer_syntax_uid,
-            content_date=self.local.date(),
-            content_time=self.local.time(),
             specific_character_set=source.get("SpecificCharacterSet"),
+            **self.series_of(analysis, kind) | own,
         )
         ds.copy_patient_and_study_information(source)
         return ds
+
+    def series_of(self, analysis: Analysis, kind: str) -> dict[str, Any]:
+        """What highdicom wants of every object in a series of its own: UIDs, numbers, equipment, time."""
+        return {
+            "series_instance_uid": self.uid(analysis, f"{kind} series"),
+            "series_number": SERIES_NUMBER[kind],
+            "sop_instance_uid": self.uid(analysis, f"{kind} instance"),
+            "instance_number": 1,
+            "manufacturer": MANUFACTURER,
+            "manufacturer_model_name": MODEL_NAME,
+            "software_versions": analysis.version,
+            "device_serial_number": DEVICE_SERIAL,
+            "content_date": self.local.date(),
+            "content_time": self.local.time(),
+        }
 
     def stamp(self, ds: Dataset) -> None:
         """Replace the times and UIDs a library made up on the spot, so that a retry makes the same bytes."""

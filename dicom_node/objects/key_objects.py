@@ -10,7 +10,7 @@ from pydicom import Dataset
 from analysis.pipeline import Analysis
 
 from . import codes
-from .case import DEVICE_SERIAL, MANUFACTURER, MODEL_NAME, SERIES_NUMBER, Case
+from .case import Case
 
 DESCRIPTION = "V/Q summary and the slices with the most abnormal lung. Research use only."
 
@@ -20,17 +20,8 @@ def build_key_objects(analysis: Analysis, case: Case, chosen: Sequence[Dataset])
     ds = KeyObjectSelectionDocument(
         evidence=list(chosen),
         content=KeyObjectSelection(codes.OF_INTEREST, list(chosen), description=DESCRIPTION),
-        series_instance_uid=case.uid(analysis, "key objects series"),
-        series_number=SERIES_NUMBER["key objects"],
-        sop_instance_uid=case.uid(analysis, "key objects instance"),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MODEL_NAME,
-        software_versions=analysis.version,
-        device_serial_number=DEVICE_SERIAL,
+        **case.series_of(analysis, "key objects"),
         series_description="V/Q key images (research use only)",
-        content_date=case.local.date(),
-        content_time=case.local.time(),
     )
     case.stamp(ds)
     return ds

@@ -19,7 +19,7 @@ from analysis.pipeline import Analysis
 from analysis.volume import Float
 
 from . import codes
-from .case import DEVICE_SERIAL, MANUFACTURER, MODEL_NAME, SERIES_NUMBER, Case
+from .case import Case
 
 #: Value of voxels a map says nothing of (Float Pixel Padding Value); no viewer may meet a NaN.
 OUTSIDE = 0.0
@@ -70,14 +70,7 @@ def _build(name: str, analysis: Analysis, case: Case) -> ParametricMap:
     ds = ParametricMap(
         source_images=list(case.expiratory),
         pixel_array=values,
-        series_instance_uid=case.uid(analysis, f"map {name} series"),
-        series_number=SERIES_NUMBER[f"map {name}"],
-        sop_instance_uid=case.uid(analysis, f"map {name} instance"),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MODEL_NAME,
-        software_versions=analysis.version,
-        device_serial_number=DEVICE_SERIAL,
+        **case.series_of(analysis, f"map {name}"),
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[
             RealWorldValueMapping(
@@ -92,8 +85,6 @@ def _build(name: str, analysis: Analysis, case: Case) -> ParametricMap:
         content_label=kind.label,
         content_description=kind.words,
         series_description=f"{kind.words[:42]} (research use only)",
-        content_date=case.local.date(),
-        content_time=case.local.time(),
         coding_schemes=[codes.scheme_item()],
     )  # fmt: skip
     ds.BodyPartExamined = "CHEST"

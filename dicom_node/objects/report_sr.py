@@ -36,7 +36,7 @@ from analysis.quality import Finding
 from analysis.regions import REGIONS
 
 from . import codes
-from .case import DEVICE_SERIAL, MANUFACTURER, MODEL_NAME, SERIES_NUMBER, Case
+from .case import DEVICE_SERIAL, MANUFACTURER, MODEL_NAME, Case
 from .image_library import image_library
 from .seg import REGION_SEGMENT
 
@@ -81,18 +81,9 @@ def build_report(analysis: Analysis, case: Case, segmentation: Dataset) -> Compr
     ds = Comprehensive3DSR(
         evidence=[*sources, segmentation],
         content=content[0],
-        series_instance_uid=case.uid(analysis, "sr series"),
-        series_number=SERIES_NUMBER["sr"],
-        sop_instance_uid=case.uid(analysis, "sr instance"),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MODEL_NAME,
-        software_versions=analysis.version,
-        device_serial_number=DEVICE_SERIAL,
+        **case.series_of(analysis, "sr"),
         is_complete=True,
         series_description="V/Q report SR (research use only)",
-        content_date=case.local.date(),
-        content_time=case.local.time(),
         coding_schemes=[codes.scheme_item()],
     )
     case.stamp(ds)

@@ -23,7 +23,7 @@ from analysis.colours import CLASS_NAME, CLASS_RGB, LUNG_RGB, RGB
 from analysis.pipeline import Analysis
 
 from . import codes
-from .case import DEVICE_SERIAL, MANUFACTURER, MODEL_NAME, SERIES_NUMBER, Case
+from .case import MODEL_NAME, Case
 
 #: Segment numbers: the four classes first, the lungs behind them.
 CLASS_SEGMENTS: Mapping[int, VQClass] = {
@@ -84,14 +84,7 @@ def _segmentation(analysis: Analysis, case: Case, kind: str, pixels: NDArray[np.
         pixel_array=pixels,
         segmentation_type=types[kind],
         segment_descriptions=_segments(analysis, case),
-        series_instance_uid=case.uid(analysis, f"{kind} series"),
-        series_number=SERIES_NUMBER[kind],
-        sop_instance_uid=case.uid(analysis, f"{kind} instance"),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MODEL_NAME,
-        software_versions=analysis.version,
-        device_serial_number=DEVICE_SERIAL,
+        **case.series_of(analysis, kind),
         omit_empty_frames=False,
         pixel_measures=PixelMeasuresSequence(first.spacing, first.thickness or case.pair.expiratory.gap,
                                              case.pair.expiratory.gap),
@@ -100,8 +93,6 @@ def _segmentation(analysis: Analysis, case: Case, kind: str, pixels: NDArray[np.
         content_label="VQ_CLASSES",
         content_description="Lung V/Q classes, research use only",
         series_description=f"V/Q classes {TITLES[kind]} (research use only)",
-        content_date=case.local.date(),
-        content_time=case.local.time(),
         coding_schemes=[codes.scheme_item()],
     )  # fmt: skip
     for keyword in ("BodyPartExamined", "PatientPosition"):
