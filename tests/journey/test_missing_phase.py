@@ -122,6 +122,6 @@ def test_an_operator_assigns_phases_forces_cancels_and_retries(node: Serve, scan
 def _workers(node: Serve) -> int:
     """Processes of the node that work on a job: its children called so."""
     assert node.process is not None
-    command = ["ps", "-o", "args=", "--ppid", str(node.process.pid)]
+    command = ["ps", "-ww", "-o", "args=", "--ppid", str(node.process.pid)]
     lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
     return sum("spawn_main" in line for line in lines) - 1  # the reader of headers
