@@ -8,7 +8,8 @@ stored does not matter: prone, feet first, descending and coronal series give th
 3. trachea and main bronchi, grown from the trachea and taken out (`analysis.airways`);
 4. regions large enough and too dense for bowel gas; where the lungs touch, the thinnest place between them is found by
    erosion and the border follows the bright line between them (watershed);
-5. every lung closed, so that its vessels, its fissures and disease at the pleura belong to it.
+5. every lung closed, so that its vessels, its fissures and disease at the pleura belong to it;
+6. its surface moved to where density is halfway between the lung behind it and soft tissue (`pleura`).
 
 References: Hu, Hoffman, Reinhardt 2001, doi:10.1109/42.929615; van Rikxoort et al. 2009, doi:10.1118/1.3147146.
 """
@@ -38,6 +39,7 @@ from .morphology import (
     opening,
     pieces,
 )
+from .pleura import reach_pleura
 from .volume import Float, Grid, Labels, Mask, Volume
 
 WORK_MM = 2.0
@@ -173,6 +175,7 @@ def _within(hu: Float, middle: float | None, indoors: Mask, spacing: Spacing) ->
     for lung in (Lung.RIGHT, Lung.LEFT):
         _restore(labels, lung, hu, airways, spacing)
     labels[airways] = Lung.NONE
+    reach_pleura(labels, hu, dilate(airways, WALL_MM, spacing) | ~indoors, spacing)
     total = float((labels > 0).sum()) * ml
     if total < MIN_TOTAL_ML:
         raise Rejected(

@@ -17,6 +17,7 @@ ORDER = (
         "morphology",
         "body",
         "airways",
+        "pleura",
         "lungs",
         "registration",
         "ventilation",

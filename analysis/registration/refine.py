@@ -21,7 +21,8 @@ CG_ITERATIONS = 25
 RIM = 1.0  # voxels at the lung's surface whose brightness is the chest wall's: not compared
 BAND = 1.0  # voxels from the surface where the borders are matched; further in, lung stretches
 FEATURES = 0.1  # share of the nodes that count as features
-NOISE_HU = 25.0  # standard deviation that counts as noise at 2 mm
+NOISE_HU = 25.0  # standard deviation that counts as noise
+TEXTURE = 0.05  # mean local variance, in units of itself and the noise's; real lungs have 0.5, less is none
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,7 @@ def agreement(
     Returns
     -------
     similarity : float
-        Mean local correlation over the lung, -1…1.
+        Mean local correlation over the lung, -1…1; 0 where there is no texture.
     feature_residual : float
         Mean length, in voxels, of the step that each well-defined feature alone would still take (Lucas and Kanade
         1981): features are the nodes whose surroundings tell all three directions best (Shi and Tomasi 1994,
@@ -139,7 +140,9 @@ def agreement(
     f = kernels.standardise(fixed.image, weight, radius, NOISE_HU**2)
     m = kernels.standardise(kernels.warp(moving.image, offset, u), weight, radius, NOISE_HU**2)
     scale = float((weight * (f**2 + m**2)).sum())
-    similarity = 1 - float((weight * (f - m) ** 2).sum()) / scale if scale > 0 else 0.0
+    if scale <= 2 * TEXTURE * float(weight.sum()):
+        return 0.0, float("nan")
+    similarity = 1 - float((weight * (f - m) ** 2).sum()) / scale
     none = np.zeros_like(weight)
     system = kernels.assemble(f, m, weight, none, none, none, np.float32(1), np.float32(0))
     sums = np.stack([kernels.box_sum(np.ascontiguousarray(system[..., c]), 1) for c in range(9)], axis=-1)
@@ -148,8 +151,6 @@ def agreement(
     )
     tensors = sums[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
     weakest = np.linalg.eigvalsh(tensors)[:, 0]
-    if not weakest.size or weakest.max() < 1e-6:
-        return similarity, float("nan")
     best = weakest >= max(float(np.quantile(weakest, 1 - FEATURES)), 1e-6)
     steps = np.linalg.solve(tensors[best], sums[best, 6:, None])[..., 0]
     return similarity, float(np.linalg.norm(steps, axis=1).mean())
