@@ -1,6 +1,7 @@
 """How fast images are received, beside storescp and Orthanc, in one run: `python benchmarks/receive.py FOLDER`.
 
-Prints images/s for 1, 4 and 16 parallel senders (dcmtk's storescu, 128 KB PDUs) of 512x512 CT slices with noise.
+Prints images/s, and the receiver's processor time an image, for 1, 4 and 16 parallel senders (dcmtk's storescu,
+128 KB PDUs) of 512x512 CT slices with noise.
 FOLDER is on the disk to be measured; what is written there is removed. Every figure is of a receiver started afresh,
 the median of ``--rounds``; the receivers take turns. Only what was found on the disk afterwards counts as received.
 """
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -113,16 +115,33 @@ def send(folders: list[Path], port: int) -> float:
     return time.perf_counter() - begin
 
 
-def measure(receiver: Callable[[Path, int], list[str]], slices: list[Path], disk: Path) -> float:
-    """Images/s of one fresh receiver."""
+def cpu_seconds(session: int) -> float:
+    """Processor time of all processes of a session, and of those of their children that have ended."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            fields = stat.read_text().rpartition(")")[2].split()  # proc(5), from field 3 on
+            if int(fields[3]) == session:
+                ticks += sum(int(value) for value in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def measure(
+    receiver: Callable[[Path, int], list[str]], slices: list[Path], disk: Path
+) -> tuple[float, float]:
+    """Images/s of one fresh receiver, and its milliseconds of processor time an image."""
     port = free_port()
     with tempfile.TemporaryDirectory(dir=disk) as name:
         folder = Path(name)
         with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(receiver(folder, port), env=ENVIRONMENT, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                receiver(folder, port), env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True
+            )
         try:
             wait_ready(port)
+            before = cpu_seconds(process.pid)
             seconds = send(slices, port)
+            spent = cpu_seconds(process.pid) - before
         finally:
             process.terminate()
             process.wait(60)
@@ -130,7 +149,7 @@ def measure(receiver: Callable[[Path, int], list[str]], slices: list[Path], disk
         kept = sum(p.is_file() and p.stat().st_size >= SLICE_BYTES for p in folder.rglob("*"))
         if kept != sent:
             raise SystemExit(f"{sent} images were sent, {kept} are on the disk")
-    return sent / seconds
+    return sent / seconds, 1000 * spent / sent
 
 
 def main() -> None:
@@ -143,9 +162,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    print("| senders |", " | ".join(RECEIVERS), "| (images/s)\n|---|" + "---|" * len(RECEIVERS))
+    print(
+        "| senders |",
+        " | ".join(RECEIVERS),
+        "| (images/s, processor time an image)\n|---|" + "---|" * len(RECEIVERS),
+    )
     for senders in (1, 4, 16):
-        found: dict[str, list[float]] = {name: [] for name in RECEIVERS}
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in RECEIVERS}
         with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
             slices = [Path(name) / str(n) for n in range(senders)]
             for folder in slices:
@@ -153,7 +176,10 @@ def main() -> None:
             for _ in range(arguments.rounds):
                 for receiver, command in RECEIVERS.items():
                     found[receiver].append(measure(command, slices, arguments.folder))
-        medians = [f"{statistics.median(values):.0f}" for values in found.values()]
+        medians = [
+            f"{statistics.median(rates):.0f} ({statistics.median(spent):.1f} ms)"
+            for rates, spent in (zip(*values, strict=True) for values in found.values())
+        ]
         print(f"| {senders} |", " | ".join(medians), "|", flush=True)
 
 

@@ -1,36 +1,38 @@
 """Bytes of one instance -> a durable file and its row; headers -> the rows of their studies.
 
-``0x0000`` may be answered once `Archive.store` has returned: the file and its name are synced, then the row
-is committed. A file is named after the hash of its UID and of its content, so two senders of one UID never
+``0x0000`` may be answered once `Archive.store` has returned: the file is synced, then named, then its name synced
+and its row committed. A file is named after the hash of its UID and of its content, so two senders of one UID never
 write one file, and an instance, once stored, never changes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
-from pydicom.dataset import FileMetaDataset
-from pydicom.filereader import read_file_meta_info
-from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import UID
 
 from .database import UNINDEXED, Database, dump, instance, load, quarantine
-from .durable import make_folder, sync_folder, write_file
+from .durable import make_folder, name_files, remove, sync_folders, write_draft, write_file
+from .group_commit import GroupCommit
 from .model import Header
+from .part10 import file_meta, read_file_meta
+
+LOG = logging.getLogger(__name__)
 
 Outcome = Literal["stored", "same", "other"]
 
-#: Implementation Class UID (PS3.7 D.3.3.2) of this node, from a UUID (PS3.5 B.2).
-IMPLEMENTATION_CLASS_UID = "2.25.92895074691723704340970795110280166650"
-IMPLEMENTATION_VERSION = "VQ_DICOM_NODE"
 SHELVES = [f"{n:02x}" for n in range(256)]
+#: Read of a file at one time, bytes.
+PIECE = 1 << 20
+#: A row that a power cut left without a file is not older than the newest by more than this, seconds.
+UNSETTLED_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,15 @@ class Stored:
     sop_instance_uid: str
     path: Path
     received_at: float
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A file whose content is durable, and the row it is to have."""
+
+    draft: Path
+    target: Path
+    row: dict[str, str | float]
 
 
 class Archive:
@@ -57,6 +68,8 @@ class Archive:
     def __init__(self, storage: Path, database: Database, clock: Callable[[], float] = time.time) -> None:
         self.storage, self.database, self.clock = storage, database, clock
         self.incoming = make_folder(storage / "incoming")
+        self._shelve = GroupCommit(self._shelve_all)
+        self._syncing = ThreadPoolExecutor(1, "sync-names")
         for folder in ("archive", "quarantine"):
             for shelf in SHELVES:
                 make_folder(storage / folder / shelf)
@@ -91,19 +104,32 @@ class Archive:
         Unavailable
             Where the disk or the database is; nothing counts as received then.
         """
-        digest = hashlib.sha256(dataset).hexdigest()
+        hashed = hashlib.sha256(dataset)
+        digest = hashed.hexdigest()
         known = self._known(sop_instance_uid)
         if known == (digest, transfer_syntax_uid):
-            return "same"
+            return self._same(sop_instance_uid)
+        head = file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+        name = _name(sop_instance_uid, hashlib.sha256(head).digest(), hashed.digest())
         row = {"sop_instance_uid": sop_instance_uid, "sha256": digest, "calling_ae": calling_ae}
-        head = _part10_header(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
-        if known is None:
-            path = self._write("archive", sop_instance_uid, [head, dataset])
-            uids = {"sop_class_uid": sop_class_uid, "transfer_syntax_uid": transfer_syntax_uid}
-            if self._insert(path=path, size=len(dataset), received_at=self.clock(), **uids, **row):
-                return "stored"
-            return self._after_race(path, head, dataset, transfer_syntax_uid, row)
-        return self._quarantine(head, dataset, row)
+        if known is not None:
+            return self._quarantine(name, [head, dataset], row)
+        target = self.storage / "archive" / name
+        uids = {"sop_class_uid": sop_class_uid, "transfer_syntax_uid": transfer_syntax_uid}
+        rest: dict[str, str | float] = {
+            "path": self._relative(target),
+            "size": len(dataset),
+            "received_at": self.clock(),
+        }
+        draft = write_draft([head, dataset], self.incoming)
+        if self._shelve(_Draft(draft, target, {**row, **uids, **rest})):
+            return "stored"
+        # another association stored this UID between the look and the insert
+        if self._known(sop_instance_uid) == (digest, transfer_syntax_uid):
+            return self._same(sop_instance_uid)
+        outcome = self._quarantine(name, [head, dataset], row)
+        remove(target)
+        return outcome
 
     def sweep(self) -> tuple[int, int]:
         """Tidy up after a crash: remove drafts, adopt whole files that have no row.
@@ -119,11 +145,15 @@ class Archive:
         drafts = list(self.incoming.iterdir())
         for draft in drafts:
             draft.unlink()
-        sync_folder(self.incoming)
+        sync_folders({self.incoming})
         with self.database.reading() as connection:
-            known = set(connection.scalars(sa.select(instance.c.path)))
-        files = (p for shelf in SHELVES for p in (self.storage / "archive" / shelf).iterdir())
-        return len(drafts), sum(self._adopt(p) for p in files if self._relative(p) not in known)
+            rows = connection.execute(sa.select(instance.c.path, instance.c.received_at)).all()
+        known = {row.path for row in rows}
+        shelves = (self.storage / "archive" / shelf for shelf in SHELVES)
+        found = {self._relative(file) for shelf in shelves for file in shelf.iterdir()}
+        newest = max((row.received_at for row in rows), default=0.0)
+        self._miss([row for row in rows if row.path not in found], newest - UNSETTLED_SECONDS)
+        return len(drafts), sum(self._adopt(self.storage / path) for path in sorted(found - known))
 
     def unindexed(self, limit: int) -> list[Stored]:
         """Instances whose header was not read yet, the oldest first."""
@@ -161,57 +191,101 @@ class Archive:
             row = connection.execute(query).one_or_none()
         return None if row is None else (row.sha256, row.transfer_syntax_uid)
 
-    def _write(self, folder: str, uid: str, parts: list[bytes | memoryview]) -> str:
-        shelf = hashlib.sha256(uid.encode()).hexdigest()
-        content = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
-        target = self.storage / folder / shelf[:2] / f"{shelf[:32]}-{content[:32]}.dcm"
-        write_file(target, parts, self.incoming)
-        return self._relative(target)
+    def _same(self, sop_instance_uid: str) -> Outcome:
+        """Answer for what is here already, once its name is durable: who wrote it may not have come so far."""
+        for path in self.paths([sop_instance_uid]).values():
+            sync_folders({path.parent})
+        return "same"
 
-    def _insert(self, **row: str | float) -> bool:
+    def _shelve_all(self, drafts: Sequence[_Draft]) -> list[bool]:
+        """Name the files, then make names and rows durable side by side; False for a UID that has a row already.
+
+        A power cut in between leaves a file without a row or a row without a file, neither acknowledged: `sweep`
+        adopts the one and drops the other.
+        """
+        name_files([(one.draft, one.target) for one in drafts])
+        names = self._syncing.submit(sync_folders, {one.target.parent for one in drafts})
+        try:
+            inserted = self._insert([one.row for one in drafts])
+        finally:
+            wait([names])
+        if error := names.exception():
+            self._drop([str(one.row["path"]) for one in drafts])
+            raise error
+        return inserted
+
+    def _insert(self, rows: Sequence[dict[str, str | float]]) -> list[bool]:
+        query = self.database.insert(instance).on_conflict_do_nothing()
+        inserted: dict[int, bool] = {}
         with self.database.writing() as connection:
-            insert = self.database.insert(instance).values(**row).on_conflict_do_nothing()
-            return bool(connection.execute(insert).rowcount)
+            # in one order everywhere: two processes that insert the same UIDs would wait for each other
+            for at in sorted(range(len(rows)), key=lambda at: str(rows[at]["sop_instance_uid"])):
+                inserted[at] = bool(connection.execute(query, rows[at]).rowcount)
+        return [inserted[at] for at in range(len(rows))]
 
-    def _after_race(
-        self,
-        path: str,
-        head: bytes,
-        dataset: bytes | memoryview,
-        transfer_syntax_uid: str,
-        row: dict[str, str],
-    ) -> Outcome:
-        """Another association stored this UID between the look and the insert."""
-        if self._known(row["sop_instance_uid"]) == (row["sha256"], transfer_syntax_uid):
-            return "same"
-        outcome = self._quarantine(head, dataset, row)
-        (self.storage / path).unlink(missing_ok=True)
-        return outcome
-
-    def _quarantine(self, head: bytes, dataset: bytes | memoryview, row: dict[str, str]) -> Outcome:
-        path = self._write("quarantine", row["sop_instance_uid"], [head, dataset])
-        values = {"path": path, "received_at": self.clock(), **row}
+    def _quarantine(self, name: str, parts: list[bytes | memoryview], row: dict[str, str]) -> Outcome:
+        target = self.storage / "quarantine" / name
+        write_file(target, parts, self.incoming)
+        values = {"path": self._relative(target), "received_at": self.clock(), **row}
         with self.database.writing() as connection:
             connection.execute(self.database.insert(quarantine).values(**values).on_conflict_do_nothing())
         return "other"
 
+    def _miss(self, rows: Iterable[Any], since: float) -> None:
+        """Drop rows whose file has no name: those of a power cut were not acknowledged, and will come again."""
+        for row in rows:
+            if row.received_at < since:
+                LOG.error("the file %s is missing", row.path)
+        self._drop([row.path for row in rows if row.received_at >= since])
+
+    def _drop(self, paths: list[str]) -> None:
+        with self.database.writing() as connection:
+            for path in paths:
+                connection.execute(sa.delete(instance).where(instance.c.path == path))
+
     def _adopt(self, path: Path) -> bool:
-        meta = read_file_meta_info(path)
-        content = path.read_bytes()
-        dataset = memoryview(content)[_dataset_offset(content) :]
-        adopted = self._insert(
-            sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
-            sop_class_uid=str(meta.MediaStorageSOPClassUID),
-            transfer_syntax_uid=str(meta.TransferSyntaxUID),
-            sha256=hashlib.sha256(dataset).hexdigest(),
-            size=len(dataset),
-            path=self._relative(path),
-            received_at=self.clock(),
-            calling_ae="",
-        )
+        """Make a row for a file that has none; False where its UID has another file, or it is damaged."""
+        try:
+            row = self._row_of(path)
+        except ValueError as error:
+            aside = self.storage / "quarantine" / path.parent.name / path.name
+            LOG.error("the file %s is damaged (%s): moved to %s", path, error, aside)
+            name_files([(path, aside)])
+            sync_folders({path.parent, aside.parent})
+            return False
+        (adopted,) = self._insert([row])
         if not adopted:  # the loser of a race for one UID, never acknowledged
-            path.unlink()
+            remove(path)
         return adopted
+
+    def _row_of(self, path: Path) -> dict[str, str | float]:
+        """What `store` knew of a file, read from it piece by piece.
+
+        Raises
+        ------
+        ValueError
+            Where it is none that `store` wrote whole.
+        """
+        with path.open("rb") as file:
+            meta, head = read_file_meta(file)
+            hashed, size = hashlib.sha256(), 0
+            while piece := file.read(PIECE):
+                hashed.update(piece)
+                size += len(piece)
+        if _name(meta.sop_instance_uid, hashlib.sha256(head).digest(), hashed.digest()) != "/".join(
+            path.parts[-2:]
+        ):
+            raise ValueError("its content is not what its name says")
+        return {
+            "sop_instance_uid": meta.sop_instance_uid,
+            "sop_class_uid": meta.sop_class_uid,
+            "transfer_syntax_uid": meta.transfer_syntax_uid,
+            "sha256": hashed.hexdigest(),
+            "size": size,
+            "path": self._relative(path),
+            "received_at": self.clock(),
+            "calling_ae": "",
+        }
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.storage).as_posix()
@@ -233,19 +307,7 @@ def index(connection: sa.Connection, sop_instance_uid: str, read: Header | str) 
     )
 
 
-def _part10_header(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
-    """Preamble, prefix and File Meta Information (PS3.10 7.1)."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = UID(sop_class_uid)
-    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
-    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION
-    buffer = BytesIO()
-    write_file_meta_info(buffer, meta)
-    return b"\x00" * 128 + b"DICM" + buffer.getvalue()
-
-
-def _dataset_offset(content: bytes) -> int:
-    """Where the data set begins: after the group (0002,xxxx), whose length is its first element."""
-    return 132 + 12 + int.from_bytes(content[140:144], "little")
+def _name(sop_instance_uid: str, head: bytes, dataset: bytes) -> str:
+    """Shelf and name of a file, from the hashes of its UID, its header and its data set."""
+    uid = hashlib.sha256(sop_instance_uid.encode()).hexdigest()
+    return f"{uid[:2]}/{uid[:32]}-{hashlib.sha256(head + dataset).hexdigest()[:32]}.dcm"

@@ -121,10 +121,19 @@ class ReceiveSettings:
         0 for any free one.
     require_called_ae_title : bool
         Reject associations that call another AE title.
+    called_ae_titles : tuple of str
+        Others that may be called then.
+    acceptors : int
+        Processes that receive.
     maximum_associations : int
-        At one time; further ones are rejected (transient).
+        At one time, of all processes; further ones are rejected (transient).
+    associations_per_minute : int
+        Of one address, counted by each process; further ones are rejected (transient).
     network_timeout : float
-        Seconds a silent association may last.
+        Seconds a silent association may last, and a PDU may take to come.
+    memory_mb : int
+        What a process may hold of data sets that are coming; the association with one that is larger, or
+        comes when there is no room left, is aborted.
     min_free_mb : int
         With less room on the disk, associations are rejected (transient).
     quiet_seconds : float
@@ -139,19 +148,28 @@ class ReceiveSettings:
     host: str = "127.0.0.1"
     port: int = 11112
     require_called_ae_title: bool = False
+    called_ae_titles: tuple[str, ...] = ()
+    acceptors: int = 2
     maximum_associations: int = 64
+    associations_per_minute: int = 6000
     network_timeout: float = 60.0
+    memory_mb: int = 2048
     min_free_mb: int = 1024
     quiet_seconds: float = 30.0
     peers: tuple[Peer, ...] = ()
     tls: TlsSettings | None = None
 
     def __post_init__(self) -> None:
-        valid_ae_title(self.ae_title)
+        for title in (self.ae_title, *self.called_ae_titles):
+            valid_ae_title(title)
         if not 0 <= self.port <= 65535:
             raise Rejected(f"a port is 0 to 65535, not {self.port}")
-        if self.maximum_associations < 1 or self.quiet_seconds <= 0 or self.network_timeout <= 0:
-            raise Rejected("maximum_associations, quiet_seconds and network_timeout must be positive")
+        for name in (
+            *("acceptors", "maximum_associations", "associations_per_minute"),
+            *("network_timeout", "memory_mb", "quiet_seconds"),
+        ):
+            if getattr(self, name) <= 0:
+                raise Rejected(f"{name} must be positive")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ works through its SQLAlchemy URL.
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import threading
@@ -24,6 +25,13 @@ from .durable import FILE_MODE
 from .errors import Rejected, Unavailable
 
 SCHEMA = 2
+#: What brings tables of a version to the next; tables that are missing are made anyway.
+MIGRATIONS: Mapping[int, tuple[str, ...]] = {
+    1: (
+        "ALTER TABLE delivery ADD COLUMN transaction_uid VARCHAR(64)",
+        "CREATE INDEX ix_delivery_transaction_uid ON delivery (transaction_uid)",
+    ),
+}
 T = TypeVar("T")
 
 metadata = sa.MetaData()
@@ -164,13 +172,15 @@ class Database:
             self.engine = _engine(url)
         except (SQLAlchemyError, ImportError) as error:
             raise Rejected(f"the database URL cannot be used: {error}") from error
-        self._turn: AbstractContextManager[Any] = threading.Lock() if self._is_sqlite else nullcontext()
+        file = self.engine.url.database or ":memory:"
+        self._turn: AbstractContextManager[Any] = _Turn(file) if self._is_sqlite else nullcontext()
         with self.writing() as connection:
             metadata.create_all(connection)
-            connection.execute(self.insert(schema).values(version=SCHEMA).on_conflict_do_nothing())
-            versions = list(connection.scalars(sa.select(schema.c.version)))
-        if versions != [SCHEMA]:
-            raise Rejected(f"the database is of version {max(versions)}, this software knows {SCHEMA}")
+            version = connection.scalar(sa.select(schema.c.version))
+            if version is None:
+                connection.execute(self.insert(schema).values(version=SCHEMA).on_conflict_do_nothing())
+            elif version != SCHEMA:
+                _migrate(connection, version)
 
     @property
     def _is_sqlite(self) -> bool:
@@ -196,7 +206,7 @@ class Database:
     def writing(self) -> Iterator[sa.Connection]:
         """A transaction: durable when the block ends, undone where it raises.
 
-        SQLite has one writer at a time: threads of this process take turns here, not in its busy handler.
+        SQLite has one writer at a time: those of this node take turns here, not in its busy handler, which sleeps.
 
         Raises
         ------
@@ -209,6 +219,51 @@ class Database:
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
+
+
+class _Turn:
+    """One writer of a file at a time, among the threads of all processes; whoever is killed has had its turn.
+
+    Parameters
+    ----------
+    database : str
+        Path of the file; ":memory:" is no other process's.
+    """
+
+    def __init__(self, database: str) -> None:
+        self._path = "" if database == ":memory:" else f"{database}-turn"
+        self._lock, self._held = threading.Lock(), -1
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        try:
+            if self._path:
+                self._held = _private_file(self._path)
+                fcntl.flock(self._held, fcntl.LOCK_EX)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if self._path:
+            os.close(self._held)
+        self._lock.release()
+
+
+def _migrate(connection: sa.Connection, version: int) -> None:
+    """Bring the tables from `version` to `SCHEMA`, or change nothing.
+
+    Raises
+    ------
+    Rejected
+        Where this software does not know how.
+    """
+    if version > SCHEMA or any(step not in MIGRATIONS for step in range(version, SCHEMA)):
+        raise Rejected(f"the database is of version {version}, this software knows {SCHEMA}")
+    for step in range(version, SCHEMA):
+        for statement in MIGRATIONS[step]:
+            connection.exec_driver_sql(statement)
+    connection.execute(sa.update(schema).values(version=SCHEMA))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,16 +62,69 @@ def write_file(target: Path, parts: Sequence[bytes | memoryview], temporary: Pat
     Unavailable
         Where the disk is full or fails; the temporary file is gone then.
     """
+    name_files([(write_draft(parts, temporary), target)])
+    sync_folders({target.parent})
+
+
+def write_draft(parts: Sequence[bytes | memoryview], temporary: Path) -> Path:
+    """Write `parts` to a file with a name of its own below `temporary`; its content is durable, its name not yet.
+
+    Raises
+    ------
+    Unavailable
+        Where the disk is full or fails; the file is gone then.
+    """
     draft = temporary / uuid.uuid4().hex
     try:
         _write_draft(draft, parts)
-        draft.rename(target)
-        sync_folder(target.parent)
     except OSError as error:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
-        why = "the disk is full" if error.errno in NO_SPACE else f"the disk fails: {error.strerror}"
-        raise Unavailable(why) from error
+        raise _failing(error) from error
+    return draft
+
+
+def name_files(drafts: Sequence[tuple[Path, Path]]) -> None:
+    """Rename drafts, (draft, target) each; a file of that name is replaced. `sync_folders` makes it durable.
+
+    Raises
+    ------
+    Unavailable
+        Where the disk is full or fails; what has no name yet is gone then.
+    """
+    try:
+        for draft, target in drafts:
+            draft.rename(target)
+    except OSError as error:
+        for draft, _ in drafts:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+        raise _failing(error) from error
+
+
+def sync_folders(folders: Iterable[Path]) -> None:
+    """Make the names in several folders durable.
+
+    Raises
+    ------
+    Unavailable
+        Where the disk is full or fails.
+    """
+    try:
+        for folder in folders:
+            sync_folder(folder)
+    except OSError as error:
+        raise _failing(error) from error
+
+
+def remove(file: Path) -> None:
+    """Remove a file, for good."""
+    file.unlink(missing_ok=True)
+    sync_folder(file.parent)
+
+
+def _failing(error: OSError) -> Unavailable:
+    return Unavailable("the disk is full" if error.errno in NO_SPACE else f"the disk fails: {error.strerror}")
 
 
 def _write_draft(draft: Path, parts: Sequence[bytes | memoryview]) -> None:

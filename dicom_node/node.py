@@ -5,14 +5,14 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 
 from . import confirm, deliver, jobs, pairing, retrieve, series, studies, worker
-from .archive import Archive, Outcome, index
+from .acceptors import Acceptors, keep
+from .archive import Archive, index
 from .config import Config, Destination, Pacs
 from .crew import Crew
 from .database import Database
@@ -21,12 +21,15 @@ from .errors import NodeError, Unavailable
 from .headers import read_header
 from .index import Reader
 from .model import Header, Pair
-from .receive import Received, Receiver
+from .receive import on_store
 from .schedule import Schedule
+from .tls import server_context
 
 LOG = logging.getLogger(__name__)
 
 INDEX_BATCH = 200
+#: Acceptors outlive a killed node for a moment; the next one waits for them, seconds.
+LOCK_SECONDS = 3.0
 
 
 class Node:
@@ -67,8 +70,9 @@ class Node:
         self._version = version("vq-dicom-node")
         self._reader: Reader[Header] = Reader(read_header, prepare)
         self._crew: Crew[worker.Order] = Crew(run, config.jobs.concurrency)
-        on_report = partial(confirm.on_report, self.database, config.destinations)
-        self._receiver = Receiver(config.receive, self._store, self._free_mb, on_report)
+        if config.receive.tls is not None:
+            server_context(config.receive.tls)  # refused here, not in the processes that receive
+        self._acceptors = Acceptors(config, self._lock, prepare)
         steps = {"index": self.index, "settle": self.settle, "dispatch": self.dispatch}
         if config.pacs is not None:
             steps["search"] = partial(self.search, config.pacs)
@@ -81,7 +85,7 @@ class Node:
         again = jobs.recover(self.database, time.time())
         if drafts or adopted or again:
             LOG.info("recovered: %d drafts removed, %d files adopted, %d jobs again", drafts, adopted, again)
-        self.port = self._receiver.start()
+        self.port = self._acceptors.start()
         self._schedule.start()
         LOG.info(
             "%s listens on %s port %d", self.config.receive.ae_title, self.config.receive.host, self.port
@@ -89,7 +93,7 @@ class Node:
 
     def stop(self) -> None:
         """Stop receiving, end the workers (their jobs begin again at the next start), let steps end."""
-        self._receiver.stop()
+        self._acceptors.stop()
         self._crew.stop()
         self._reader.close()
         self._schedule.stop()
@@ -126,11 +130,12 @@ class Node:
     def search(self, pacs: Pacs) -> None:
         """Ask the PACS for the rest of studies that wait for their other phase."""
         title = self.config.receive.ae_title
+        store = partial(on_store, partial(keep, self.archive))
         for study_uid in studies.to_search(self.database, time.time(), pacs.search_seconds):
             try:
                 uids = retrieve.missing(pacs, title, study_uid, studies.stored(self.database, study_uid))
                 if uids:
-                    retrieve.fetch(pacs, title, study_uid, uids, self._receiver.on_store)
+                    retrieve.fetch(pacs, title, study_uid, uids, store)
                 found = f"{pacs.name}: {len(uids)} series retrieved" if uids else f"{pacs.name} has no more"
             except Unavailable as error:
                 found = str(error)
@@ -194,26 +199,19 @@ class Node:
             prepare=self._prepare,
         )
 
-    def _store(self, received: Received) -> Outcome:
-        return self.archive.store(
-            sop_class_uid=received.sop_class_uid,
-            sop_instance_uid=received.sop_instance_uid,
-            transfer_syntax_uid=received.transfer_syntax_uid,
-            calling_ae=received.calling_ae,
-            dataset=received.dataset,
-        )
-
-    def _free_mb(self) -> float:
-        return shutil.disk_usage(self.config.storage).free / 1e6
-
 
 def _lock(config: Config) -> int:
-    """Hold the storage for this process; the system lets go when the process ends, however it ends."""
+    """Hold the storage for this process; the system lets go when it and its acceptors end, however they end."""
     path = make_folder(config.storage) / "node.lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise Unavailable(f"another node uses the storage {config.storage}") from error
-    return descriptor
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if time.monotonic() > end:
+                os.close(descriptor)
+                raise Unavailable(f"another node uses the storage {config.storage}") from error
+            time.sleep(0.05)
+        else:
+            return descriptor

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from pydicom import Dataset
@@ -17,12 +20,17 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 from .association import MAXIMUM_PDU, no_delay
 from .config import ReceiveSettings
 from .errors import Unavailable
-from .tls import Server, server_context
+from .tls import server_context
+from .upper_layer import CONNECTIONS, Load, Memory, Server
 
 LOG = logging.getLogger(__name__)
 
 #: How long associations are waited for when the node stops; an instance under way is not acknowledged then.
 STOP_SECONDS = 2.0
+#: A connection that requests no association for so long is closed (the ARTIM timer, PS3.8 9.1.5), seconds.
+REQUEST_SECONDS = 10.0
+#: Connections the system keeps until a process accepts them.
+BACKLOG = 128
 
 VALID_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 #: Storage classes that pynetdicom's list of 170 omits.
@@ -54,6 +62,7 @@ STATUSES: Mapping[Answer, tuple[int, str]] = {
 
 #: Rejections of an association (PS3.8 9.3.4): result, source, reason.
 CALLING_AE_UNKNOWN = (1, 1, 3)
+CALLED_AE_UNKNOWN = (1, 1, 7)
 LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
 
 
@@ -66,6 +75,25 @@ class Received:
     transfer_syntax_uid: str
     calling_ae: str
     dataset: memoryview
+
+
+Store = Callable[[Received], Literal["stored", "same", "other"]]
+
+
+def listen(settings: ReceiveSettings) -> socket.socket:
+    """A socket that listens where the settings say; its queue outlives any process that accepts from it.
+
+    Raises
+    ------
+    Unavailable
+        Where the address or port is taken.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        where = f"{settings.host} port {settings.port}"
+        raise Unavailable(f"cannot listen on {where}: {error.strerror}") from error
 
 
 class Receiver:
@@ -86,35 +114,38 @@ class Receiver:
     def __init__(
         self,
         settings: ReceiveSettings,
-        store: Callable[[Received], Literal["stored", "same", "other"]],
+        store: Store,
         free_mb: Callable[[], float],
         on_report: Callable[[Any], tuple[int, Dataset | None]] | None = None,
     ) -> None:
         self._settings, self._store, self._free_mb = settings, store, free_mb
         self._on_report = on_report
-        self._server: Any = None
+        self._server: Server | None = None
+        self._load = Load()
+        self._minute, self._requests = 0, Counter[str]()
         self._tls = None if settings.tls is None else server_context(settings.tls)
 
-    def start(self) -> int:
-        """Listen; returns the port.
+    def start(self, listening: socket.socket | None = None, load: Load | None = None) -> int:
+        """Accept associations; returns the port.
+
+        Parameters
+        ----------
+        listening : socket, optional
+            Shared with other processes; otherwise one of its own.
+        load : Load, optional
+            Shared with them too.
 
         Raises
         ------
         Unavailable
             Where the address or port is taken.
         """
-        address = (self._settings.host, self._settings.port)
-        handlers: list[tuple[Any, Callable[..., Any]]] = [
-            (evt.EVT_CONN_OPEN, no_delay),
-            (evt.EVT_REQUESTED, self._on_request),
-            (evt.EVT_C_STORE, self.on_store),
-        ]
-        if self._on_report is not None:
-            handlers.append((evt.EVT_N_EVENT_REPORT, self._on_report))
-        try:
-            self._server = self._listen(address, handlers)
-        except OSError as error:
-            raise Unavailable(f"cannot listen on {address[0]} port {address[1]}: {error.strerror}") from error
+        self._load = load or self._load
+        memory = Memory(self._settings.memory_mb * 1_000_000)
+        self._server = Server(
+            self._ae(), listening or listen(self._settings), self._load, memory, self._handlers(), self._tls
+        )
+        threading.Thread(target=self._server.serve_forever, name="AcceptorServer", daemon=True).start()
         return int(self._server.server_address[1])
 
     def stop(self) -> None:
@@ -131,19 +162,23 @@ class Receiver:
         for assoc in open_ones:
             assoc.join(max(0.0, end - time.monotonic()))
 
-    def _listen(self, address: tuple[str, int], handlers: list[Any]) -> Server:
-        ae = self._ae()
-        server = ae.make_server(address, ssl_context=self._tls, evt_handlers=handlers, server_class=Server)
-        ae._servers.append(server)  # as start_server does; shutdown takes it out
-        threading.Thread(target=server.serve_forever, name="AcceptorServer", daemon=True).start()
-        return server
+    def _handlers(self) -> list[tuple[Any, Callable[..., Any]]]:
+        handlers: list[tuple[Any, Callable[..., Any]]] = [
+            (evt.EVT_CONN_OPEN, no_delay),
+            (evt.EVT_REQUESTED, self._on_request),
+            (evt.EVT_C_STORE, partial(on_store, self._store)),
+        ]
+        if self._on_report is not None:
+            handlers.append((evt.EVT_N_EVENT_REPORT, self._on_report))
+        return handlers
 
     def _ae(self) -> AE:
         ae = AE(self._settings.ae_title)
         ae.maximum_pdu_size = MAXIMUM_PDU
-        ae.maximum_associations = self._settings.maximum_associations
+        ae.acse_timeout = REQUEST_SECONDS
         ae.network_timeout = self._settings.network_timeout
-        ae.require_called_aet = self._settings.require_called_ae_title
+        # ours decides, by all processes' number; this one is of threads, those of silent clients included
+        ae.maximum_associations = CONNECTIONS * self._settings.maximum_associations
         ae.add_supported_context(Verification)
         for uid in STORAGE_CLASSES:
             ae.add_supported_context(uid, ALL_TRANSFER_SYNTAXES)
@@ -153,48 +188,71 @@ class Receiver:
 
     def _on_request(self, event: Any) -> None:
         """Reject who may not send, or what there is no room for, before anything is negotiated."""
-        primitive = event.assoc.requestor.primitive
-        ae_title, address = str(primitive.calling_ae_title).strip(), event.assoc.requestor.address
-        peers = self._settings.peers
-        if peers and not any(p.matches(ae_title, address) for p in peers):
-            self._reject(event.assoc, CALLING_AE_UNKNOWN, f"{ae_title!r} at {address} is no allowed peer")
-        elif (free := self._free_mb()) < self._settings.min_free_mb:
-            self._reject(event.assoc, LOCAL_LIMIT_EXCEEDED, f"{free:.0f} MB left on the disk")
+        assoc = event.assoc
+        if why := self._why_not(assoc.requestor.primitive, assoc.requestor.address):
+            answer, reason = why
+            LOG.warning("association rejected: %s", reason)
+            assoc.acse.send_reject(*answer)
+            assoc.kill()
+            return
+        assoc.counted = True
+        self._load.count(associations=1)
 
-    def _reject(self, assoc: Any, answer: tuple[int, int, int], why: str) -> None:
-        LOG.warning("association rejected: %s", why)
-        assoc.acse.send_reject(*answer)
-        assoc.kill()
+    def _why_not(self, request: Any, address: str) -> tuple[tuple[int, int, int], str] | None:
+        """The rejection an A-ASSOCIATE-RQ gets, and its reason."""
+        settings = self._settings
+        calling, called = str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()
+        if settings.peers and not any(p.matches(calling, address) for p in settings.peers):
+            return CALLING_AE_UNKNOWN, f"{calling!r} at {address} is no allowed peer"
+        if settings.require_called_ae_title and called not in (settings.ae_title, *settings.called_ae_titles):
+            return CALLED_AE_UNKNOWN, f"{calling!r} at {address} calls {called!r}"
+        if self._too_often(address):
+            return LOCAL_LIMIT_EXCEEDED, f"{address} asks too often"
+        if self._load.associations >= settings.maximum_associations:
+            return LOCAL_LIMIT_EXCEEDED, "too many associations"
+        if (free := self._free_mb()) < settings.min_free_mb:
+            return LOCAL_LIMIT_EXCEEDED, f"{free:.0f} MB left on the disk"
+        return None
 
-    def on_store(self, event: Any) -> int | Dataset:
-        """Handler of EVT_C_STORE; also for what a C-GET of this node brings."""
-        try:
-            answer = self._receive(event)
-        except Unavailable as error:
-            LOG.error("C-STORE refused: %s", error)
-            answer = "no room"
-        except Exception:  # the boundary to the peer: it must get a status, the log the trace
-            LOG.exception("C-STORE failed")
-            answer = "bug"
-        return _status(answer)
+    def _too_often(self, address: str) -> bool:
+        """Count this request of an address; True where it had too many in this minute."""
+        minute = int(time.monotonic() / 60)
+        if minute != self._minute:
+            self._minute, self._requests = minute, Counter()
+        self._requests[address] += 1
+        return self._requests[address] > self._settings.associations_per_minute
 
-    def _receive(self, event: Any) -> Answer:
-        request = event.request
-        uids = [str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)]
-        if not all(len(uid) <= 64 and VALID_UID.fullmatch(uid) for uid in uids):
-            return "invalid uid"
-        answer = self._store(
-            Received(
-                sop_class_uid=uids[0],
-                sop_instance_uid=uids[1],
-                transfer_syntax_uid=str(event.context.transfer_syntax),
-                calling_ae=str(event.assoc.requestor.ae_title).strip(),
-                dataset=request.DataSet.getbuffer(),
-            )
+
+def on_store(store: Store, event: Any) -> int | Dataset:
+    """Handler of EVT_C_STORE, as SCP and for what a C-GET of this node brings."""
+    try:
+        answer = _receive(store, event)
+    except Unavailable as error:
+        LOG.error("C-STORE refused: %s", error)
+        answer = "no room"
+    except Exception:  # the boundary to the peer: it must get a status, the log the trace
+        LOG.exception("C-STORE failed")
+        answer = "bug"
+    return _status(answer)
+
+
+def _receive(store: Store, event: Any) -> Answer:
+    request = event.request
+    uids = [str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)]
+    if not all(len(uid) <= 64 and VALID_UID.fullmatch(uid) for uid in uids):
+        return "invalid uid"
+    answer = store(
+        Received(
+            sop_class_uid=uids[0],
+            sop_instance_uid=uids[1],
+            transfer_syntax_uid=str(event.context.transfer_syntax),
+            calling_ae=str(event.assoc.requestor.ae_title).strip(),
+            dataset=request.DataSet.getbuffer(),
         )
-        if answer == "other":
-            LOG.warning("instance %s came again with other content: quarantined", uids[1])
-        return answer
+    )
+    if answer == "other":
+        LOG.warning("instance %s came again with other content: quarantined", uids[1])
+    return answer
 
 
 def _status(answer: Answer) -> int | Dataset:

@@ -1,18 +1,14 @@
-"""Certificates -> TLS contexts of both sides (PS3.15 B.9, B.12), and a server no silent client can block."""
+"""Certificates -> TLS contexts of both sides (PS3.15 B.9, B.12), and a handshake within a deadline."""
 
 from __future__ import annotations
 
-import logging
+import select
 import socket
 import ssl
-from typing import Any
-
-from pynetdicom.transport import ThreadedAssociationServer
+import time
 
 from .config import TlsSettings
 from .errors import Rejected
-
-LOG = logging.getLogger(__name__)
 
 #: A handshake that takes longer is given up, seconds.
 HANDSHAKE_SECONDS = 10.0
@@ -56,29 +52,37 @@ def _context(protocol: int, settings: TlsSettings) -> ssl.SSLContext:
     return context
 
 
-class Server(ThreadedAssociationServer):
-    """pynetdicom's server, with the handshake in the connection's own thread and a limit to its time.
+def shake_hands(context: ssl.SSLContext, connection: socket.socket) -> ssl.SSLSocket:
+    """The server's side of a handshake, which must be over in `HANDSHAKE_SECONDS`, however often bytes come.
 
-    pynetdicom 3.0.4 shakes hands within ``accept``: one client that connects and says nothing stops all others.
+    Raises
+    ------
+    OSError
+        Where it fails, or takes longer.
     """
+    end = time.monotonic() + HANDSHAKE_SECONDS
+    wrapped = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+    wrapped.setblocking(False)
+    try:
+        while not _shaken(wrapped, end):
+            if time.monotonic() >= end:
+                raise TimeoutError(f"not over after {HANDSHAKE_SECONDS:.0f} s")
+    except OSError:
+        wrapped.close()
+        raise
+    return wrapped
 
-    daemon_threads = True  # a handshake under way must not hold up the end of the node
 
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept, no more."""
-        assert self.socket is not None
-        return self.socket.accept()
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """In a thread of the connection's own: shake hands, then associate."""
-        if self.ssl_context is not None:
-            request.settimeout(HANDSHAKE_SECONDS)
-            try:
-                wrapped = self.ssl_context.wrap_socket(request, server_side=True)
-            except OSError as error:  # ssl.SSLError and time-outs are OSErrors
-                LOG.warning("TLS handshake with %s failed: %s", client_address[0], error)
-                self.shutdown_request(request)
-                return
-            wrapped.settimeout(self.ae.network_timeout)
-            request = wrapped
-        super().finish_request(request, client_address)
+def _shaken(wrapped: ssl.SSLSocket, end: float) -> bool:
+    """Go on with a handshake as far as bytes are there; False where more are needed, and waited for."""
+    poll = select.poll()
+    try:
+        wrapped.do_handshake()
+    except ssl.SSLWantReadError:
+        poll.register(wrapped, select.POLLIN)
+    except ssl.SSLWantWriteError:
+        poll.register(wrapped, select.POLLOUT)
+    else:
+        return True
+    poll.poll(max(0.0, end - time.monotonic()) * 1000)
+    return False

@@ -50,7 +50,7 @@ STEPS = {
     "confirm",
     "retrieve",
 }
-JOINERS = {"worker", "node", "cli", "local", "demo", "check", "validate"}
+JOINERS = {"worker", "node", "acceptors", "cli", "local", "demo", "check", "validate"}
 #: Shared by steps: values, settings, and what several of them stand on.
 SUPPORT = {
     *(
@@ -66,7 +66,7 @@ SUPPORT = {
         "analysis",
     ),
     *("ct_series", "index", "studies", "crew", "child", "schedule", "status", "bars", "parcel"),
-    *("store_scu", "stow_rs"),
+    *("store_scu", "stow_rs", "upper_layer", "group_commit", "part10"),
 }
 
 

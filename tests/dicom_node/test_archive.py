@@ -113,7 +113,7 @@ def test_success_means_file_and_name_were_synced_before_the_row(
     sync, synced_folder, insert = os.fdatasync, durable.sync_folder, archive._insert
     monkeypatch.setattr(os, "fdatasync", lambda fd: (order.append("data"), sync(fd))[1])
     monkeypatch.setattr(durable, "sync_folder", lambda p: (order.append("name"), synced_folder(p))[1])
-    monkeypatch.setattr(archive, "_insert", lambda **row: (order.append("row"), insert(**row))[1])
+    monkeypatch.setattr(archive, "_insert", lambda rows: (order.append("row"), insert(rows))[1])
     store(archive)
     assert order == ["data", "name", "row"]
 
