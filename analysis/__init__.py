@@ -20,6 +20,7 @@ In the order of computation:
 `figures`                 the page of three planes and the table
 `report`                  PDF of two pages
 `validation`              a result beside the truth
+`cohort`                  many results beside DLCO: correlation, groups; `cohort_figures`
 ========================  =====================================================================
 """
 

@@ -239,6 +239,38 @@ def run_(
         print(path)
 
 
+@app.command("cohort", epilog=EPILOG)
+def cohort_(
+    results: Annotated[Path, typer.Argument(help="One folder a case, as `dicom-node run` writes them.")],
+    table: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DLCO.csv",
+            help="Columns case, dlco (% predicted), group (if any); with --gli: case, tlco, sex, age, height.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("report"),
+    gli: Annotated[
+        Path | None,
+        typer.Option(help="Your table of reference values: sex, age, log_mu, height_power, lambda, sigma."),
+    ] = None,
+) -> None:
+    """Fractions against DLCO over a cohort: correlations, groups, figures, report.html, report.pdf and CSV."""
+    from .cohort import read_cohort
+    from .cohort_report import correlations, summary, write_report
+
+    found = read_cohort(results, table, gli)
+    files = write_report(found, out)
+    shown = Table("against DLCO", "", box=box.SIMPLE, title=f"{len(found.cases)} cases", title_justify="left")
+    for row in summary(correlations(found)):
+        shown.add_row(*row)
+    Console().print(shown)
+    for line in found.left_out:
+        print(f"left out: {line}")
+    for path in files:
+        print(path)
+
+
 @app.command("demo", epilog=EPILOG)
 def demo_(
     out: Annotated[Path, typer.Option(help="New folder for everything the demo makes.")] = Path("demo"),

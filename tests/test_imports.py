@@ -34,6 +34,8 @@ ORDER = (
         "figures",
         "report",
         "validation",
+        "cohort",
+        "cohort_figures",
     ),
 )
 
@@ -50,7 +52,18 @@ STEPS = {
     "confirm",
     "retrieve",
 }
-JOINERS = {"worker", "node", "acceptors", "cli", "local", "demo", "check", "validate"}
+JOINERS = {
+    "worker",
+    "node",
+    "acceptors",
+    "cli",
+    "local",
+    "demo",
+    "check",
+    "validate",
+    "cohort",
+    "cohort_report",
+}
 #: Shared by steps: values, settings, and what several of them stand on.
 SUPPORT = {
     *(

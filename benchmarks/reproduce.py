@@ -1,0 +1,180 @@
+"""The study with known answers: a made cohort through the whole pipeline: `python benchmarks/reproduce.py OUT`.
+
+46 thorax phantoms with defects of their own are written as DICOM, analysed as `dicom-node run` does, two at a time,
+and reported as `dicom-node cohort` does. DLCO is made from the *true* total abnormal, so that r² = 0.67 of the truth.
+Killed and started again, it goes on with the cases that are missing. Writes OUT/reproduction.md and OUT/report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.classes import VQClass
+from analysis.cohort import Correlation, correlate
+from analysis.phantom import Defect, thorax_phantom
+from analysis.pipeline import Parameters
+from dicom_node.cohort import read_cohort
+from dicom_node.cohort_report import correlations, write_report
+from dicom_node.demo import write_phantom
+from dicom_node.local import run
+from dicom_node.model import PairingRules
+
+R2 = 0.67
+GROUPS = ("pulmonary embolism",) * 9 + ("chronic lung disease",) * 27 + ("intervention",) * 5
+#: Most defects a case of the group gets.
+SEVERITY = {"pulmonary embolism": 5, "chronic lung disease": 8, "intervention": 14, "": 6}
+
+
+def main() -> None:
+    """Make, analyse, report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--cases", type=int, default=46)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    given = parser.parse_args()
+    results = given.out / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    todo = [n for n in range(given.cases) if not (results / name(n)).exists()]
+    print(f"{given.cases - len(todo)} of {given.cases} cases are done already", flush=True)
+    begin = time.perf_counter()
+    with ProcessPoolExecutor(given.workers, get_context("spawn")) as pool:
+        jobs = {pool.submit(make_case, n, results, group_of(n)): n for n in todo}
+        for done, job in enumerate(as_completed(jobs), 1):
+            job.result()
+            seconds = time.perf_counter() - begin
+            left = seconds / done * (len(todo) - done)
+            print(f"{name(jobs[job])}: {done}/{len(todo)}, {seconds:.0f} s, {left:.0f} s left", flush=True)
+    table = write_dlco(given.out, given.cases)
+    cohort = read_cohort(results, table)
+    write_report(cohort, given.out / "report")
+    text = summary(given.out, correlations(cohort))
+    (given.out / "reproduction.md").write_text(text)
+    print(text)
+
+
+def name(n: int) -> str:
+    """Of a case's folder."""
+    return f"case{n + 1:03d}"
+
+
+def group_of(n: int) -> str:
+    """Group of a case; as in the study, some have none."""
+    return GROUPS[n] if n < len(GROUPS) else ""
+
+
+def make_case(n: int, results: Path, group: str) -> None:
+    """One case: phantom, DICOM, analysis, results; its folder appears whole, with truth.json, or not at all."""
+    warnings.simplefilter("ignore")
+    begin = time.perf_counter()
+    work = results.parent / "work" / name(n)
+    shutil.rmtree(work, ignore_errors=True)
+    truth = thorax_phantom(defects(n, SEVERITY[group]), seed=n)
+    write_phantom(truth, work / "images", lambda stage, share: None)
+    made = time.perf_counter() - begin
+    sources = work / "images" / "insp", work / "images" / "exp"
+    run(sources, work / "out", Parameters(), PairingRules(), lambda stage, share: None)
+    fractions = {c.name.lower(): 100 * share for c, share in truth.fractions().items()}
+    known = {
+        "fractions": {**fractions, "total_abnormal": 100 - fractions[VQClass.NORMAL.name.lower()]},
+        "seconds to make": made,
+        "seconds": time.perf_counter() - begin - made,
+        "peak MB": peak_mb(),
+        "finished": time.time(),
+    }
+    (work / "out" / "truth.json").write_text(json.dumps(known))
+    (work / "out").rename(results / name(n))
+    shutil.rmtree(work)
+
+
+def defects(n: int, most: int) -> tuple[Defect, ...]:
+    """One to `most` ellipsoids of random place, size and kind."""
+    rng = np.random.default_rng(1000 + n)
+    kinds = ((True, False), (False, True), (True, True))
+    out = []
+    for _ in range(int(rng.integers(1, most + 1))):
+        centre = rng.choice([-1, 1]) * rng.uniform(55, 90), rng.uniform(-30, 45), rng.uniform(-165, -35)
+        size = rng.uniform(14, 40)
+        radii = tuple(float(size * rng.uniform(0.8, 1.3)) for _ in range(3))
+        kind = kinds[rng.integers(3)]
+        out.append(Defect((float(centre[0]), float(centre[1]), float(centre[2])), radii, *kind))  # type: ignore[arg-type]
+    return tuple(out)
+
+
+def peak_mb() -> float:
+    """Most memory this process has held, MB."""
+    line = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
+    )
+    return int(line.split()[1]) / 1024
+
+
+def known_of(out: Path, n: int) -> dict[str, Any]:
+    """truth.json of a case."""
+    return dict(json.loads((out / "results" / name(n) / "truth.json").read_text()))
+
+
+def write_dlco(out: Path, cases: int) -> Path:
+    """DLCO of every case from its true total abnormal, and noise that leaves r² = `R2`."""
+    total = np.array([known_of(out, n)["fractions"]["total_abnormal"] for n in range(cases)])
+    noise = np.random.default_rng(7).normal(size=cases)
+    noise -= np.polyval(np.polyfit(total, noise, 1), total)
+    z = -np.sqrt(R2) * (total - total.mean()) / total.std() + np.sqrt(1 - R2) * noise / noise.std()
+    path = out / "dlco.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case", "dlco", "group"])
+        writer.writerows([name(n), f"{70 + 15 * z[n]:.2f}", group_of(n)] for n in range(cases))
+    return path
+
+
+def summary(out: Path, found: dict[str, Correlation | str]) -> str:
+    """Found beside true; seconds and memory of a case."""
+    folders = sorted((out / "results").iterdir())
+    known = [known_of(out, n) for n in range(len(folders))]
+    rows = list(csv.DictReader((out / "dlco.csv").open()))
+    dlco = [float(row["dlco"]) for row in rows]
+    lines = ["| against DLCO | r² of the truth | r² found (95 % CI) | r found |", "|---|---|---|---|"]
+    for measure in ("total_abnormal", "shunt", "dead_space", "matched_defect"):
+        truth = correlate([k["fractions"][measure] for k in known], dlco)
+        one = found[measure]
+        assert isinstance(one, Correlation)
+        inside = one.r2.low <= truth.r2.value <= one.r2.high
+        lines.append(
+            f"| {measure.replace('_', ' ')} | {truth.r2.value:.3f} | {one.r2.value:.3f} ({one.r2.low:.3f} to "
+            f"{one.r2.high:.3f}): truth {'inside' if inside else '**outside**'} | {one.r.value:+.3f} |"
+        )
+    measured = [json.loads((f / "measures.json").read_text())["measures"]["lungs"] for f in folders]
+    lines += ["", "| class | mean error, points | SD | largest |", "|---|---|---|---|"]
+    for measure in ("total_abnormal", "shunt", "dead_space", "matched_defect"):
+        error = np.array([m[measure] - k["fractions"][measure] for m, k in zip(measured, known, strict=True)])
+        lines.append(
+            f"| {measure.replace('_', ' ')} | {error.mean():+.2f} | {error.std(ddof=1):.2f} | {abs(error).max():.2f} |"
+        )
+    seconds, peak = np.array([k["seconds"] for k in known]), np.array([k["peak MB"] for k in known])
+    order = np.argsort([k["finished"] for k in known])
+    slope = np.polyfit(np.arange(len(order)), peak[order], 1)[0]
+    lines += [
+        "",
+        f"A case: {np.median(seconds):.0f} s from DICOM to results ({seconds.min():.0f} to {seconds.max():.0f}), "
+        f"{np.median([k['seconds to make'] for k in known]):.0f} s to make it, while {os.cpu_count()} run at a time. "
+        f"Peak memory of a worker {peak.max():.0f} MB, growing {slope:+.1f} MB a case.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The report of a cohort from case folders and a table of DLCO: joined, left out, refused by line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.measures import MEASURES
+from dicom_node.cohort import read_cohort
+from dicom_node.cohort_report import write_report
+from dicom_node.errors import Rejected
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Twelve cases whose total abnormal goes with DLCO."""
+    rng = np.random.default_rng(2)
+    folder = tmp_path / "results"
+    rows = ["case,DLCO,Group"]
+    for n in range(12):
+        case = folder / f"c{n:02d}"
+        case.mkdir(parents=True)
+        measures = {name: float(rng.uniform(1, 50)) for name in MEASURES} | {"total_abnormal": 10.0 + 4 * n}
+        measures["h_q"] = float("nan") if n == 3 else measures["h_q"]
+        (case / "measures.json").write_text(json.dumps({"measures": {"lungs": measures}}))
+        rows.append(f"c{n:02d},{100 - 4 * n + rng.normal(0, 5):.1f},{'PE' if n < 5 else 'ILD'}")
+    (tmp_path / "dlco.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_a_cohort_gives_tables_figures_and_reports(results: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (1600, 1200), "black").save(results / "c00" / "overview.png")
+    files = {
+        p.name: p for p in write_report(read_cohort(results, tmp_path / "dlco.csv"), tmp_path / "report")
+    }
+    rows = list(csv.reader(files["correlations.csv"].open(encoding="utf-8")))
+    assert rows[1][:2] == ["Total abnormal, fraction of classified volume, %", "12"]
+    assert float(rows[1][2]) < -0.9
+    assert rows[7][1] == "11"  # one case has no H of Q
+    assert len(list(csv.reader(files["cases.csv"].open()))) == 13
+    groups = list(csv.reader(files["groups.csv"].open(encoding="utf-8")))
+    assert groups[1][5] == "ILD 42.0 (n=7); PE 18.0 (n=5)"
+    page = files["report.html"].read_text(encoding="utf-8")
+    assert page.count("<img") == 8 + 1 + 1
+    assert 'src="http' not in page
+    assert "href=" not in page
+    assert "Perfusion is a surrogate" in page
+    text = subprocess.run(
+        ["pdftotext", files["report.pdf"], "-"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "V/Q fractions and DLCO: 12 cases" in text
+    assert "Dunn" in text
+
+
+def test_what_has_no_partner_or_no_dlco_is_left_out_by_name(results: Path, tmp_path: Path) -> None:
+    table = tmp_path / "dlco.csv"
+    lines = table.read_text().splitlines()
+    lines[1] = "c00,,PE"
+    del lines[2]
+    table.write_text("\n".join([*lines, "nobody,70,PE"]) + "\n")
+    found = read_cohort(results, table)
+    assert len(found.cases) == 10
+    assert found.left_out == (
+        "dlco.csv line 2: case c00 has no DLCO",
+        "dlco.csv line 13: case nobody has no results in results",
+        "results c01: no line in dlco.csv",
+    )
+
+
+def test_wrong_and_double_rows_are_all_refused_by_line(results: Path, tmp_path: Path) -> None:
+    table = tmp_path / "dlco.csv"
+    table.write_text(table.read_text() + "c03,80,PE\nc99,many,PE\nc98,700,PE\n../c01,50,PE\n")
+    with pytest.raises(Rejected) as refused:
+        read_cohort(results, table)
+    assert str(refused.value) == (
+        "dlco.csv: line 14: case c03 stands in line 5 already; line 15: dlco is 'many', no number; "
+        "line 16: DLCO of 700 % predicted is not plausible; line 17: '../c01' is no name of a case"
+    )
+
+
+def test_a_table_without_its_columns_and_a_damaged_result_are_named(results: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("patient;dlco\nc00;80\n")
+    with pytest.raises(Rejected, match="no column case; it has patient, dlco"):
+        read_cohort(results, wrong)
+    (results / "c05" / "measures.json").write_text("{}")
+    with pytest.raises(Rejected, match=r"c05/measures\.json holds no measures"):
+        read_cohort(results, tmp_path / "dlco.csv")
+
+
+def test_raw_values_become_percent_predicted_by_the_user_s_table(results: Path, tmp_path: Path) -> None:
+    gli, table = tmp_path / "gli.csv", tmp_path / "raw.csv"
+    rows = [f"{sex},{age},{np.log(30) - 2 * np.log(175)},2,0.4,0.15" for sex in "MF" for age in (20, 80)]
+    gli.write_text("\n".join(["sex,age,log_mu,height_power,lambda,sigma", *rows]) + "\n")
+    table.write_text("case,tlco,sex,age,height\nc00,15,M,50,175\nc01,15,F,50,87.5\nc02,15,X,50,175\n")
+    with pytest.raises(Rejected, match="line 4: sex is M or F, not 'X'"):
+        read_cohort(results, table, gli)
+    table.write_text("case,tlco,sex,age,height\nc00,15,M,50,175\nc01,15,F,50,87.5\n")
+    assert [case.dlco for case in read_cohort(results, table, gli).cases] == pytest.approx([50, 200])
+    table.write_text("case,tlco,sex,age,height\nc00,15,M,90,175\n")
+    with pytest.raises(Rejected, match="line 2: age 90 lies outside the table's 20 to 80 years"):
+        read_cohort(results, table, gli)
+
+
+def test_the_command_prints_r_squared_and_refuses_in_one_sentence(results: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from dicom_node.cli import main; main()", "cohort", str(results)]
+    done = subprocess.run(
+        [*command, str(tmp_path / "dlco.csv"), "-o", str(tmp_path / "r")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "12 cases" in done.stdout
+    assert "r² 0.89 (0.66–0.97), r -0.95, p < 0.001" in done.stdout
+    refused = subprocess.run(
+        [*command, str(tmp_path / "none.csv")], capture_output=True, text=True, check=False
+    )
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "none.csv cannot be read" in refused.stderr
