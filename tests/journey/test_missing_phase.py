@@ -100,13 +100,15 @@ def test_an_operator_assigns_phases_forces_cancels_and_retries(node: Serve, scan
     store("VQNODE", node.port, scans / "unnamed-Exp")
     node.until(lambda: node.peek()["instances"]["to be read"] == 0, 30)
     assert node.peek()["jobs"] == []
+    idle = _children(node)
     done = run(node, "force", study)
     assert (done.returncode, done.stdout) == (0, f"study {study} is due now\n")
     node.until(lambda: [j["state"] for j in node.peek()["jobs"]] == ["RUNNING"], 60)
+    node.until(lambda: _children(node) == idle + 1, 30)
 
     assert run(node, "cancel", "1").returncode == 0
     log = node.log.read_text
-    node.until(lambda: _workers(node) == 0, 30)
+    node.until(lambda: _children(node) == idle, 30)
     assert [j["state"] for j in node.peek()["jobs"]] == ["CANCELLED"], log()[-2000:]
     assert run(node, "retry", "1").returncode == 0
     node.until(lambda: node.peek()["jobs"][0]["state"] in ("RUNNING", "DONE"), 60)
@@ -119,9 +121,9 @@ def test_an_operator_assigns_phases_forces_cancels_and_retries(node: Serve, scan
     assert run(node, "assign", second, "sideways").returncode == 2
 
 
-def _workers(node: Serve) -> int:
-    """Processes of the node that work on a job: its children called so."""
+def _children(node: Serve) -> int:
+    """Processes the node has started: those that receive, the reader of headers, and workers."""
     assert node.process is not None
     command = ["ps", "-ww", "-o", "args=", "--ppid", str(node.process.pid)]
     lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
-    return sum("spawn_main" in line for line in lines) - 1  # the reader of headers
+    return sum("spawn_main" in line for line in lines)
