@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pynetdicom import AE, evt
+
+from .config import TlsSettings
+from .errors import Rejected, Unavailable
+from .tls import client_context
 
 MAXIMUM_PDU = 128 * 1024
 
@@ -46,6 +51,8 @@ class Address(Protocol):
     def calling_ae_title(self) -> str: ...
     @property
     def timeout(self) -> float: ...
+    @property
+    def tls(self) -> TlsSettings | None: ...
 
 
 def associate(
@@ -62,12 +69,22 @@ def associate(
         The peer will make requests on this association too (C-STORE of a C-GET, N-EVENT-REPORT).
     **options
         Further ones of pynetdicom's ``AE.associate``.
+
+    Raises
+    ------
+    Unavailable
+        Where the certificates to be shown cannot be read now.
     """
     ae = AE(peer.calling_ae_title or calling_ae_title)
     ae.maximum_pdu_size = MAXIMUM_PDU
     ae.connection_timeout = ae.acse_timeout = peer.timeout
     ae.dimse_timeout = ae.network_timeout = peer.timeout
     handlers = [(evt.EVT_CONN_OPEN, no_delay), *options.pop("evt_handlers", [])]
+    if peer.tls is not None:
+        try:
+            options["tls_args"] = client_context(peer.tls), peer.host
+        except Rejected as error:
+            raise Unavailable(f"{peer.name}: {error}") from error
     assoc = ae.associate(
         peer.host, peer.port, list(contexts), peer.ae_title, evt_handlers=handlers, **options
     )
@@ -81,4 +98,22 @@ def why_not(assoc: Any, peer: Address) -> str:
     where = f"{peer.name} ({peer.ae_title} at {peer.host}:{peer.port})"
     if assoc.is_rejected:
         return f"{where} rejects the association: {assoc.acceptor.primitive.reason_str}"
+    if problem := _tls_problem(peer):
+        return f"{where}: no TLS: {problem}"
     return f"{where} cannot be reached"
+
+
+def _tls_problem(peer: Address) -> str:
+    """What a TLS handshake fails with, which an association does not tell; "" where that is not why."""
+    if peer.tls is None:
+        return ""
+    try:
+        with socket.create_connection((peer.host, peer.port), peer.timeout) as connection:
+            client_context(peer.tls).wrap_socket(connection, server_hostname=peer.host).close()
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message
+    except ssl.SSLError as error:
+        return error.reason or "the handshake failed"
+    except OSError:
+        return ""
+    return "the peer does not take this node's certificate"

@@ -203,6 +203,8 @@ class Destination:
         So long a report is waited for, then asked for again.
     objects : tuple of str
         What it gets, of `model.OBJECT_KINDS`.
+    tls : TlsSettings, optional
+        C-STORE over TLS only, with this certificate shown (PS3.15 B.9).
     """
 
     name: str
@@ -221,6 +223,7 @@ class Destination:
     storage_commitment: bool = False
     confirm_seconds: float = 600.0
     objects: tuple[str, ...] = DEFAULT_OBJECTS
+    tls: TlsSettings | None = None
 
     def __post_init__(self) -> None:
         if not self.name or len(self.name) > 64:
@@ -238,6 +241,8 @@ class Destination:
             raise Rejected("timeout, retry_seconds, max_age_hours and confirm_seconds must be positive")
         if self.storage_commitment and self.kind != "C-STORE":
             raise Rejected("storage_commitment is for kind C-STORE")
+        if self.tls is not None and self.kind != "C-STORE":
+            raise Rejected("tls is for kind C-STORE")
         if self.max_retry_seconds < self.retry_seconds:
             raise Rejected("max_retry_seconds must not be less than retry_seconds")
 
@@ -271,7 +276,7 @@ class Pacs:
     Parameters
     ----------
     name : str
-    ae_title, host, port, calling_ae_title, timeout
+    ae_title, host, port, calling_ae_title, timeout, tls
         As of a destination.
     method : {"C-MOVE", "C-GET"}
         How images are retrieved; for C-MOVE the PACS must know this node's AE title and port.
@@ -287,6 +292,7 @@ class Pacs:
     timeout: float = 30.0
     method: Literal["C-MOVE", "C-GET"] = "C-MOVE"
     search_seconds: float = 300.0
+    tls: TlsSettings | None = None
 
     def __post_init__(self) -> None:
         valid_ae_title(self.ae_title)
@@ -377,10 +383,23 @@ def read_config(path: Path) -> Config:
         config = _build(Config, table, "")
     except _Wrong as error:
         raise Rejected(f"{path}{_line(text, error)}: {error}") from error
-    folder, receive = path.parent.absolute(), config.receive
-    if receive.tls is not None:
-        receive = dataclasses.replace(receive, tls=receive.tls.below(folder))
-    return dataclasses.replace(config, storage=folder / config.storage, receive=receive)
+    folder = path.parent.absolute()
+
+    def placed(part: Any) -> Any:
+        """A part with the certificates' paths taken from the file's folder."""
+        return (
+            part
+            if part is None or part.tls is None
+            else dataclasses.replace(part, tls=part.tls.below(folder))
+        )
+
+    return dataclasses.replace(
+        config,
+        storage=folder / config.storage,
+        receive=placed(config.receive),
+        destinations=tuple(placed(d) for d in config.destinations),
+        pacs=placed(config.pacs),
+    )
 
 
 class _Wrong(Rejected):

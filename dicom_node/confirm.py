@@ -17,6 +17,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from .association import associate, why_not
 from .config import Destination
 from .database import Database, delivery, result
+from .errors import Unavailable
 from .parcel import pause
 
 LOG = logging.getLogger(__name__)
@@ -60,7 +61,11 @@ def ask(
     fresh = {"transaction_uid": transaction_uid, "due_at": clock() + destination.confirm_seconds}
     with database.writing() as connection:
         connection.execute(sa.update(delivery).where(mine, delivery.c.state == "SENT").values(**fresh))
-    if not (problem := _request(database, destination, calling_ae_title, transaction_uid, rows)):
+    try:
+        problem = _request(database, destination, calling_ae_title, transaction_uid, rows)
+    except Unavailable as error:
+        problem = str(error)
+    if not problem:
         LOG.info("%s is asked to commit to %d objects", destination.name, len(rows))
         return
     LOG.warning("%s is not asked to commit to %d objects: %s", destination.name, len(rows), problem)

@@ -23,7 +23,7 @@ from .index import Reader
 from .model import Header, Pair
 from .receive import on_store
 from .schedule import Schedule
-from .tls import server_context
+from .tls import client_context, server_context
 
 LOG = logging.getLogger(__name__)
 
@@ -72,6 +72,9 @@ class Node:
         self._crew: Crew[worker.Order] = Crew(run, config.jobs.concurrency)
         if config.receive.tls is not None:
             server_context(config.receive.tls)  # refused here, not in the processes that receive
+        for peer in (*config.destinations, config.pacs):
+            if peer is not None and peer.tls is not None:
+                client_context(peer.tls)
         self._acceptors = Acceptors(config, self._lock, prepare)
         steps = {"index": self.index, "settle": self.settle, "dispatch": self.dispatch}
         if config.pacs is not None:

@@ -13,6 +13,7 @@ from pynetdicom.sop_class import Verification
 
 from .association import associate, why_not
 from .config import Destination
+from .errors import Unavailable
 from .parcel import Outcome, Parcel, judge
 
 UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
@@ -25,9 +26,13 @@ def send(
 
     A SOP class whose presentation context is refused stops no other.
     """
-    assoc = associate(destination, calling_ae_title, _contexts(parcels))
-    if not assoc.is_established:
-        yield from ((parcel, Outcome("later", why_not(assoc, destination))) for parcel in parcels)
+    try:
+        assoc = associate(destination, calling_ae_title, _contexts(parcels))
+        problem = "" if assoc.is_established else why_not(assoc, destination)
+    except Unavailable as error:
+        problem = str(error)
+    if problem:
+        yield from ((parcel, Outcome("later", problem)) for parcel in parcels)
         return
     taken = {str(cx.abstract_syntax) for cx in assoc.accepted_contexts}
     try:
@@ -58,7 +63,10 @@ def store(assoc: Any, parcel: Parcel) -> Outcome:
 
 def echo(destination: Destination, calling_ae_title: str) -> str:
     """C-ECHO a destination: "" where it answers, else why not."""
-    assoc = associate(destination, calling_ae_title, [build_context(Verification)])
+    try:
+        assoc = associate(destination, calling_ae_title, [build_context(Verification)])
+    except Unavailable as error:
+        return str(error)
     if not assoc.is_established:
         return why_not(assoc, destination)
     response = assoc.send_c_echo()

@@ -140,6 +140,8 @@ def test_serve_listens_until_sigterm_and_leaves_no_process(config: Path) -> None
 
 def living(group: int) -> list[list[str]]:
     """Processes of a group, but for those that have ended and that nobody has waited for."""
-    shown = subprocess.run(["ps", "-ww", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        ["ps", "-ww", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True
+    )
     rows = [line.split(None, 2) for line in shown.stdout.splitlines()]
     return [args for pgid, state, *args in rows if int(pgid) == group and not state.startswith("Z")]

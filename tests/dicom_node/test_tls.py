@@ -6,6 +6,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 from test_receive import image
 
-from dicom_node.config import ReceiveSettings, TlsSettings, read_config
+from dicom_node import store_scu
+from dicom_node.config import Destination, ReceiveSettings, TlsSettings, read_config
 from dicom_node.errors import Rejected
+from dicom_node.parcel import Parcel
 from dicom_node.receive import Received, Receiver
 from dicom_node.tls import client_context
 
@@ -130,6 +133,77 @@ def test_older_than_tls_1_2_is_refused(listening, ours) -> None:
         pytest.raises(OSError, match=r"(?i)alert protocol version"),
     ):
         context.wrap_socket(connection, server_hostname="127.0.0.1")
+
+
+@pytest.fixture
+def storescp(ours: TlsSettings, tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """dcmtk's storescp as a PACS that wants certificates of our authority."""
+    program = shutil.which("storescp")
+    if program is None:
+        pytest.skip("storescp is not installed")
+    folder = tmp_path / "pacs"
+    folder.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [program, *shown(ours, ours.authorities), "-od", str(folder), str(port)]
+    with subprocess.Popen(command, env={"TCP_NODELAY": "1"}, stderr=subprocess.DEVNULL) as process:
+        end = time.monotonic() + 20
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        yield port, folder
+        process.kill()
+
+
+def pacs(port: int, tls: TlsSettings | None, host: str = "127.0.0.1") -> Destination:
+    return Destination("pacs", ae_title="PACS", host=host, port=port, timeout=5.0, tls=tls)
+
+
+def test_results_go_to_a_pacs_over_tls(storescp, ours, file) -> None:
+    port, folder = storescp
+    parcel = Parcel(1, "1.2.3.4", image().SOPClassUID, file, 0.0, 0)
+    assert store_scu.echo(pacs(port, ours), "VQNODE") == ""
+    ((_, outcome),) = store_scu.send([parcel], pacs(port, ours), "VQNODE")
+    assert outcome.verdict == "sent"
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_why_tls_with_a_pacs_fails_is_said_and_the_object_is_tried_again(
+    storescp, ours, strangers, file
+) -> None:
+    port, folder = storescp
+    parcel = Parcel(1, "1.2.3.4", image().SOPClassUID, file, 0.0, 0)
+    doubted = TlsSettings(ours.certificate, ours.key, strangers.authorities)
+    unknown = TlsSettings(strangers.certificate, strangers.key, ours.authorities)
+    gone = TlsSettings(file.with_name("gone.crt"), ours.key, ours.authorities)
+    for destination, why in (
+        (pacs(port, doubted), "in certificate chain"),
+        (
+            pacs(port, ours, "127.0.0.2"),
+            "no TLS: IP address mismatch, certificate is not valid for '127.0.0.2'.",
+        ),
+        (pacs(port, unknown), "no TLS: the peer does not take this node's certificate"),
+        (pacs(port, gone), "cannot be used: No such file"),
+        (pacs(1, ours), "cannot be reached"),
+    ):
+        ((_, outcome),) = store_scu.send([parcel], destination, "VQNODE")
+        assert (outcome.verdict, why in outcome.reason) == ("later", True), outcome.reason
+    assert list(folder.iterdir()) == []
+
+
+def test_certificates_of_destinations_and_the_pacs_are_relative_to_the_file(tmp_path: Path) -> None:
+    three = 'certificate = "a.crt"\nkey = "a.key"\nauthorities = "ca.crt"\n'
+    place = 'name = "p"\nae_title = "P"\nhost = "h"\n'
+    config = tmp_path / "node.toml"
+    config.write_text(
+        f"[[destinations]]\n{place}[destinations.tls]\n{three}[pacs]\n{place}[pacs.tls]\n{three}"
+    )
+    read = read_config(config)
+    assert read.pacs is not None
+    for peer in (read.destinations[0], read.pacs):
+        assert peer.tls == TlsSettings(tmp_path / "a.crt", tmp_path / "a.key", tmp_path / "ca.crt")
 
 
 def test_a_missing_certificate_is_said_before_anything_listens(tmp_path: Path) -> None:
