@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from certificates import authority
 from peers import free_port, orthanc
 from pydicom import Dataset
 from pynetdicom import AE, evt
@@ -21,7 +22,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from queued import CT, queue, rows, states
 
 from dicom_node import confirm, deliver
-from dicom_node.config import Destination, ReceiveSettings
+from dicom_node.config import Destination, ReceiveSettings, TlsSettings
 from dicom_node.database import Database, delivery
 from dicom_node.receive import Received, Receiver
 
@@ -34,12 +35,14 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @contextmanager
-def receiver(database: Database, destination: Destination, port: int) -> Iterator[None]:
+def receiver(
+    database: Database, destination: Destination, port: int, tls: TlsSettings | None = None
+) -> Iterator[None]:
     def store(received: Received) -> Any:
         raise AssertionError("nothing is sent to the node here")
 
     on_report = partial(confirm.on_report, database, [destination])
-    scp = Receiver(ReceiveSettings(port=port), store, lambda: 1e6, on_report)
+    scp = Receiver(ReceiveSettings(port=port, tls=tls), store, lambda: 1e6, on_report)
     scp.start()
     try:
         yield
@@ -80,6 +83,31 @@ def test_orthanc_confirms_what_it_keeps_and_gets_again_what_it_lost(
         until_not(database, "SENT")
         assert states(database) == {"CONFIRMED"}
         assert len(peer.instances()) == 3
+
+
+def test_orthanc_takes_results_and_confirms_them_over_tls_both_ways(
+    database: Database, tmp_path: Path
+) -> None:
+    here, own = free_port(), authority(tmp_path, "clinic")
+    tls = {
+        "DicomTlsEnabled": True,
+        "DicomTlsCertificate": str(own.certificate),
+        "DicomTlsPrivateKey": str(own.key),
+        "DicomTlsTrustedCertificates": str(own.authorities),
+        "DicomModalities": {
+            "node": {"AET": "VQNODE", "Host": "127.0.0.1", "Port": here, "UseDicomTls": True}
+        },
+    }
+    with orthanc(tmp_path / "orthanc", **tls) as peer:
+        plain, pacs = pacs_at(peer.port), replace(pacs_at(peer.port), tls=own)
+        queue(database, tmp_path, "pacs", now=time.time())
+        with receiver(database, pacs, here, own):
+            deliver.deliver(database, tmp_path, plain, "VQNODE")
+            assert states(database) == {"QUEUED"}
+            deliver.deliver(database, tmp_path, pacs, "VQNODE", lambda: time.time() + 1000)
+            confirm.ask(database, pacs, "VQNODE", lambda: time.time() + 2000)
+            until_not(database, "SENT")
+        assert states(database) == {"CONFIRMED"}
 
 
 def test_a_pacs_without_storage_commitment_leaves_results_sent_and_says_so(
