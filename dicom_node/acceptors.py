@@ -13,7 +13,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
-from . import confirm
+from pynetdicom import evt
+
+from . import commit, confirm
 from .archive import Archive
 from .child import begin
 from .config import Config
@@ -136,7 +138,10 @@ def _accept(order: _Order, stop: Connection) -> None:
         config.receive,
         partial(keep, archive),
         lambda: shutil.disk_usage(config.storage).free / 1e6,
-        partial(confirm.on_report, database, config.destinations),
+        {
+            evt.EVT_N_EVENT_REPORT: partial(confirm.on_report, database, config.destinations),
+            evt.EVT_N_ACTION: partial(commit.on_action, database, config.storage),
+        },
     )
     receiver.start(order.listening, Load(order.numbers, order.own))
     try:

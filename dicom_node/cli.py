@@ -422,6 +422,16 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ("next", lambda r: _time(r["due_at"])),
         ("why", lambda r: r["reason"]),
     ),
+    "commitments": (
+        ("asked by", lambda r: r["calling_ae"]),
+        ("transaction", lambda r: r["transaction_uid"]),
+        ("state", lambda r: r["state"]),
+        ("objects", lambda r: str(r["objects"])),
+        ("not kept", lambda r: "" if r["failed"] is None else str(r["failed"])),
+        ("attempts", lambda r: str(r["attempts"])),
+        ("next", lambda r: _time(r["due_at"]) if r["state"] == "QUEUED" else ""),
+        ("why", lambda r: r["reason"]),
+    ),
     "unreadable": (
         ("instance", lambda r: r["sop_instance_uid"]),
         ("from", lambda r: r["calling_ae"]),

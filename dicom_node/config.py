@@ -43,7 +43,7 @@ def valid_ae_title(title: str) -> str:
 
 @dataclass(frozen=True)
 class Peer:
-    """Who may send.
+    """Who may send, and where reports of storage commitment go.
 
     Parameters
     ----------
@@ -51,14 +51,24 @@ class Peer:
         Calling AE title, or "" for any.
     address : str
         IP address or network ("10.1.2.0/24"), or "" for any.
+    port : int
+        Where it listens for reports; 0: it gets them on the association of its request only.
+    host : str
+        Where that is, if not at the address its request came from.
     """
 
     ae_title: str = ""
     address: str = ""
+    port: int = 0
+    host: str = ""
 
     def __post_init__(self) -> None:
         if not self.ae_title and not self.address:
             raise Rejected("a peer needs an ae_title, an address, or both")
+        if self.ae_title:
+            valid_ae_title(self.ae_title)
+        if not 0 <= self.port <= 65535 or (self.host and not self.port):
+            raise Rejected("the port of a peer is 1 to 65535; its host needs one")
         if self.address:
             try:
                 ipaddress.ip_network(self.address)

@@ -19,6 +19,7 @@ from .config import Destination
 from .database import Database, delivery, result
 from .errors import Unavailable
 from .parcel import pause
+from .request import SYNTAXES, read_attributes
 
 LOG = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def on_report(
 ) -> tuple[int, Dataset | None]:
     """Handler of EVT_N_EVENT_REPORT."""
     try:
-        report = event.event_information
+        report = read_attributes(event.request.EventInformation, event.context.transfer_syntax)
         known = record(database, destinations, report, time.time())
     except Exception as error:  # noqa: BLE001  the boundary to the peer: it must get a status
         LOG.error("a report of storage commitment cannot be used: %s", type(error).__name__)
@@ -158,9 +159,12 @@ def _request(
     """The N-ACTION (PS3.4 J.3.2): "" once the destination accepted it, else why not."""
     handler = (evt.EVT_N_EVENT_REPORT, lambda event: on_report(database, [destination], event))
     assoc = associate(
-        destination, calling_ae_title, [build_context(StorageCommitmentPushModel)], serves=True,
+        destination,
+        calling_ae_title,
+        [build_context(StorageCommitmentPushModel, [str(s) for s in SYNTAXES])],
+        serves=True,
         evt_handlers=[handler],
-    )  # fmt: skip
+    )
     if not assoc.is_established:
         return why_not(assoc, destination)
     try:

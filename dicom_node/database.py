@@ -24,13 +24,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from .durable import FILE_MODE
 from .errors import Rejected, Unavailable
 
-SCHEMA = 2
+SCHEMA = 3
 #: What brings tables of a version to the next; tables that are missing are made anyway.
 MIGRATIONS: Mapping[int, tuple[str, ...]] = {
     1: (
         "ALTER TABLE delivery ADD COLUMN transaction_uid VARCHAR(64)",
         "CREATE INDEX ix_delivery_transaction_uid ON delivery (transaction_uid)",
     ),
+    2: (),  # the table of commitments, which is made anyway
 }
 T = TypeVar("T")
 
@@ -139,6 +140,27 @@ delivery = sa.Table(
     sa.Column("transaction_uid", sa.String(64), index=True),
     sa.UniqueConstraint("sop_instance_uid", "destination"),
     sa.Index("ix_delivery_due", "destination", "state", "due_at"),
+)
+
+commitment = sa.Table(
+    "commitment",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("transaction_uid", sa.String(64), nullable=False, unique=True),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("called_ae", sa.String(16), nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("asked", sa.Text, nullable=False),
+    sa.Column("objects", sa.Integer, nullable=False),
+    sa.Column("failed", sa.Integer),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Index("ix_commitment_due", "state", "due_at"),
 )
 
 INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}

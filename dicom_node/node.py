@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 
-from . import confirm, deliver, jobs, pairing, retrieve, series, studies, worker
+from . import commit, confirm, deliver, jobs, pairing, retrieve, series, studies, worker
 from .acceptors import Acceptors, keep
 from .archive import Archive, index
 from .config import Config, Destination, Pacs
@@ -77,6 +77,7 @@ class Node:
                 client_context(peer.tls)
         self._acceptors = Acceptors(config, self._lock, prepare)
         steps = {"index": self.index, "settle": self.settle, "dispatch": self.dispatch}
+        steps["commit"] = partial(commit.report, self.database, config.storage, config.receive)
         if config.pacs is not None:
             steps["search"] = partial(self.search, config.pacs)
         queues = {f"deliver to {d.name}": partial(self.deliver, d) for d in config.destinations}

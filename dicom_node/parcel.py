@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
-from .config import Destination
 from .errors import Rejected
 
 Verdict = Literal["sent", "later", "never"]
@@ -71,7 +70,16 @@ def judge(status: int) -> Outcome:
     raise Rejected(f"{status} is no DIMSE status")
 
 
-def pause(destination: Destination, attempts: int) -> float:
+class Retried(Protocol):
+    """Where something is sent again and again; a `config.Destination`, or who waits for a report."""
+
+    @property
+    def retry_seconds(self) -> float: ...
+    @property
+    def max_retry_seconds(self) -> float: ...
+
+
+def pause(peer: Retried, attempts: int) -> float:
     """Seconds until the next attempt: doubled each time up to the longest, less up to a quarter of jitter."""
-    longest = min(destination.retry_seconds * 2.0 ** min(attempts, 30), destination.max_retry_seconds)
+    longest = min(peer.retry_seconds * 2.0 ** min(attempts, 30), peer.max_retry_seconds)
     return longest * random.uniform(0.75, 1.0)

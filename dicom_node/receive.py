@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import socket
 import threading
 import time
@@ -15,11 +14,16 @@ from typing import Any, Literal
 
 from pydicom import Dataset
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import (
+    ModalityPerformedProcedureStep,
+    StorageCommitmentPushModel,
+    Verification,
+)
 
 from .association import MAXIMUM_PDU, no_delay
 from .config import ReceiveSettings
-from .errors import Unavailable
+from .errors import Rejected, Unavailable
+from .request import SYNTAXES, valid_uid
 from .tls import server_context
 from .upper_layer import CONNECTIONS, Load, Memory, Server
 
@@ -32,7 +36,6 @@ REQUEST_SECONDS = 10.0
 #: Connections the system keeps until a process accepts them.
 BACKLOG = 128
 
-VALID_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 #: Storage classes that pynetdicom's list of 170 omits.
 MORE_STORAGE_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.30": "Parametric Map Storage",
@@ -43,6 +46,23 @@ STORAGE_CLASSES = tuple(
         [str(cx.abstract_syntax) for cx in AllStoragePresentationContexts] + [*MORE_STORAGE_CLASSES]
     )
 )
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service besides verification and storage: its requests, and the roles the association's requestor may take."""
+
+    events: tuple[Any, ...]
+    scu_role: bool
+    scp_role: bool
+
+
+#: Services that are offered where a handler of one of their events is given.
+SERVICES: Mapping[str, Service] = {
+    # SCU: a scanner that asks (N-ACTION). SCP: a PACS that reports what was asked of it (PS3.4 J.3.3)
+    str(StorageCommitmentPushModel): Service((evt.EVT_N_ACTION, evt.EVT_N_EVENT_REPORT), True, True),
+    str(ModalityPerformedProcedureStep): Service((evt.EVT_N_CREATE, evt.EVT_N_SET), True, False),
+}
 
 Answer = Literal["stored", "same", "other", "invalid uid", "no room", "bug"]
 
@@ -97,7 +117,7 @@ def listen(settings: ReceiveSettings) -> socket.socket:
 
 
 class Receiver:
-    """C-ECHO and C-STORE SCP.
+    """C-ECHO and C-STORE SCP, and SCP of those `SERVICES` it has handlers for.
 
     Parameters
     ----------
@@ -107,8 +127,8 @@ class Receiver:
         association's thread. Raises `Unavailable` where it cannot.
     free_mb : callable
         Room left on the disk, MB.
-    on_report : callable, optional
-        Handler of EVT_N_EVENT_REPORT: what a PACS reports of a storage commitment that was asked of it.
+    handlers : mapping, optional
+        Of the events of `SERVICES`.
     """
 
     def __init__(
@@ -116,10 +136,10 @@ class Receiver:
         settings: ReceiveSettings,
         store: Store,
         free_mb: Callable[[], float],
-        on_report: Callable[[Any], tuple[int, Dataset | None]] | None = None,
+        handlers: Mapping[Any, Callable[[Any], tuple[int | Dataset, Dataset | None]]] | None = None,
     ) -> None:
         self._settings, self._store, self._free_mb = settings, store, free_mb
-        self._on_report = on_report
+        self._further = dict(handlers or {})
         self._server: Server | None = None
         self._load = Load()
         self._minute, self._requests = 0, Counter[str]()
@@ -163,14 +183,12 @@ class Receiver:
             assoc.join(max(0.0, end - time.monotonic()))
 
     def _handlers(self) -> list[tuple[Any, Callable[..., Any]]]:
-        handlers: list[tuple[Any, Callable[..., Any]]] = [
+        return [
             (evt.EVT_CONN_OPEN, no_delay),
             (evt.EVT_REQUESTED, self._on_request),
             (evt.EVT_C_STORE, partial(on_store, self._store)),
+            *self._further.items(),
         ]
-        if self._on_report is not None:
-            handlers.append((evt.EVT_N_EVENT_REPORT, self._on_report))
-        return handlers
 
     def _ae(self) -> AE:
         ae = AE(self._settings.ae_title)
@@ -182,8 +200,10 @@ class Receiver:
         ae.add_supported_context(Verification)
         for uid in STORAGE_CLASSES:
             ae.add_supported_context(uid, ALL_TRANSFER_SYNTAXES)
-        if self._on_report is not None:  # the PACS, as SCP, requests the association (PS3.4 J.3.3)
-            ae.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
+        for uid, service in SERVICES.items():
+            if any(event in self._further for event in service.events):
+                syntaxes = [str(syntax) for syntax in SYNTAXES]
+                ae.add_supported_context(uid, syntaxes, service.scu_role, service.scp_role)
         return ae
 
     def _on_request(self, event: Any) -> None:
@@ -238,8 +258,9 @@ def on_store(store: Store, event: Any) -> int | Dataset:
 
 def _receive(store: Store, event: Any) -> Answer:
     request = event.request
-    uids = [str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)]
-    if not all(len(uid) <= 64 and VALID_UID.fullmatch(uid) for uid in uids):
+    try:
+        uids = [valid_uid(uid) for uid in (request.AffectedSOPClassUID, request.AffectedSOPInstanceUID)]
+    except Rejected:
         return "invalid uid"
     answer = store(
         Received(

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .database import UNINDEXED, Database, delivery, instance, job, quarantine, result, study
+from .database import UNINDEXED, Database, commitment, delivery, instance, job, quarantine, result, study
 
 
 def status(database: Database, limit: int = 50) -> dict[str, Any]:
@@ -21,7 +21,8 @@ def status(database: Database, limit: int = 50) -> dict[str, Any]:
     -------
     dict
         ``instances`` (counts), ``unreadable``, ``studies``, ``jobs``, ``deliveries`` (a row for each job,
-        destination and state).
+        destination and state), ``commitments`` (storage commitment asked of the node and not reported yet, or
+        with failures).
     """
     with database.reading() as connection:
         return {
@@ -30,6 +31,7 @@ def status(database: Database, limit: int = 50) -> dict[str, Any]:
             "studies": _rows(connection, _studies().limit(limit)),
             "jobs": _rows(connection, _jobs().limit(limit)),
             "deliveries": _rows(connection, _deliveries().limit(4 * limit)),
+            "commitments": _rows(connection, _commitments().limit(limit)),
         }
 
 
@@ -91,3 +93,10 @@ def _deliveries() -> sa.Select[Any]:
     )
     query = sa.select(*groups, *values).select_from(delivery.join(result)).group_by(*groups)
     return query.order_by(result.c.job_id.desc(), delivery.c.destination)
+
+
+def _commitments() -> sa.Select[Any]:
+    names = "transaction_uid", "calling_ae", "state", "objects", "failed", "attempts", "due_at", "reason"
+    open_or_failed = sa.or_(commitment.c.state != "REPORTED", commitment.c.failed > 0)
+    query = sa.select(*(commitment.c[name] for name in names)).where(open_or_failed)
+    return query.order_by(commitment.c.id.desc())

@@ -374,6 +374,38 @@ class Acceptor(Association):
         self.dimse.msg_queue = _Messages(self.dul, self.wake)
         self.acse_timeout, self.network_timeout = ae.acse_timeout, ae.network_timeout
         self.counted = False  # among the associations of the server's load
+        self._later: list[tuple[float, Callable[[], None]]] = []
+        self._asked: dict[int, Callable[[int | None], None]] = {}
+
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Call `act` in this association's thread after so long, if it is established then.
+
+        To be called in that thread too, i.e. by a handler.
+        """
+        self._later.append((time.monotonic() + seconds, act))
+
+    def request(self, primitive: Any, context_id: int, on_response: Callable[[int | None], None]) -> None:
+        """Send a request of this side's own, in this association's thread; the status comes to `on_response`.
+
+        pynetdicom's ``send_n_event_report`` takes whatever message comes next for its response; but a peer may
+        send a request of its own meanwhile.
+        """
+        self._asked[primitive.MessageID] = on_response
+        self.dimse.send_msg(primitive, context_id)
+
+    def _serve_request(self, msg: Any, context_id: int) -> None:
+        on_response = self._asked.pop(msg.MessageIDBeingRespondedTo, None)
+        if on_response is not None:
+            _act(lambda: on_response(msg.Status))
+        else:
+            super()._serve_request(msg, context_id)
+
+    def _act_on_due(self) -> None:
+        now = time.monotonic()
+        due = [act for at, act in self._later if at <= now]
+        self._later = [(at, act) for at, act in self._later if at > now]
+        for act in due:
+            _act(act)
 
     def run_reactor(self) -> None:
         """From the first byte to the last; the server counts this connection until then."""
@@ -408,6 +440,8 @@ class Acceptor(Association):
                 self.dul.served()
             elif self._is_over():
                 self.kill()
+            elif self._later and self.is_established:
+                self._act_on_due()
 
     def _is_over(self) -> bool:
         if self.is_established and self.acse.is_release_requested():
@@ -425,6 +459,13 @@ class Acceptor(Association):
             self.abort()
             return True
         return not self.dul.is_alive()
+
+
+def _act(act: Callable[[], None]) -> None:
+    try:
+        act()
+    except Exception:  # the boundary of the thread: its association must go on
+        LOG.exception("a request of this side failed")
 
 
 class Handler(RequestHandler):

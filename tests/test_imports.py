@@ -50,6 +50,7 @@ STEPS = {
     "objects",
     "deliver",
     "confirm",
+    "commit",
     "retrieve",
 }
 JOINERS = {
@@ -79,7 +80,7 @@ SUPPORT = {
         "analysis",
     ),
     *("ct_series", "index", "studies", "crew", "child", "schedule", "status", "bars", "parcel"),
-    *("store_scu", "stow_rs", "upper_layer", "group_commit", "part10"),
+    *("store_scu", "stow_rs", "upper_layer", "group_commit", "part10", "request"),
 }
 
 

@@ -21,7 +21,7 @@ def test_the_example_is_read_and_says_the_defaults() -> None:
     default = Config()
     assert config.storage == EXAMPLE.parent / default.storage
     assert (config.pairing, config.analysis, config.jobs) == (default.pairing, default.analysis, default.jobs)
-    assert config.receive.peers == (Peer("CT1", "10.1.2.0/24"), Peer("", "127.0.0.1"))
+    assert config.receive.peers == (Peer("CT1", "10.1.2.0/24", 104), Peer("", "127.0.0.1"))
     pacs, web, share = config.destinations
     assert pacs == Destination("pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242)
     assert (web.kind, web.url) == ("STOW-RS", "https://pacs.example.org/dicom-web")

@@ -62,11 +62,14 @@ class Orthanc:
     def get(self, path: str) -> Any:
         return json.loads(self.download(path))
 
+    def post(self, path: str, body: Any) -> Any:
+        return json.loads(self.download(path, "POST", json.dumps(body).encode()))
+
     def delete(self, path: str) -> None:
         self.download(path, "DELETE")
 
-    def download(self, path: str, method: str = "GET") -> bytes:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", method=method)
+    def download(self, path: str, method: str = "GET", body: bytes | None = None) -> bytes:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", body, method=method)
         if self.user:
             secret = base64.b64encode(self.user.encode()).decode()
             request.add_header("Authorization", f"Basic {secret}")

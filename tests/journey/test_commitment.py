@@ -41,8 +41,8 @@ def receiver(
     def store(received: Received) -> Any:
         raise AssertionError("nothing is sent to the node here")
 
-    on_report = partial(confirm.on_report, database, [destination])
-    scp = Receiver(ReceiveSettings(port=port, tls=tls), store, lambda: 1e6, on_report)
+    handlers = {evt.EVT_N_EVENT_REPORT: partial(confirm.on_report, database, [destination])}
+    scp = Receiver(ReceiveSettings(port=port, tls=tls), store, lambda: 1e6, handlers)
     scp.start()
     try:
         yield
