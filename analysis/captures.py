@@ -64,7 +64,7 @@ def fused(analysis: Analysis, ct: Volume, layer: str) -> Iterator[tuple[int, Lab
     top = 1.0 if layer == "classes" else top_of(analysis.maps[layer])
     columns = ct.grid.shape[2]
     strip = _strip(layer, top, max(columns, 256))[:, :columns]
-    index = _working_indices(analysis)
+    index = working_index(analysis)
     for k in lung_slices(analysis):
         picture = np.repeat(grey(ct.array[k])[..., None], 3, axis=2)
         colour, where = _colour(analysis, layer, top, k, index)
@@ -86,16 +86,30 @@ def _colour(
     if layer == "classes":
         where = analysis.classes[k] > 0
         return class_rgb(analysis.classes[k][where]), where
-    values: Float = np.full(analysis.classes.shape[1:], np.nan, dtype=np.float32)
-    if index[0][k] >= 0:
-        inside = np.ix_(index[1] >= 0, index[2] >= 0)
-        plane = analysis.maps[layer][index[0][k]]
-        values[inside] = plane[np.ix_(index[1][index[1] >= 0], index[2][index[2] >= 0])]
+    values = on_slice(analysis.maps[layer], k, index)
     where = np.isfinite(values)
     return map_rgb(values[where], layer, top), where
 
 
-def _working_indices(analysis: Analysis) -> list[NDArray[np.intp]]:
+def on_slice(values: Float, k: int, index: list[NDArray[np.intp]]) -> Float:
+    """A map at every pixel of slice ``k`` of the CT, (rows, columns) float32; NaN outside the map.
+
+    Parameters
+    ----------
+    values : (k, j, i) float32
+        On the working grid.
+    k : int
+    index : list of (n,) int
+        Of `working_index`.
+    """
+    out: Float = np.full((index[1].size, index[2].size), np.nan, dtype=np.float32)
+    if index[0][k] >= 0:
+        rows, columns = index[1] >= 0, index[2] >= 0
+        out[np.ix_(rows, columns)] = values[index[0][k]][np.ix_(index[1][rows], index[2][columns])]
+    return out
+
+
+def working_index(analysis: Analysis) -> list[NDArray[np.intp]]:
     """For each axis of the CT: the voxel of the working grid its voxels lie in, -1 outside."""
     out = []
     for axis, n in enumerate(analysis.expiratory.shape):

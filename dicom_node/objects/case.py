@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from highdicom.base import SOPClass
 from pydicom import Dataset, dcmread
 from pydicom.multival import MultiValue
@@ -17,6 +18,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from analysis.pipeline import Analysis
+from analysis.volume import Grid
 
 from ..errors import Rejected
 from ..malformed import MALFORMED
@@ -164,6 +166,12 @@ def uid_of(text: str) -> UID:
     """
     digest = hashlib.sha256(text.encode()).digest()
     return UID(f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}")
+
+
+def slice_of(groups: Dataset, grid: Grid) -> int:
+    """Index of the slice a frame lies on, by the position in its functional groups (PS3.3 C.7.6.16.2.3)."""
+    position = np.array([groups.PlanePositionSequence[0].ImagePositionPatient], dtype=np.float64)
+    return round(float(grid.indices(position)[0][0]))
 
 
 def read_case(pair: Pair, paths: Mapping[str, Path], created: datetime, fingerprint: str) -> Case:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from highdicom import (
@@ -15,7 +15,6 @@ from highdicom.color import CIELabColor
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
-from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from analysis.classes import VQClass
@@ -23,7 +22,7 @@ from analysis.colours import CLASS_NAME, CLASS_RGB, LUNG_RGB, RGB
 from analysis.pipeline import Analysis
 
 from . import codes
-from .case import MODEL_NAME, Case
+from .case import MODEL_NAME, Case, slice_of
 
 #: Segment numbers: the four classes first, the lungs behind them.
 CLASS_SEGMENTS: Mapping[int, VQClass] = {
@@ -60,7 +59,7 @@ def build_segmentation(analysis: Analysis, case: Case) -> Segmentation:
     # highdicom makes the attributes from an empty stand-in that takes no memory; the bits are packed below.
     empty = np.broadcast_to(np.uint8(0), (*grid, len(CLASS_SEGMENTS) + len(LUNG_SEGMENTS)))
     ds = _segmentation(analysis, case, "seg", empty)
-    _fill(ds, analysis, case)
+    _fill(ds, analysis)
     return ds
 
 
@@ -146,9 +145,15 @@ def _segments(analysis: Analysis, case: Case) -> list[SegmentDescription]:
     return [*classes, *lungs]
 
 
-def _fill(ds: Segmentation, analysis: Analysis, case: Case) -> None:
+def _fill(ds: Segmentation, analysis: Analysis) -> None:
     """Pixel Data from the analysis' arrays, in the order of the frames (PS3.5 8.2: bits without gaps)."""
-    order = list(_frames(ds, case))
+    order = [
+        (
+            int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber),
+            slice_of(frame, analysis.expiratory),
+        )
+        for frame in ds.PerFrameFunctionalGroupsSequence
+    ]
     chunks = []
     for start in range(0, len(order), CHUNK):
         frames = [_mask(analysis, segment, k) for segment, k in order[start : start + CHUNK]]
@@ -163,14 +168,3 @@ def _mask(analysis: Analysis, segment: int, k: int) -> NDArray[np.bool_]:
     if segment in CLASS_SEGMENTS:
         return np.asarray(analysis.classes[k] == CLASS_SEGMENTS[segment])
     return np.asarray(analysis.lungs[k] == LUNG_SEGMENTS[segment])
-
-
-def _frames(ds: Dataset, case: Case) -> Iterator[tuple[int, int]]:
-    """(segment, slice) of every frame, by what its functional groups say: its number and its position."""
-    row, column = np.reshape(case.pair.expiratory.slices[0].orientation, (2, 3))
-    normal = np.cross(row, column)
-    start = float(normal @ case.pair.expiratory.slices[0].position)
-    for frame in ds.PerFrameFunctionalGroupsSequence:
-        position = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=np.float64)
-        k = round((float(normal @ position) - start) / case.pair.expiratory.gap)
-        yield int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber), k

@@ -25,8 +25,10 @@ from analysis.pipeline import Analysis
 from analysis.volume import Grid, Volume
 from dicom_node.ct_series import Scan, write_ct_series
 from dicom_node.model import OBJECT_KINDS
+from dicom_node.objects import parametric_map
 from dicom_node.objects.build import build_objects
 from dicom_node.objects.case import Case
+from dicom_node.objects.parametric_map import build_maps
 from dicom_node.volumes import load_volume
 
 EXP, INSP = thorax(-700, (52, 160, 256), (2.5, 1.5, 1.25)), thorax(-850)
@@ -141,17 +143,54 @@ def test_a_map_read_back_by_position_is_the_array(
 
 
 def assert_map(ds: Dataset, analysis: Analysis, name: str) -> None:
-    found = np.full(analysis.grid.shape, np.nan, dtype=np.float32)
+    """Every voxel of the CT has the value of the working grid's voxel its centre lies in, by position."""
+    grid = analysis.expiratory
+    found = frames_by_position(ds, grid)
+    centres = np.moveaxis(np.indices(grid.shape), 0, -1).reshape(-1, 3)
+    inside = np.floor(analysis.grid.indices(grid.points(centres.astype(float))) + 0.5 + 1e-6).astype(int)
+    known = ((inside >= 0) & (inside < analysis.grid.shape)).all(axis=1) & (analysis.lungs.ravel() > 0)
+    expected = np.zeros(len(centres), dtype=np.float32)
+    expected[known] = np.nan_to_num(analysis.maps[name][tuple(inside[known].T)], nan=0.0)
+    assert np.ptp(expected) > 0
+    np.testing.assert_array_equal(found, expected.reshape(grid.shape))
+
+
+def frames_by_position(ds: Dataset, grid: Grid) -> np.ndarray:
+    found = np.full(grid.shape, np.nan, dtype=np.float32)
     for frame, groups in zip(ds.pixel_array, ds.PerFrameFunctionalGroupsSequence, strict=True):
         position = np.array([groups.PlanePositionSequence[0].ImagePositionPatient], dtype=float)
-        k, j, i = analysis.grid.indices(position)[0]
-        assert (j, i) == pytest.approx((0, 0), abs=1e-3)
+        k, j, i = grid.indices(position)[0]
+        assert (k, j, i) == pytest.approx((round(k), 0, 0), abs=1e-3)
         found[round(k)] = frame
     shared = ds.SharedFunctionalGroupsSequence[0]
     orientation = np.reshape(shared.PlaneOrientationSequence[0].ImageOrientationPatient, (2, 3))
-    np.testing.assert_allclose(orientation, analysis.grid.directions.T[[2, 1]], atol=1e-6)
-    assert shared.PixelMeasuresSequence[0].PixelSpacing == pytest.approx(analysis.grid.spacing[1:])
-    np.testing.assert_array_equal(found, np.nan_to_num(analysis.maps[name], nan=0.0))
+    np.testing.assert_allclose(orientation, grid.directions.T[[2, 1]], atol=1e-6)
+    assert shared.PixelMeasuresSequence[0].PixelSpacing == pytest.approx(grid.spacing[1:])
+    return found
+
+
+def test_a_map_has_a_frame_for_every_slice_of_the_ct_and_names_it(
+    made: dict[str, list[Dataset]], case: Case
+) -> None:
+    at = {s.position: s.sop_instance_uid for s in case.pair.expiratory.slices}
+    for ds in made["maps"]:
+        assert (ds.NumberOfFrames, ds.Rows, ds.Columns) == EXP.grid.shape
+        for groups in ds.PerFrameFunctionalGroupsSequence:
+            position = tuple(map(float, groups.PlanePositionSequence[0].ImagePositionPatient))
+            (source,) = groups.DerivationImageSequence[0].SourceImageSequence
+            assert source.ReferencedSOPInstanceUID == at[position]
+
+
+def test_a_map_too_large_for_a_pacs_stays_on_the_working_grid(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coarse = analysis_of(case.pair.expiratory, work=2)
+    size = 4 * EXP.array.size
+    for largest, grid in ((size, coarse.expiratory), (size - 1, coarse.grid)):
+        monkeypatch.setattr(parametric_map, "LARGEST", largest)
+        ds = dcmread(BytesIO(as_bytes(next(build_maps(coarse, case)))))
+        found = frames_by_position(ds, grid)
+        assert float(found.max()) == pytest.approx(float(np.nanmax(coarse.maps["V"])))
 
 
 @pytest.mark.parametrize(
@@ -167,9 +206,10 @@ def test_captures_and_maps_keep_every_orientation(tmp_path: Path, row: Any, colu
     affine[:3, 3] = ORIGIN
     ct = Volume(thorax(-700).array, Grid(SHAPE, affine))
     case = case_of(tmp_path, ct, INSP)
-    analysis = analysis_of(case.pair.expiratory)
+    analysis = analysis_of(case.pair.expiratory, work=2)
     made = all_of(analysis, case, ct)
-    assert_map(made["maps"][0], analysis, "V")
+    for ds, name in zip(made["maps"], parametric_map.MAPS, strict=True):
+        assert_map(ds, analysis, name)
     for ds in captures(made, 9713):
         position = np.array([ds.ImagePositionPatient], dtype=float)
         k, j, i = analysis.expiratory.indices(position)[0]
