@@ -220,7 +220,8 @@ def run_(
 ) -> None:
     """Analyse a pair that lies on disk; no PACS, no network.
 
-    Writes seg.dcm, sr.dcm, pdf.dcm, key_objects.dcm, captures, maps, overview.png and measures.json.
+    Writes seg.dcm, sr.dcm, pdf.dcm, key_objects.dcm, captures, maps, overview.png, measures.json and analysis.npz, from
+    which `export` and `compare` work.
     """
     from .local import run
 
@@ -236,6 +237,29 @@ def run_(
         if finding.verdict != "pass":
             console.print(f"{finding.verdict}: {finding.sentence}", soft_wrap=True)
     for path in outcome.files:
+        print(path)
+
+
+Result = Annotated[
+    str,
+    typer.Argument(
+        metavar="RESULT", help="Number of a job that is done, or a folder that `dicom-node run` wrote."
+    ),
+]
+
+
+@app.command("export", epilog=EPILOG)
+def export_(
+    result: Result,
+    out: Annotated[Path, typer.Argument(help="Folder for the images and tables.")],
+    config: ConfigPath = None,
+) -> None:
+    """A result for researchers: NIfTI images, measures.csv and measures.json with units; nothing of the patient."""
+    from .export import export
+    from .record import find, read_record
+
+    settings = _config(config)
+    for path in export(read_record(find(result, settings.storage, settings.database_url)), out):
         print(path)
 
 

@@ -359,17 +359,20 @@ def load(cls: type[T], text: str) -> T:
     >>> load(Point, dump(Point((1.0, 2.0))))
     Point(xy=(1.0, 2.0))
     """
-    return cast(T, _build(cls, json.loads(text)))
+    return cast(T, build(cls, json.loads(text)))
 
 
-def _build(kind: Any, raw: Any) -> Any:
+def build(kind: Any, raw: Any) -> Any:
+    """The value of a type, a dataclass' field's say, from what JSON makes of it."""
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
-        return cast(Any, kind)(**{name: _build(hints[name], item) for name, item in raw.items()})
+        return cast(Any, kind)(**{name: build(hints[name], item) for name, item in raw.items()})
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is tuple and raw is not None:
         kinds = arguments[:1] * len(raw) if arguments[-1] is ... else arguments
-        return tuple(_build(k, item) for k, item in zip(kinds, raw, strict=True))
+        return tuple(build(k, item) for k, item in zip(kinds, raw, strict=True))
+    if origin is Mapping:
+        return {name: build(arguments[1], item) for name, item in raw.items()}
     if origin in (Union, types.UnionType):
-        return None if raw is None else _build(next(a for a in arguments if a is not type(None)), raw)
+        return None if raw is None else build(next(a for a in arguments if a is not type(None)), raw)
     return raw if origin is Literal or raw is None else kind(raw)

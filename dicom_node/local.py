@@ -23,9 +23,10 @@ from .model import DEFAULT_OBJECTS, Assembled, Header, Pair, PairingRules, Phase
 from .objects.build import build_objects
 from .objects.case import Case, read_case
 from .pairing import pair
+from .record import NAME
 from .series import assemble
 from .volumes import load_volume
-from .worker import Progress, analyse_pair, picture
+from .worker import Progress, analyse_pair, picture, record_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ def run(
         objects = build_objects(
             analysis, case, lambda: load_volume(found.expiratory, paths), (*DEFAULT_OBJECTS, "maps")
         )
-        return Outcome(analysis, found, _write(analysis, found, objects, out))
+        files = _write(analysis, found, objects, out)
+        (out / NAME).write_bytes(record_of(analysis, case).dump())
+        return Outcome(analysis, found, (*files, out / NAME))
 
 
 def gather(source: Path, workspace: Path) -> Pile:

@@ -25,7 +25,8 @@ from .durable import make_folder, write_file
 from .errors import Rejected, Unavailable
 from .model import DEFAULT_OBJECTS, Pair, Series
 from .objects.build import build_objects
-from .objects.case import read_case
+from .objects.case import Case, read_case
+from .record import NAME, Record
 from .volumes import load_volume
 
 if TYPE_CHECKING:
@@ -178,7 +179,8 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
     wanted = {*DEFAULT_OBJECTS, *(kind for _, kinds in order.destinations for kind in kinds)}
     case = read_case(pair, paths, created, job.fingerprint)
     objects = build_objects(analysis, case, lambda: load_volume(pair.expiratory, paths), wanted)
-    rows, kinds = _store(order, objects, picture(analysis))
+    aside = {"overview.png": picture(analysis), NAME: record_of(analysis, case).dump()}
+    rows, kinds = _store(order, objects, aside)
     now = time.time()
     with database.writing() as connection:
         if not jobs.move(connection, job.id, "finish", now, during=order.attempt, stage="", fraction=1.0):
@@ -192,6 +194,12 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
     LOG.info("job %d done: %d objects", job.id, len(rows))
 
 
+def record_of(analysis: Analysis, case: Case) -> Record:
+    """What is kept of a result besides its DICOM objects."""
+    insp, exp = case.pair.inspiratory, case.pair.expiratory
+    return Record(analysis, case.patient, insp.series_instance_uid, exp.series_instance_uid, case.acquired)
+
+
 def picture(analysis: Analysis) -> bytes:
     """The overview as a PNG file."""
     buffer = BytesIO()
@@ -200,9 +208,9 @@ def picture(analysis: Analysis) -> bytes:
 
 
 def _store(
-    order: Order, objects: Iterable[tuple[str, Dataset]], png: bytes
+    order: Order, objects: Iterable[tuple[str, Dataset]], aside: Mapping[str, bytes]
 ) -> tuple[list[dict[str, str]], list[str]]:
-    """Write the objects durably; a further attempt writes the same bytes to the same names.
+    """Write the objects, and further files, durably; a further attempt writes the same bytes to the same names.
 
     Returns
     -------
@@ -210,7 +218,8 @@ def _store(
     """
     folder = make_folder(order.storage / "results" / str(order.job_id))
     drafts = make_folder(order.storage / "incoming")
-    write_file(folder / "overview.png", [png], drafts)
+    for name, content in aside.items():
+        write_file(folder / name, [content], drafts)
     rows, kinds = [], []
     for n, (kind, ds) in enumerate(objects, 1):
         target = folder / f"{n:04d}-{kind}.dcm"

@@ -64,6 +64,7 @@ JOINERS = {
     "validate",
     "cohort",
     "cohort_report",
+    "export",
 }
 #: Shared by steps: values, settings, and what several of them stand on.
 SUPPORT = {
@@ -81,6 +82,7 @@ SUPPORT = {
     ),
     *("ct_series", "index", "studies", "crew", "child", "schedule", "status", "bars", "parcel"),
     *("store_scu", "stow_rs", "upper_layer", "group_commit", "part10", "request"),
+    "record",
 }
 
 

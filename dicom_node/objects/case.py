@@ -91,6 +91,23 @@ class Case:
         """`created` in the node's local time, as the dates scanners write."""
         return self.created.astimezone().replace(tzinfo=None) if self.created.tzinfo else self.created
 
+    @property
+    def patient(self) -> str:
+        """The same for all studies of a patient, and neither name nor ID; "" where Patient ID is empty.
+
+        The birth date counts: an ID that another issuer gave to somebody else is not taken for the same.
+        """
+        source = self.expiratory[0]
+        who = [
+            str(source.get(k) or "").strip() for k in ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
+        ]
+        return hashlib.sha256("\n".join(who).encode()).hexdigest() if who[0] else ""
+
+    @property
+    def acquired(self) -> str:
+        """When expiration was acquired, "YYYYMMDD…" as far as known; else the study's date."""
+        return self.pair.expiratory.acquired or str(self.expiratory[0].StudyDate or "")
+
     def begin(
         self,
         analysis: Analysis,

@@ -102,6 +102,7 @@ def analysis_of(expiratory: Series, *, missing: Sequence[VQClass] = (), work: in
         for name, factor, shift in (("V", 0.6, 0), ("Q", 0.05, 0), ("m", 0.1, 0.05), ("V/Q", 2.0, 0))
     }
     maps |= {"jacobian": ramp + 0.5, "ct_exp": np.full(coarse.shape, -700, dtype=np.float32)}
+    maps |= {"ct_insp": maps["ct_exp"] - 100 * ramp}
     findings = (
         Finding(
             "volume ratio", "pass", 0.7312, "1", "warn > 0.85, fail >= 0.97", "Expiration is deep enough."

@@ -77,7 +77,7 @@ def quick_run(order: Order) -> None:
     ds.SOPInstanceUID = f"2.25.{int(job.fingerprint[:16], 16)}"
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = UID(EXPLICIT)
-    rows, _ = worker._store(order, [("sr", ds)], b"png")
+    rows, _ = worker._store(order, [("sr", ds)], {"overview.png": b"png"})
     with database.writing() as connection:
         jobs.move(connection, job.id, "finish", time.time(), during=order.attempt)
         connection.execute(sa.insert(result).values(job_id=job.id, **rows[0]))
