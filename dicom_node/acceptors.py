@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pynetdicom import evt
 
-from . import commit, confirm
+from . import commit, confirm, performed
 from .archive import Archive
 from .child import begin
 from .config import Config
@@ -141,6 +141,8 @@ def _accept(order: _Order, stop: Connection) -> None:
         {
             evt.EVT_N_EVENT_REPORT: partial(confirm.on_report, database, config.destinations),
             evt.EVT_N_ACTION: partial(commit.on_action, database, config.storage),
+            evt.EVT_N_CREATE: partial(performed.on_create, database),
+            evt.EVT_N_SET: partial(performed.on_set, database),
         },
     )
     receiver.start(order.listening, Load(order.numbers, order.own))

@@ -419,6 +419,12 @@ def _job_state(row: dict[str, Any]) -> str:
     )
 
 
+def _missing(row: dict[str, Any]) -> str:
+    return (
+        f"{row['missing']} of {row['listed']} images its scanner lists are not here" if row["missing"] else ""
+    )
+
+
 Column = tuple[str, Callable[[dict[str, Any]], str]]
 TABLES: dict[str, tuple[Column, ...]] = {
     "studies": (
@@ -427,7 +433,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ("state", lambda r: r["state"]),
         ("since", lambda r: _time(r["since"])),
         ("until", lambda r: _time(r["due_at"])),
-        ("why", lambda r: "; ".join(text for text in (r["reason"], r["search"]) if text)),
+        ("why", lambda r: "; ".join(text for text in (r["reason"], _missing(r), r["search"]) if text)),
     ),
     "jobs": (
         ("job", lambda r: str(r["id"])),

@@ -27,7 +27,7 @@ from .database import Database, commitment, instance
 from .errors import Rejected, Unavailable
 from .parcel import pause
 from .part10 import file_meta
-from .request import COMMON, SYNTAXES, answered, read_attributes, valid_uid
+from .request import COMMON, SYNTAXES, Status, answered, read_attributes, valid_uid
 
 LOG = logging.getLogger(__name__)
 
@@ -41,12 +41,12 @@ RESPONSE_SECONDS = 30.0
 BATCH, REPORTS = 500, 20
 
 #: Every status an N-ACTION is answered with (PS3.7 10.1.4.1.10), and its Error Comment.
-STATUSES: Mapping[str, tuple[int, str]] = {
+STATUSES: Mapping[str, Status] = {
     **COMMON,
-    "accepted": (0x0000, ""),
-    "no such instance": (0x0112, "Not the well-known SOP Instance of storage commitment"),
-    "in use": (0x0115, "Transaction UID in use for another request"),
-    "no such action": (0x0123, "Only action type 1, Request Storage Commitment"),
+    "accepted": Status(0x0000),
+    "no such instance": Status(0x0112, "Not the well-known SOP Instance of storage commitment"),
+    "in use": Status(0x0115, "Transaction UID in use for another request"),
+    "no such action": Status(0x0123, "Only action type 1, Request Storage Commitment"),
 }
 
 #: Every Failure Reason (0008,1197) of a report (PS3.3 C.14.1.1), and when it is given.

@@ -31,7 +31,7 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "ALTER TABLE delivery ADD COLUMN transaction_uid VARCHAR(64)",
         "CREATE INDEX ix_delivery_transaction_uid ON delivery (transaction_uid)",
     ),
-    2: (),  # the table of commitments, which is made anyway
+    2: (),  # new tables only, which are made anyway: commitments, performed steps
 }
 T = TypeVar("T")
 
@@ -161,6 +161,30 @@ commitment = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Index("ix_commitment_due", "state", "due_at"),
+)
+
+performed_step = sa.Table(
+    "performed_step",
+    metadata,
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("changed", sa.Float, nullable=False, index=True),
+)
+
+performed_study = sa.Table(
+    "performed_study",
+    metadata,
+    sa.Column("study_uid", sa.String(64), primary_key=True),
+    sa.Column("step_uid", sa.String(64), primary_key=True),
+)
+
+performed_image = sa.Table(
+    "performed_image",
+    metadata,
+    sa.Column("step_uid", sa.String(64), primary_key=True),
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("series_uid", sa.String(64), nullable=False),
 )
 
 INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}

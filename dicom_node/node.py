@@ -125,7 +125,9 @@ class Node:
                     studies.touch(self.database, connection, study_uid, at, self.config.receive.quiet_seconds)
 
     def settle(self) -> None:
-        """Decide on every study that has been quiet: a job, or why none."""
+        """Decide on every study that has been quiet, or whose scanner is done with it: a job, or why none."""
+        for uid in studies.hasten(self.database, time.time(), self.config.receive.quiet_seconds):
+            LOG.info("study %s: every image its scanner lists is here", uid)
         for seen in studies.due(
             self.database, time.time(), self.config.receive.quiet_seconds, self.config.wait_hours * 3600
         ):

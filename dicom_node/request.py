@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydicom import Dataset
@@ -27,12 +28,21 @@ LIMIT = 4_000_000
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
 VALID_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
-#: Statuses any of these services answers with: code, Error Comment (0000,0902).
-COMMON: Mapping[str, tuple[int, str]] = {
-    # PS3.7 C.4.2, Invalid argument value; C.5.27, Resource limitation; C.5.20, Processing failure
-    "malformed": (0x0115, "The data set cannot be used"),
-    "unavailable": (0x0213, "Database unavailable, send again later"),
-    "bug": (0x0110, "Internal error"),
+
+@dataclass(frozen=True)
+class Status:
+    """A status with its Error Comment (0000,0902) and Error ID (0000,0903)."""
+
+    code: int
+    comment: str = ""
+    error_id: int | None = None
+
+
+#: Statuses any of these services answers with (PS3.7 Annex C).
+COMMON: Mapping[str, Status] = {
+    "malformed": Status(0x0115, "The data set cannot be used"),
+    "unavailable": Status(0x0213, "Database unavailable, send again later"),
+    "bug": Status(0x0110, "Internal error"),
 }
 
 
@@ -76,7 +86,7 @@ def valid_uid(value: Any) -> str:
     return uid
 
 
-def answered(what: str, serve: Callable[[], str], statuses: Mapping[str, tuple[int, str]]) -> Dataset:
+def answered(what: str, serve: Callable[[], str], statuses: Mapping[str, Status]) -> Dataset:
     """Serve a request; whatever happens, the peer gets a status, and the log a reason without patient data.
 
     Parameters
@@ -99,9 +109,10 @@ def answered(what: str, serve: Callable[[], str], statuses: Mapping[str, tuple[i
     except Exception as error:  # noqa: BLE001  the boundary to hostile values, whose text must not be logged
         answer = "bug"
         LOG.error("%s failed: %s", what, type(error).__name__)
-    code, comment = statuses[answer]
-    status = Dataset()
-    status.Status = code
-    if comment:
-        status.ErrorComment = comment
+    found, status = statuses[answer], Dataset()
+    status.Status = found.code
+    if found.comment:
+        status.ErrorComment = found.comment
+    if found.error_id is not None:
+        status.ErrorID = found.error_id
     return status

@@ -6,7 +6,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .database import UNINDEXED, Database, commitment, delivery, instance, job, quarantine, result, study
+from .database import (
+    UNINDEXED,
+    Database,
+    commitment,
+    delivery,
+    instance,
+    job,
+    performed_image,
+    performed_step,
+    performed_study,
+    quarantine,
+    result,
+    study,
+)
 
 
 def status(database: Database, limit: int = 50) -> dict[str, Any]:
@@ -20,7 +33,8 @@ def status(database: Database, limit: int = 50) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``instances`` (counts), ``unreadable``, ``studies``, ``jobs``, ``deliveries`` (a row for each job,
+        ``instances`` (counts), ``unreadable``, ``studies`` (with how many images its scanner ``listed`` by MPPS,
+        and how many of those are ``missing``), ``jobs``, ``deliveries`` (a row for each job,
         destination and state), ``commitments`` (storage commitment asked of the node and not reported yet, or
         with failures).
     """
@@ -62,8 +76,18 @@ def _studies() -> sa.Select[Any]:
         .scalar_subquery()
         .label("instances")
     )
+    steps = performed_study.join(
+        performed_step, performed_step.c.sop_instance_uid == performed_study.c.step_uid
+    ).join(performed_image, performed_image.c.step_uid == performed_study.c.step_uid)
+    listed = (
+        sa.select(sa.func.count(performed_image.c.sop_instance_uid.distinct()))
+        .select_from(steps)
+        .where(performed_study.c.study_uid == study.c.study_uid, performed_step.c.state == "COMPLETED")
+    )
+    here = sa.exists().where(instance.c.sop_instance_uid == performed_image.c.sop_instance_uid)
+    counts = listed.scalar_subquery().label("listed"), listed.where(~here).scalar_subquery().label("missing")
     names = "study_uid", "state", "reason", "since", "due_at", "search"
-    return sa.select(*(study.c[name] for name in names), images).order_by(study.c.received_at.desc())
+    return sa.select(*(study.c[name] for name in names), images, *counts).order_by(study.c.received_at.desc())
 
 
 def _jobs() -> sa.Select[Any]:

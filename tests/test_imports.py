@@ -51,6 +51,7 @@ STEPS = {
     "deliver",
     "confirm",
     "commit",
+    "performed",
     "retrieve",
 }
 JOINERS = {

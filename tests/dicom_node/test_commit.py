@@ -218,7 +218,7 @@ def test_the_same_request_again_is_one_transaction_and_another_under_its_uid_is_
     assert ask(assoc, asking((CT, kept[0]))).Status == 0x0000
     assert ask(assoc, asking((CT, kept[0]))).Status == 0x0000
     refused = ask(assoc, asking((CT, kept[1])))
-    assert (refused.Status, refused.ErrorComment) == commit.STATUSES["in use"]
+    assert (refused.Status, refused.ErrorComment) == (0x0115, commit.STATUSES["in use"].comment)
     assert row(database).objects == 1
     assoc.abort()
 
