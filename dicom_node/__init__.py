@@ -14,7 +14,8 @@ The journey, one line a step; each in its own module, joined by `node` and `work
 10. `deliver`: objects -> destinations
 11. `confirm`: what a destination stored -> what it commits to keep
 
-`commit` answers a scanner that asks what is kept here, `performed` one that says which images its study has.
+`commit` answers a scanner that asks what is kept here, `performed` one that says which images its study has; `audit`
+tells of all that.
 `retrieve` asks a PACS for a phase that is missing, `schedule` ticks, `database` remembers, `cli` is what a person
 sees.
 """

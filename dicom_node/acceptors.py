@@ -17,14 +17,18 @@ from pynetdicom import evt
 
 from . import commit, confirm, performed
 from .archive import Archive
+from .audit import Trail
 from .child import begin
 from .config import Config
 from .database import Database
+from .errors import Unavailable
 from .receive import STOP_SECONDS, Received, Receiver, listen
 from .upper_layer import Load
 
 LOG = logging.getLogger(__name__)
 
+#: Alerts are spooled so often, seconds.
+FLUSH_SECONDS = 1.0
 #: A process that ended is started again after so long, seconds.
 AGAIN_SECONDS = 1.0
 
@@ -134,9 +138,10 @@ def _accept(order: _Order, stop: Connection) -> None:
     config = order.config
     database = Database(config.database_url)
     archive = Archive(config.storage, database)
+    trail = Trail(database, config.audit, config.receive.ae_title)
     receiver = Receiver(
         config.receive,
-        partial(keep, archive),
+        partial(keep, archive, trail),
         lambda: shutil.disk_usage(config.storage).free / 1e6,
         {
             evt.EVT_N_EVENT_REPORT: partial(confirm.on_report, database, config.destinations),
@@ -144,21 +149,33 @@ def _accept(order: _Order, stop: Connection) -> None:
             evt.EVT_N_CREATE: partial(performed.on_create, database),
             evt.EVT_N_SET: partial(performed.on_set, database),
         },
+        trail.alert,
     )
     receiver.start(order.listening, Load(order.numbers, order.own))
+    while not stop.poll(FLUSH_SECONDS):  # until the node closes its end
+        _flush(trail)
+    receiver.stop()
+    _flush(trail)
+    database.close()
+
+
+def _flush(trail: Trail) -> None:
     try:
-        stop.recv()
-    except EOFError:
-        receiver.stop()
-        database.close()
+        trail.flush()
+    except Unavailable as error:  # the alerts are kept until it is back
+        LOG.warning("audit: %s", error)
 
 
-def keep(archive: Archive, received: Received) -> Literal["stored", "same", "other"]:
+def keep(archive: Archive, trail: Trail, received: Received) -> Literal["stored", "same", "other"]:
     """Make an instance durable that came over the network."""
-    return archive.store(
+    outcome = archive.store(
         sop_class_uid=received.sop_class_uid,
         sop_instance_uid=received.sop_instance_uid,
         transfer_syntax_uid=received.transfer_syntax_uid,
         calling_ae=received.calling_ae,
         dataset=received.dataset,
     )
+    if outcome == "other":
+        reason = f"other content under the stored SOP Instance UID {received.sop_instance_uid}"
+        trail.alert("quarantined", received.calling_ae, received.address, reason)
+    return outcome

@@ -42,6 +42,7 @@ class Stored:
     sop_instance_uid: str
     path: Path
     received_at: float
+    calling_ae: str
 
 
 @dataclass(frozen=True)
@@ -157,11 +158,12 @@ class Archive:
 
     def unindexed(self, limit: int) -> list[Stored]:
         """Instances whose header was not read yet, the oldest first."""
-        columns = instance.c.sop_instance_uid, instance.c.path, instance.c.received_at
+        names = "sop_instance_uid", "path", "received_at", "calling_ae"
+        columns = [instance.c[name] for name in names]
         query = sa.select(*columns).where(UNINDEXED).order_by(instance.c.received_at).limit(limit)
         with self.database.reading() as connection:
             return [
-                Stored(r.sop_instance_uid, self.storage / r.path, r.received_at)
+                Stored(r.sop_instance_uid, self.storage / r.path, r.received_at, r.calling_ae)
                 for r in connection.execute(query)
             ]
 

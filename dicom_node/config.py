@@ -334,6 +334,36 @@ class JobSettings:
 
 
 @dataclass(frozen=True)
+class AuditSettings:
+    """Where DICOM audit messages (PS3.15 A.5) go: a file, or a repository that takes syslog.
+
+    Parameters
+    ----------
+    file : Path, optional
+        One message a line; relative to the configuration file.
+    host, port : of the repository
+    tls : TlsSettings, optional
+        RFC 5425; without it, TCP (RFC 6587).
+    max_messages : int
+        Kept in the database while the repository is away; then the oldest are dropped.
+    """
+
+    file: Path | None = None
+    host: str = ""
+    port: int = 6514
+    tls: TlsSettings | None = None
+    max_messages: int = 100_000
+
+    def __post_init__(self) -> None:
+        if (self.file is None) == (not self.host):
+            raise Rejected("the audit trail needs a file or a host")
+        if self.file is not None and self.tls is not None:
+            raise Rejected("tls is for a host, not a file")
+        if not 0 < self.port <= 65535 or self.max_messages < 1:
+            raise Rejected("the port is 1 to 65535, max_messages at least 1")
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything a node is told.
 
@@ -347,7 +377,7 @@ class Config:
         How often due things are looked for.
     wait_hours : float
         A study without its other phase is WAITING for so long, then OVERDUE; images still complete it.
-    receive, jobs, pairing, analysis, destinations, pacs
+    receive, jobs, pairing, analysis, destinations, pacs, audit
         The tables of the file.
     """
 
@@ -361,6 +391,7 @@ class Config:
     analysis: Parameters = field(default_factory=Parameters)
     destinations: tuple[Destination, ...] = ()
     pacs: Pacs | None = None
+    audit: AuditSettings | None = None
 
     def __post_init__(self) -> None:
         names = [d.name for d in self.destinations]
@@ -403,12 +434,16 @@ def read_config(path: Path) -> Config:
             else dataclasses.replace(part, tls=part.tls.below(folder))
         )
 
+    audit = placed(config.audit)
+    if audit is not None and audit.file is not None:
+        audit = dataclasses.replace(audit, file=folder / audit.file)
     return dataclasses.replace(
         config,
         storage=folder / config.storage,
         receive=placed(config.receive),
         destinations=tuple(placed(d) for d in config.destinations),
         pacs=placed(config.pacs),
+        audit=audit,
     )
 
 

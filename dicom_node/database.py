@@ -31,7 +31,7 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "ALTER TABLE delivery ADD COLUMN transaction_uid VARCHAR(64)",
         "CREATE INDEX ix_delivery_transaction_uid ON delivery (transaction_uid)",
     ),
-    2: (),  # new tables only, which are made anyway: commitments, performed steps
+    2: (),  # new tables only, which are made anyway: commitments, performed steps, audit
 }
 T = TypeVar("T")
 
@@ -185,6 +185,25 @@ performed_image = sa.Table(
     sa.Column("step_uid", sa.String(64), primary_key=True),
     sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
     sa.Column("series_uid", sa.String(64), nullable=False),
+)
+
+audit_spool = sa.Table(
+    "audit_spool",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("line", sa.Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+audit_transfer = sa.Table(
+    "audit_transfer",
+    metadata,
+    sa.Column("direction", sa.String(8), primary_key=True),
+    sa.Column("study_uid", sa.String(64), primary_key=True),
+    sa.Column("peer", sa.String(64), primary_key=True),
+    sa.Column("sop_class_uid", sa.String(64), primary_key=True),
+    sa.Column("instances", sa.Integer, nullable=False),
+    sa.Column("last_at", sa.Float, nullable=False),
 )
 
 INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}

@@ -56,10 +56,16 @@ def deliver(
     destination: Destination,
     calling_ae_title: str,
     clock: Callable[[], float] = time.time,
+    on_sent: Callable[[sa.Connection, Parcel], None] = lambda connection, parcel: None,
 ) -> None:
     """Send what is due at one destination; records what became of each object as soon as it is known.
 
     A response that did not come means unknown: the object is sent again, with the same UIDs.
+
+    Parameters
+    ----------
+    on_sent : callable
+        Called in the transaction that records an object as SENT.
     """
     found = due(database, storage, destination, clock())
     parcels = [parcel for parcel in found if parcel.path.is_file()]
@@ -68,7 +74,7 @@ def deliver(
             _record(database, destination, parcel, Outcome("never", "its file is gone"), clock())
     if parcels:
         for parcel, outcome in SENDERS[destination.kind](parcels, destination, calling_ae_title):
-            _record(database, destination, parcel, outcome, clock())
+            _record(database, destination, parcel, outcome, clock(), on_sent)
 
 
 def due(database: Database, storage: Path, destination: Destination, now: float) -> list[Parcel]:
@@ -142,7 +148,12 @@ SENDERS: Mapping[Kind, Send] = {"C-STORE": store_scu.send, "STOW-RS": stow_rs.se
 
 
 def _record(
-    database: Database, destination: Destination, parcel: Parcel, outcome: Outcome, now: float
+    database: Database,
+    destination: Destination,
+    parcel: Parcel,
+    outcome: Outcome,
+    now: float,
+    on_sent: Callable[[sa.Connection, Parcel], None] = lambda connection, parcel: None,
 ) -> None:
     name, reason = outcome.verdict, outcome.reason
     if name == "later" and now - parcel.created > destination.max_age_hours * 3600:
@@ -162,4 +173,6 @@ def _record(
     log("object %s to %s: %s", parcel.sop_instance_uid, destination.name, reason)
     where = delivery.c.id == parcel.id, delivery.c.state == source
     with database.writing() as connection:
-        connection.execute(sa.update(delivery).where(*where).values(**values))
+        moved = connection.execute(sa.update(delivery).where(*where).values(**values)).rowcount
+        if moved and name == "sent":
+            on_sent(connection, parcel)

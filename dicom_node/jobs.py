@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from analysis.pipeline import Parameters
 
-from .database import Database, dump, job, load
+from .database import Database, dump, job, load, result
 from .errors import Rejected
 from .model import Pair
 
@@ -218,6 +218,12 @@ def cancelled(database: Database, job_ids: Collection[int]) -> set[int]:
     query = sa.select(job.c.id).where(job.c.id.in_(job_ids), job.c.state == "CANCELLED")
     with database.reading() as connection:
         return set(connection.scalars(query))
+
+
+def study_of(connection: sa.Connection, sop_instance_uid: str) -> str:
+    """The study of the job that a result came of."""
+    query = sa.select(job.c.study_uid).join(result, result.c.job_id == job.c.id)
+    return str(connection.scalar(query.where(result.c.sop_instance_uid == sop_instance_uid)))
 
 
 def _job(row: sa.Row[Any], attempt: int) -> Job:

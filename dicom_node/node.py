@@ -6,13 +6,17 @@ import fcntl
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 
+from sqlalchemy import Connection
+
 from . import commit, confirm, deliver, jobs, pairing, retrieve, series, studies, worker
 from .acceptors import Acceptors, keep
 from .archive import Archive, index
+from .audit import Trail
 from .config import Config, Destination, Pacs
 from .crew import Crew
 from .database import Database
@@ -21,6 +25,7 @@ from .errors import NodeError, Unavailable
 from .headers import read_header
 from .index import Reader
 from .model import Header, Pair
+from .parcel import Parcel
 from .receive import on_store
 from .schedule import Schedule
 from .tls import client_context, server_context
@@ -67,6 +72,7 @@ class Node:
         self._lock = _lock(config)
         self.database = Database(config.database_url)
         self.archive = Archive(config.storage, self.database)
+        self.trail = Trail(self.database, config.audit, config.receive.ae_title)
         self._version = version("vq-dicom-node")
         self._reader: Reader[Header] = Reader(read_header, prepare)
         self._crew: Crew[worker.Order] = Crew(run, config.jobs.concurrency)
@@ -78,6 +84,8 @@ class Node:
         self._acceptors = Acceptors(config, self._lock, prepare)
         steps = {"index": self.index, "settle": self.settle, "dispatch": self.dispatch}
         steps["commit"] = partial(commit.report, self.database, config.storage, config.receive)
+        if config.audit is not None:
+            steps["audit"] = self.trail.send
         if config.pacs is not None:
             steps["search"] = partial(self.search, config.pacs)
         queues = {f"deliver to {d.name}": partial(self.deliver, d) for d in config.destinations}
@@ -89,6 +97,7 @@ class Node:
         again = jobs.recover(self.database, time.time())
         if drafts or adopted or again:
             LOG.info("recovered: %d drafts removed, %d files adopted, %d jobs again", drafts, adopted, again)
+        self.trail.activity(started=True)
         self.port = self._acceptors.start()
         self._schedule.start()
         LOG.info(
@@ -104,6 +113,7 @@ class Node:
         self._crew.stop()
         self._reader.close()
         jobs.recover(self.database, time.time())
+        self._end_trail()
         self.database.close()
         os.close(self._lock)
         LOG.info("stopped")
@@ -113,14 +123,20 @@ class Node:
         while new := self.archive.unindexed(INDEX_BATCH):
             read = self._reader.read_all([stored.path for stored in new])
             changed: dict[str, float] = {}
+            came: dict[tuple[str, str], Counter[str]] = {}
             with self.database.writing() as connection:
                 for stored, found in zip(new, read, strict=True):
                     index(connection, stored.sop_instance_uid, found)
                     if isinstance(found, str):
                         LOG.warning("instance %s: %s", stored.sop_instance_uid, found)
-                    elif not found.ignored:
+                        continue
+                    side = stored.calling_ae, found.study_instance_uid
+                    came.setdefault(side, Counter())[found.sop_class_uid] += 1
+                    if not found.ignored:
                         last = changed.get(found.study_instance_uid, 0.0)
                         changed[found.study_instance_uid] = max(last, stored.received_at)
+                for (calling_ae, study_uid), counts in came.items():
+                    self.trail.transferred(connection, "import", calling_ae, study_uid, counts)
                 for study_uid, at in changed.items():
                     studies.touch(self.database, connection, study_uid, at, self.config.receive.quiet_seconds)
 
@@ -136,7 +152,7 @@ class Node:
     def search(self, pacs: Pacs) -> None:
         """Ask the PACS for the rest of studies that wait for their other phase."""
         title = self.config.receive.ae_title
-        store = partial(on_store, partial(keep, self.archive))
+        store = partial(on_store, partial(keep, self.archive, self.trail))
         for study_uid in studies.to_search(self.database, time.time(), pacs.search_seconds):
             try:
                 uids = retrieve.missing(pacs, title, study_uid, studies.stored(self.database, study_uid))
@@ -166,9 +182,25 @@ class Node:
     def deliver(self, destination: Destination) -> None:
         """Send what is due at one destination; where it offers that, ask it to commit to what was sent."""
         title = self.config.receive.ae_title
-        deliver.deliver(self.database, self.config.storage, destination, title)
+        told = partial(self._sent, destination)
+        deliver.deliver(self.database, self.config.storage, destination, title, on_sent=told)
         if destination.storage_commitment:
             confirm.ask(self.database, destination, title)
+
+    def _sent(self, destination: Destination, connection: Connection, parcel: Parcel) -> None:
+        """An object is SENT: the audit trail tells of it, in the same transaction."""
+        study_uid = jobs.study_of(connection, parcel.sop_instance_uid)
+        peer = destination.ae_title or destination.name
+        self.trail.transferred(connection, "export", peer, study_uid, {parcel.sop_class_uid: 1})
+
+    def _end_trail(self) -> None:
+        """The node stops: what the repository does not take now, it gets after the next start."""
+        try:
+            self.trail.tell(quiet=0.0)
+            self.trail.activity(started=False)
+            self.trail.send()
+        except Unavailable as error:
+            LOG.warning("audit: %s", error)
 
     def _decide(self, study_uid: str) -> Pair | pairing.NoPair:
         rules = self.config.pairing

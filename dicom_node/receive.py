@@ -25,7 +25,7 @@ from .config import ReceiveSettings
 from .errors import Rejected, Unavailable
 from .request import SYNTAXES, valid_uid
 from .tls import server_context
-from .upper_layer import CONNECTIONS, Load, Memory, Server
+from .upper_layer import CONNECTIONS, Handshake, Load, Memory, Server
 
 LOG = logging.getLogger(__name__)
 
@@ -94,10 +94,12 @@ class Received:
     sop_instance_uid: str
     transfer_syntax_uid: str
     calling_ae: str
+    address: str
     dataset: memoryview
 
 
 Store = Callable[[Received], Literal["stored", "same", "other"]]
+Alert = Callable[[Literal["rejected", "no TLS"], str, str, str], None]
 
 
 def listen(settings: ReceiveSettings) -> socket.socket:
@@ -129,6 +131,8 @@ class Receiver:
         Room left on the disk, MB.
     handlers : mapping, optional
         Of the events of `SERVICES`.
+    alert : callable, optional
+        Told of what is not let in: kind, calling AE title, address, reason.
     """
 
     def __init__(
@@ -137,13 +141,17 @@ class Receiver:
         store: Store,
         free_mb: Callable[[], float],
         handlers: Mapping[Any, Callable[[Any], tuple[int | Dataset, Dataset | None]]] | None = None,
+        alert: Alert = lambda kind, ae_title, address, reason: None,
     ) -> None:
-        self._settings, self._store, self._free_mb = settings, store, free_mb
+        self._settings, self._store, self._free_mb, self._alert = settings, store, free_mb, alert
         self._further = dict(handlers or {})
         self._server: Server | None = None
         self._load = Load()
         self._minute, self._requests = 0, Counter[str]()
-        self._tls = None if settings.tls is None else server_context(settings.tls)
+        self._tls: Handshake | None = None
+        if settings.tls is not None:
+            failed = lambda address, reason: alert("no TLS", "", address, reason)  # noqa: E731
+            self._tls = Handshake(server_context(settings.tls), failed)
 
     def start(self, listening: socket.socket | None = None, load: Load | None = None) -> int:
         """Accept associations; returns the port.
@@ -212,6 +220,9 @@ class Receiver:
         if why := self._why_not(assoc.requestor.primitive, assoc.requestor.address):
             answer, reason = why
             LOG.warning("association rejected: %s", reason)
+            if answer != LOCAL_LIMIT_EXCEEDED:  # that is no matter of who asks
+                calling = str(assoc.requestor.primitive.calling_ae_title).strip()
+                self._alert("rejected", calling, assoc.requestor.address, reason)
             assoc.acse.send_reject(*answer)
             assoc.kill()
             return
@@ -268,6 +279,7 @@ def _receive(store: Store, event: Any) -> Answer:
             sop_instance_uid=uids[1],
             transfer_syntax_uid=str(event.context.transfer_syntax),
             calling_ae=str(event.assoc.requestor.ae_title).strip(),
+            address=str(event.assoc.requestor.address or ""),
             dataset=request.DataSet.getbuffer(),
         )
     )

@@ -12,12 +12,14 @@ import os
 import queue
 import select
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -468,6 +470,14 @@ def _act(act: Callable[[], None]) -> None:
         LOG.exception("a request of this side failed")
 
 
+@dataclass(frozen=True)
+class Handshake:
+    """How TLS begins: with which context, and who is told where it fails: an address, a reason."""
+
+    context: ssl.SSLContext
+    failed: Callable[[str, str], None]
+
+
 class Handler(RequestHandler):
     """A connection -> its association."""
 
@@ -503,7 +513,8 @@ class Server(ThreadedAssociationServer):
         Counts the connections; where there are twice as many as associations may be, further ones are closed.
     memory : Memory
     evt_handlers : list
-    ssl_context : ssl.SSLContext, optional
+    handshake : Handshake, optional
+        Without it, no TLS.
     """
 
     socket: Any
@@ -516,10 +527,11 @@ class Server(ThreadedAssociationServer):
         load: Load,
         memory: Memory,
         evt_handlers: list[Any],
-        ssl_context: Any = None,
+        handshake: Handshake | None = None,
     ) -> None:
         self._listening, self.load, self.memory = listening, load, memory
-        contexts = ae.supported_contexts
+        self._handshake, contexts = handshake, ae.supported_contexts
+        ssl_context = None if handshake is None else handshake.context
         address = listening.getsockname()
         super().__init__(ae, address, ae.ae_title, contexts, ssl_context, evt_handlers, Handler)
         ae._servers.append(self)  # as start_server does; shutdown takes it out
@@ -560,11 +572,12 @@ class Server(ThreadedAssociationServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """In a thread of the connection's own: shake hands, then associate."""
-        if self.ssl_context is not None:
+        if self._handshake is not None:
             try:
-                request = shake_hands(self.ssl_context, request)
+                request = shake_hands(self._handshake.context, request)
             except OSError as error:  # ssl.SSLError and time-outs are OSErrors
                 LOG.warning("TLS handshake with %s failed: %s", client_address[0], error)
+                self._handshake.failed(client_address[0], getattr(error, "reason", None) or str(error))
                 self.load.count(connections=-1)
                 return
         request.settimeout(self.ae.network_timeout)

@@ -83,6 +83,7 @@ SUPPORT = {
     ),
     *("ct_series", "index", "studies", "crew", "child", "schedule", "status", "bars", "parcel"),
     *("store_scu", "stow_rs", "upper_layer", "group_commit", "part10", "request"),
+    *("audit", "audit_message", "syslog"),
     "record",
 }
 

@@ -1,0 +1,144 @@
+"""What happened -> a DICOM audit message (PS3.15 A.5), as XML; without the patient, who must not be in a log of ours.
+
+The Patient participant that A.5.3.7 has is left out: the Study Instance UID names what was transferred.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+Code = tuple[str, str, str]
+
+#: CID 400, 401, 402, 403: what happens, in which way, in which role. Ours, where CID 403 has none: 99VQ.
+APPLICATION_ACTIVITY: Code = ("110100", "DCM", "Application Activity")
+START: Code = ("110120", "DCM", "Application Start")
+STOP: Code = ("110121", "DCM", "Application Stop")
+INSTANCES_TRANSFERRED: Code = ("110104", "DCM", "DICOM Instances Transferred")
+SECURITY_ALERT: Code = ("110113", "DCM", "Security Alert")
+APPLICATION: Code = ("110150", "DCM", "Application")
+DESTINATION: Code = ("110152", "DCM", "Destination Role ID")
+SOURCE: Code = ("110153", "DCM", "Source Role ID")
+STUDY: Code = ("110180", "DCM", "Study Instance UID")
+
+AlertKind = Literal["rejected", "no TLS", "quarantined"]
+ALERTS: Mapping[AlertKind, Code] = {
+    "rejected": ("110126", "DCM", "Node Authentication"),
+    "no TLS": ("110126", "DCM", "Node Authentication"),
+    "quarantined": ("quarantined", "99VQ", "Other content under a stored SOP Instance UID"),
+}
+
+#: EventOutcomeIndicator: well; a failure that was mitigated.
+WELL, MINOR_FAILURE = "0", "4"
+
+
+@dataclass(frozen=True)
+class Party:
+    """One side of an event.
+
+    Parameters
+    ----------
+    ae_title, address : str
+        "" where unknown.
+    own : bool
+        This node, whose process is known.
+    """
+
+    ae_title: str
+    address: str = ""
+    own: bool = False
+
+
+def activity(source: Party, started: bool, at: float) -> bytes:
+    """Application Activity (A.5.3.1)."""
+    root = _event(APPLICATION_ACTIVITY, "E", WELL, at, START if started else STOP)
+    _participant(root, source, APPLICATION, requestor=False)
+    return _finished(root, source)
+
+
+def transferred(
+    source: Party, sender: Party, receiver: Party, study_uid: str, counts: Mapping[str, int], at: float
+) -> bytes:
+    """DICOM Instances Transferred (A.5.3.7), of one study.
+
+    Parameters
+    ----------
+    source : Party
+        This node; it is the sender or the receiver too.
+    counts : mapping of SOP Class UID to int
+    """
+    # a sender does not know what the receiver held before: then the action is Read
+    root = _event(INSTANCES_TRANSFERRED, "C" if receiver.own else "R", WELL, at)
+    _participant(root, sender, SOURCE, requestor=True)
+    _participant(root, receiver, DESTINATION, requestor=False)
+    _source(root, source)
+    study = {"ParticipantObjectID": study_uid, "ParticipantObjectTypeCode": "2"}
+    found = SubElement(root, "ParticipantObjectIdentification", study, ParticipantObjectTypeCodeRole="3")
+    _coded(found, "ParticipantObjectIDTypeCode", STUDY)
+    SubElement(found, "ParticipantObjectName").text = "study"
+    description = SubElement(found, "ParticipantObjectDescription")
+    for uid, count in sorted(counts.items()):
+        SubElement(description, "SOPClass", UID=uid, NumberOfInstances=str(count))
+    return tostring(root)
+
+
+def alert(source: Party, kind: AlertKind, peer: Party, reason: str, at: float) -> bytes:
+    """Security Alert (A.5.3.11): what was tried, by whom, and that it was not let happen."""
+    root = _event(SECURITY_ALERT, "E", MINOR_FAILURE, at, ALERTS[kind], reason)
+    _participant(root, source, None, requestor=False)
+    _participant(root, peer, None, requestor=False)
+    return _finished(root, source)
+
+
+def _event(
+    event_id: Code, action: str, outcome: str, at: float, event_type: Code | None = None, text: str = ""
+) -> Element:
+    root = Element("AuditMessage")
+    when = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    event = SubElement(
+        root, "EventIdentification", EventActionCode=action, EventDateTime=when, EventOutcomeIndicator=outcome
+    )
+    _coded(event, "EventID", event_id)
+    if event_type is not None:
+        _coded(event, "EventTypeCode", event_type)
+    if text:
+        SubElement(event, "EventOutcomeDescription").text = _plain(text)
+    return root
+
+
+def _participant(root: Element, party: Party, role: Code | None, *, requestor: bool) -> None:
+    """A process; of one elsewhere only its AE title or address is known (A.5.2.1)."""
+    title = _plain(party.ae_title)
+    user = str(os.getpid()) if party.own else title or party.address or "unknown"
+    values = {"UserID": user, "UserIsRequestor": str(requestor).lower()}
+    if title:
+        values["AlternativeUserID"] = f"AETITLES={title}"
+    if party.address:
+        values |= {"NetworkAccessPointID": party.address, "NetworkAccessPointTypeCode": "2"}
+    found = SubElement(root, "ActiveParticipant", values)
+    if role is not None:
+        _coded(found, "RoleIDCode", role)
+
+
+def _finished(root: Element, source: Party) -> bytes:
+    _source(root, source)
+    return tostring(root)
+
+
+def _source(root: Element, source: Party) -> None:
+    found = SubElement(root, "AuditSourceIdentification", AuditSourceID=source.ae_title)
+    SubElement(found, "AuditSourceTypeCode", {"csd-code": "4"})  # an application server
+
+
+def _plain(text: str) -> str:
+    """What others send may hold characters that XML does not."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _coded(parent: Element, name: str, code: Code) -> None:
+    value, scheme, meaning = code
+    SubElement(parent, name, {"csd-code": value, "codeSystemName": scheme, "originalText": meaning})
