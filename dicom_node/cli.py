@@ -263,6 +263,35 @@ def export_(
         print(path)
 
 
+@app.command("deidentify", epilog=EPILOG)
+def deidentify_(
+    job: Annotated[int, typer.Argument(help="Number of a job that is done.")],
+    out: Annotated[Path, typer.Argument(help="New folder: images and results.")],
+    config: ConfigPath = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="File with the secret that pseudonyms come from. Without one: the node's own."),
+    ] = None,
+) -> None:
+    """Images and results of a job without identity, by PS3.15's Basic Confidentiality Profile; DICOM.
+
+    UIDs, Patient ID and dates are replaced alike for all exports with one key.
+    """
+    from .confidentiality import Pseudonyms
+    from .deidentify import deidentify, node_key
+
+    settings = _config(config)
+    warnings.simplefilter("ignore")
+    try:
+        secret = key.read_bytes() if key else node_key(settings.storage)
+    except OSError as error:
+        raise Rejected(f"the key {key} cannot be read: {error.strerror}") from error
+    with bars() as progress:
+        folders = deidentify(settings.database_url, settings.storage, job, out, Pseudonyms(secret), progress)
+    for folder in folders:
+        print(folder)
+
+
 @app.command("cohort", epilog=EPILOG)
 def cohort_(
     results: Annotated[Path, typer.Argument(help="One folder a case, as `dicom-node run` writes them.")],

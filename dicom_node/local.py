@@ -92,7 +92,7 @@ def run(
         objects = build_objects(
             analysis, case, lambda: load_volume(found.expiratory, paths), (*DEFAULT_OBJECTS, "maps")
         )
-        files = _write(analysis, found, objects, out)
+        files = write(analysis, found, objects, out)
         (out / NAME).write_bytes(record_of(analysis, case).dump())
         return Outcome(analysis, found, (*files, out / NAME))
 
@@ -198,7 +198,7 @@ def _same_patient(case: Case) -> None:
         raise Rejected("the two series belong to different patients")
 
 
-def _write(
+def write(
     analysis: Analysis, found: Pair, objects: Iterable[tuple[str, Dataset]], out: Path
 ) -> tuple[Path, ...]:
     """Name each kind's only object after it; series go into a folder of their own."""

@@ -127,11 +127,7 @@ def _decode(
     try:
         ds = dcmread(path, specific_tags=list(TAGS), force=True)
         indices = [frame - 1 for frame, _ in frames]
-        if ds.file_meta.get("TransferSyntaxUID") == JPEGExtended12Bit and ds.BitsStored > 8:
-            stored = _extended_12(path, ds, indices)
-        else:
-            stored = iter_pixels(ds, indices=indices, raw=True)
-        for (frame, k), values in zip(frames, stored, strict=True):
+        for (frame, k), values in zip(frames, _frames(path, ds, indices), strict=True):
             yield k, to_hu(values, ds, frame)
     except Rejected:
         raise
@@ -140,6 +136,29 @@ def _decode(
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Rejected(f"SOP instance {sop_instance_uid} cannot be decoded: {reason}") from error
+
+
+def stored_values(path: Path) -> NDArray[Any]:
+    """The stored values of all frames of a file, as they are (frames, rows, columns).
+
+    Raises
+    ------
+    Rejected
+        Where it cannot be decoded.
+    """
+    try:
+        ds = dcmread(path, specific_tags=list(TAGS), force=True)
+        return np.stack(list(_frames(path, ds, list(range(int(ds.get("NumberOfFrames") or 1))))))
+    except OSError:
+        raise
+    except Exception as error:
+        raise Rejected(f"{path.name} cannot be decoded: {type(error).__name__}") from error
+
+
+def _frames(path: Path, ds: Dataset, indices: list[int]) -> Iterator[NDArray[Any]]:
+    if ds.file_meta.get("TransferSyntaxUID") == JPEGExtended12Bit and ds.BitsStored > 8:
+        return _extended_12(path, ds, indices)
+    return iter_pixels(ds, indices=indices, raw=True)  # type: ignore[no-any-return,unused-ignore]
 
 
 def _extended_12(path: Path, ds: Dataset, indices: list[int]) -> Iterator[NDArray[Any]]:

@@ -66,6 +66,7 @@ JOINERS = {
     "cohort",
     "cohort_report",
     "export",
+    "deidentify",
 }
 #: Shared by steps: values, settings, and what several of them stand on.
 SUPPORT = {
@@ -85,6 +86,7 @@ SUPPORT = {
     *("store_scu", "stow_rs", "upper_layer", "group_commit", "part10", "request"),
     *("audit", "audit_message", "syslog"),
     "record",
+    "confidentiality",
 }
 
 
