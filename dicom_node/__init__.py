@@ -13,6 +13,7 @@ The journey, one line a step; each in its own module, joined by `node` and `work
 9. `objects`: an analysis -> SEG, SR, captures, PDF, key objects; maps where asked for
 10. `deliver`: objects -> destinations
 11. `confirm`: what a destination stored -> what it commits to keep
+12. `retention`: studies that have ended -> room, where the configuration says so
 
 `commit` answers a scanner that asks what is kept here, `performed` one that says which images its study has; `audit`
 tells of all that.

@@ -364,6 +364,34 @@ class AuditSettings:
 
 
 @dataclass(frozen=True)
+class RetentionSettings:
+    """When images of studies that have ended are removed; 0 for never.
+
+    Parameters
+    ----------
+    days : float
+        After the last image of a study came.
+    min_free_gb : float
+        With less room than this on the disk, the oldest go.
+    max_archive_gb : float
+        With more images than this, the oldest go.
+    """
+
+    days: float = 0.0
+    min_free_gb: float = 0.0
+    max_archive_gb: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.days, self.min_free_gb, self.max_archive_gb) < 0:
+            raise Rejected("days, min_free_gb and max_archive_gb must not be negative")
+
+    @property
+    def on(self) -> bool:
+        """True where anything is ever removed."""
+        return max(self.days, self.min_free_gb, self.max_archive_gb) > 0
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything a node is told.
 
@@ -377,7 +405,7 @@ class Config:
         How often due things are looked for.
     wait_hours : float
         A study without its other phase is WAITING for so long, then OVERDUE; images still complete it.
-    receive, jobs, pairing, analysis, destinations, pacs, audit
+    receive, jobs, pairing, analysis, destinations, pacs, audit, retention
         The tables of the file.
     """
 
@@ -392,8 +420,14 @@ class Config:
     destinations: tuple[Destination, ...] = ()
     pacs: Pacs | None = None
     audit: AuditSettings | None = None
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
 
     def __post_init__(self) -> None:
+        kept_free = self.retention.min_free_gb * 1000
+        if 0 < kept_free <= self.receive.min_free_mb:
+            raise Rejected(
+                "retention.min_free_gb must be more than receive.min_free_mb, or images are refused first"
+            )
         names = [d.name for d in self.destinations]
         if len(set(names)) < len(names):
             raise Rejected("every destination needs a name of its own")

@@ -206,6 +206,14 @@ audit_transfer = sa.Table(
     sa.Column("last_at", sa.Float, nullable=False),
 )
 
+removal = sa.Table(
+    "removal",
+    metadata,
+    sa.Column("path", sa.String(255), primary_key=True),
+    sa.Column("study_uid", sa.String(64), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+
 INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 from sqlalchemy import Connection
 
-from . import commit, confirm, deliver, jobs, pairing, retrieve, series, studies, worker
+from . import commit, confirm, deliver, jobs, pairing, retention, retrieve, series, studies, worker
 from .acceptors import Acceptors, keep
 from .archive import Archive, index
 from .audit import Trail
@@ -33,6 +35,8 @@ from .tls import client_context, server_context
 LOG = logging.getLogger(__name__)
 
 INDEX_BATCH = 200
+#: Between two looks at what may be removed.
+RETENTION_SECONDS = 60.0
 #: Acceptors outlive a killed node for a moment; the next one waits for them, seconds.
 LOCK_SECONDS = 3.0
 
@@ -90,9 +94,12 @@ class Node:
             steps["search"] = partial(self.search, config.pacs)
         queues = {f"deliver to {d.name}": partial(self.deliver, d) for d in config.destinations}
         self._schedule = Schedule({**steps, **queues}, config.tick_seconds)
+        keeping = {"retention": self.retain} if config.retention.on else {}
+        self._keeping = Schedule(keeping, RETENTION_SECONDS)
 
     def start(self) -> None:
         """Recover what a crash left, then listen and work."""
+        retention.finish(self.database, self.config.storage, time.time())
         drafts, adopted = self.archive.sweep()
         again = jobs.recover(self.database, time.time())
         if drafts or adopted or again:
@@ -100,6 +107,7 @@ class Node:
         self.trail.activity(started=True)
         self.port = self._acceptors.start()
         self._schedule.start()
+        self._keeping.start()
         LOG.info(
             "%s listens on %s port %d", self.config.receive.ae_title, self.config.receive.host, self.port
         )
@@ -109,6 +117,7 @@ class Node:
         self._acceptors.stop()
         self._crew.stop()
         self._reader.close()
+        self._keeping.stop()
         self._schedule.stop()
         self._crew.stop()
         self._reader.close()
@@ -202,6 +211,14 @@ class Node:
         except Unavailable as error:
             LOG.warning("audit: %s", error)
 
+    def retain(self) -> None:
+        """Remove studies that have ended, as the configuration says."""
+        config = self.config
+        free = partial(_free, config.storage)
+        retention.retain(
+            self.database, config.storage, config.retention, config.destinations, time.time(), free
+        )
+
     def _decide(self, study_uid: str) -> Pair | pairing.NoPair:
         rules = self.config.pairing
         try:
@@ -236,6 +253,11 @@ class Node:
             nice=self.config.jobs.nice,
             prepare=self._prepare,
         )
+
+
+def _free(folder: Path) -> float:
+    """Bytes left on a disk."""
+    return float(shutil.disk_usage(folder).free)
 
 
 def _lock(config: Config) -> int:

@@ -21,8 +21,8 @@ from .errors import Rejected
 from .model import Phase
 
 #: RECEIVING: not looked at yet. WAITING: images to come may complete a pair, until `due_at`. OVERDUE: they did not
-#: come by then. REFUSED: only a person can help. PAIRED: there is a job for what is here.
-StudyState = Literal["RECEIVING", "WAITING", "OVERDUE", "REFUSED", "PAIRED"]
+#: come by then. REFUSED: only a person can help. PAIRED: there is a job for what is here. REMOVED: its images are gone.
+StudyState = Literal["RECEIVING", "WAITING", "OVERDUE", "REFUSED", "PAIRED", "REMOVED"]
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ STEPS = {
     "commit",
     "performed",
     "retrieve",
+    "retention",
 }
 JOINERS = {
     "worker",
