@@ -22,6 +22,8 @@ TITLES = {"V": "Ventilation", "Q": "Perfusion surrogate", "classes": "V/Q classe
 WINDOW = (-1350.0, 150.0)
 #: Share of the colour in the blend: the vessels stay visible through it.
 OPACITY = 0.6
+#: Length of the bar that says how large things are, mm.
+BAR_MM = 50.0
 LIMITS = "Research use only. Q is a surrogate from CT density."
 
 
@@ -63,7 +65,7 @@ def fused(analysis: Analysis, ct: Volume, layer: str) -> Iterator[tuple[int, Lab
     """
     top = 1.0 if layer == "classes" else top_of(analysis.maps[layer])
     columns = ct.grid.shape[2]
-    strip = _strip(layer, top, max(columns, 256))[:, :columns]
+    strip = _strip(layer, top, max(columns, 256), ct.grid.spacing[2])[:, :columns]
     index = working_index(analysis)
     for k in lung_slices(analysis):
         picture = np.repeat(grey(ct.array[k])[..., None], 3, axis=2)
@@ -123,16 +125,19 @@ def working_index(analysis: Analysis) -> list[NDArray[np.intp]]:
     return out
 
 
-def _strip(layer: str, top: float, width: int) -> Labels:
-    """The legend: title, scale or classes, and limits of use."""
-    size = max(11, width // 32)
+def _strip(layer: str, top: float, width: int, pixel_mm: float) -> Labels:
+    """The legend: title and a bar of 5 cm, scale or classes, and limits of use."""
+    size = max(11, width // 30)
     height = 4 * size + size // 2
     image = Image.new("RGB", (width, height))
     draw = ImageDraw.Draw(image)
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
-    small = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), max(9, size * 3 // 4))
+    small = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), max(9, size * 5 // 6))
     row = size * 3 // 2
     draw.text((4, 1), TITLES[layer] + (f" ({SCALES[layer].unit})" if layer in SCALES else ""), font=font)
+    bar = round(BAR_MM / pixel_mm)
+    draw.rectangle((width - 6 - bar, size // 2, width - 6, size // 2 + 3), fill="white")
+    draw.text((width - 12 - bar, size // 2 + 2), f"{BAR_MM / 10:g} cm", font=small, anchor="rm")
     if layer == "classes":
         x = 4
         for c, rgb in CLASS_RGB.items():

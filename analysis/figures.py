@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,9 @@ from numpy.typing import NDArray
 from .captures import LAYERS, TITLES, grey
 from .classes import VQClass
 from .colours import CLASS_NAME, CLASS_RGB, SCALES, class_rgb, map_rgb, top_of
-from .pipeline import Analysis
-from .regions import REGIONS
+from .pipeline import Analysis, Parameters
+from .quality import Finding
+from .regions import REGIONS, ZONES_OF
 from .volume import Grid, Labels
 
 RESEARCH_USE = "Research use only. Perfusion is a surrogate derived from CT density."
@@ -40,7 +43,45 @@ def overview(analysis: Analysis) -> Figure:
     figure.text(0.02, 0.022, RESEARCH_USE, color="#ffdc78", fontsize=17, va="center")
     planes(figure, analysis, (0.035, 0.05, 0.62, 0.88), "white")
     fractions(figure, analysis, (0.66, 0.34, 0.33, 0.58), "white")
+    words = (classes_in_words(analysis.parameters), worst_zone(analysis), quality_in_words(analysis.findings))
+    lines = [line for part in words for line in [*textwrap.wrap(part, 55), ""]]
+    figure.text(0.66, 0.31, "\n".join(lines), color="white", fontsize=14, va="top", linespacing=1.4)
     return figure
+
+
+def classes_in_words(parameters: Parameters) -> str:
+    """What the colours mean."""
+    return (
+        f"Low: below {parameters.low:.0%} of the mean of both lungs. Dead space: perfusion low, ventilation preserved. "
+        "Shunt: ventilation low, perfusion preserved. Matched defect: both low."
+    )
+
+
+def worst_zone(analysis: Analysis) -> str:
+    """The zone with the most abnormal lung, and how much."""
+    shares = {
+        words: analysis.measures[region]["total_abnormal"]
+        for region, words in REGIONS.items()
+        if len(ZONES_OF[region]) == 1 and np.isfinite(analysis.measures[region]["total_abnormal"])
+    }
+    if not shares or max(shares.values()) <= 0:
+        return "No zone shows abnormal lung."
+    worst = max(shares, key=lambda words: shares[words])
+    return f"Most abnormal: {worst.lower()} ({shares[worst]:.1f} %)."
+
+
+def quality_in_words(findings: Sequence[Finding]) -> str:
+    """Which checks did not pass, the failed ones first."""
+    names = {
+        verdict: "; ".join(dict.fromkeys(f.check for f in findings if f.verdict == verdict))
+        for verdict in ("fail", "warn")
+    }
+    told = [
+        f"{words}: {names[verdict]}."
+        for verdict, words in (("fail", "failed"), ("warn", "to be read with care"))
+        if names[verdict]
+    ]
+    return f"Quality: {len(findings)} checks, " + (" ".join(told) or "all passed.")
 
 
 def planes(figure: Figure, analysis: Analysis, box: tuple[float, float, float, float], ink: str) -> None:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
-from .figures import RESEARCH_USE, fractions, planes
+from .figures import RESEARCH_USE, classes_in_words, fractions, planes, quality_in_words, worst_zone
 from .measures import MEASURES
 from .pipeline import Analysis
+from .quality import Finding
 
 A4 = (8.27, 11.69)
 INK = "#111111"
+GREY = "#555555"
+LEFT = 0.07
+#: Height of a line of the table, as a share of the page.
+LINE = 0.0122
+#: UCUM unit -> how a number of it is written; two decimals without one.
+DECIMALS = {"%": ".1f", "ml": ".0f", "g": ".0f", "[hnsf'U]": ".0f", "g/ml": ".4f"}
 #: Regions side by side in the table of numbers.
 COLUMNS = ("lungs", "right", "left")
 #: Embedded TrueType: searchable text in any script the fonts hold.
@@ -37,6 +46,22 @@ LIMITS = (
     "V and Q are judged against the patient's own mean: disease that is the same everywhere is not seen in the "
     "fractions. Poor expiration, motion and misregistration change both maps."
 )
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a page.
+
+    Parameters
+    ----------
+    height : float
+        Share of the page.
+    texts : tuple of (float, str, mapping)
+        Where each begins (share of the width), its words, and what matplotlib's text takes.
+    """
+
+    height: float
+    texts: tuple[tuple[float, str, Mapping[str, Any]], ...]
 
 
 def report_pdf(analysis: Analysis, header: Sequence[tuple[str, str]], created: datetime) -> bytes:
@@ -66,7 +91,7 @@ def _frame(figure: Figure, analysis: Analysis, header: Sequence[tuple[str, str]]
     half = (len(header) + 1) // 2
     for n, (name, value) in enumerate(header):
         x, y = 0.07 + 0.44 * (n // half), 0.932 - 0.016 * (n % half)
-        figure.text(x, y, name, fontsize=8, color="#555555")
+        figure.text(x, y, name, fontsize=8, color=GREY)
         figure.text(x + 0.12, y, value, fontsize=8, color=INK)
     figure.text(0.07, 0.03, RESEARCH_USE, fontsize=8, color="#a03000")
     figure.text(0.93, 0.03, f"vq-dicom-node {analysis.version}   page {number} of 2", fontsize=8, ha="right")
@@ -78,52 +103,73 @@ def _pictures(figure: Figure, analysis: Analysis) -> None:
         f"Total abnormal {values['total_abnormal']:.1f} % of the classified lung: dead space "
         f"{values['dead_space']:.1f} %, shunt {values['shunt']:.1f} %, matched defect {values['matched_defect']:.1f} %."
     )
-    figure.text(0.07, 0.855, words, fontsize=9.5, weight="bold", color=INK)
-    checks = [f.check for f in analysis.findings if f.verdict != "pass"]
-    quality = f"Quality: {len(analysis.findings)} checks, "
-    quality += (
-        "all passed." if not checks else "to be read with care: " + ", ".join(dict.fromkeys(checks)) + "."
+    told = (
+        f"{worst_zone(analysis)} {quality_in_words(analysis.findings)}",
+        classes_in_words(analysis.parameters),
     )
-    _paragraph(figure, 0.835, quality)
+    lines = [Line(0.018, ((LEFT, words, {"size": 9, "weight": "bold"}),))]
+    _flow(figure, [*lines, *(line for part in told for line in _paragraph(part))], 0.874, 0.8)
     planes(figure, analysis, (0.09, 0.36, 0.86, 0.43), INK)
     fractions(figure, analysis, (0.07, 0.06, 0.86, 0.27), INK)
 
 
 def _numbers(figure: Figure, analysis: Analysis) -> None:
-    y = _heading(figure, 0.855, "Measurements")
-    for n, name in enumerate(("Both lungs", "Right", "Left")):
-        figure.text(0.66 + 0.12 * n, y + 0.014, name, fontsize=7, ha="right", color="#555555")
+    told = (("Method", METHOD.format(**vars(analysis.parameters))), ("Limits", LIMITS))
+    lines = [*_measurements(analysis), *_quality(analysis.findings)]
+    lines += [line for words, text in told for line in (_heading(words), *_paragraph(text))]
+    _flow(figure, lines, 0.872, 0.045)
+
+
+def _measurements(analysis: Analysis) -> list[Line]:
+    heads = [
+        (0.66 + 0.12 * n, words, {"ha": "right", "color": GREY})
+        for n, words in enumerate(("Both lungs", "Right", "Left"))
+    ]
+    first = _heading("Measurements")
+    lines = [Line(first.height, (*first.texts, *heads))]
     for name, measure in MEASURES.items():
-        figure.text(0.07, y, measure.meaning, fontsize=7, color=INK)
-        for n, region in enumerate(COLUMNS):
-            figure.text(
-                0.66 + 0.12 * n, y, _number(analysis.measures[region].get(name)), fontsize=7, ha="right"
-            )
+        values = (analysis.measures[region].get(name) for region in COLUMNS)
+        numbers = [
+            (0.66 + 0.12 * n, _number(value, measure.unit), {"ha": "right"}) for n, value in enumerate(values)
+        ]
         unit = {"1": "", "[hnsf'U]": "HU"}.get(measure.unit, measure.unit)
-        figure.text(0.905, y, unit, fontsize=7, color="#555555")
-        y -= 0.0122
-    y = _heading(figure, y - 0.008, "Quality")
-    for finding in sorted(analysis.findings, key=lambda f: ("fail", "warn", "pass").index(f.verdict)):
-        colour = {"pass": "#2e7d32", "warn": "#b26a00", "fail": "#b00020"}[finding.verdict]
-        figure.text(0.07, y, finding.verdict, fontsize=7, color=colour)
-        for line in textwrap.wrap(f"{finding.check}: {finding.sentence}", 135):
-            figure.text(0.11, y, line, fontsize=7, color=INK)
-            y -= 0.0118
-    y = _paragraph(figure, _heading(figure, y - 0.008, "Method"), METHOD.format(**vars(analysis.parameters)))
-    _paragraph(figure, _heading(figure, y - 0.008, "Limits"), LIMITS)
+        row = ((LEFT, measure.meaning, {}), *numbers, (0.905, unit, {"color": GREY}))
+        lines.append(Line(LINE, row))
+    return lines
 
 
-def _heading(figure: Figure, y: float, words: str) -> float:
-    figure.text(0.07, y, words, fontsize=10, weight="bold", color=INK)
-    return y - 0.017
+def _quality(findings: Sequence[Finding]) -> list[Line]:
+    """What did not pass, a line each; what passed in one paragraph."""
+    lines = [_heading("Quality")]
+    for finding in sorted(findings, key=lambda f: f.verdict != "fail"):
+        if finding.verdict == "pass":
+            continue
+        mark = {"color": {"warn": "#b26a00", "fail": "#b00020"}[finding.verdict]}
+        first, *rest = textwrap.wrap(f"{finding.check}: {finding.sentence}", 128)
+        lines.append(Line(LINE, ((LEFT, finding.verdict, mark), (0.11, first, {}))))
+        lines += [Line(LINE, ((0.11, words, {}),)) for words in rest]
+    passed = "; ".join(f"{f.check}: {f.sentence}" for f in findings if f.verdict == "pass")
+    return lines + (_paragraph(f"Passed: {passed}.") if passed else [])
 
 
-def _paragraph(figure: Figure, y: float, words: str) -> float:
-    for line in textwrap.wrap(words, 138):
-        figure.text(0.07, y, line, fontsize=7, color=INK)
-        y -= 0.0118
-    return y
+def _heading(words: str) -> Line:
+    return Line(0.023, ((LEFT, words, {"size": 10, "weight": "bold"}),))
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None or not np.isfinite(value) else f"{value:.4g}"
+def _paragraph(words: str) -> list[Line]:
+    return [Line(LINE, ((LEFT, part, {}),)) for part in textwrap.wrap(words, 138)]
+
+
+def _flow(figure: Figure, lines: Sequence[Line], top: float, bottom: float) -> None:
+    """Draw lines below one another; what does not fit between ``top`` and ``bottom`` is drawn smaller."""
+    scale = min(1.0, (top - bottom) / sum(line.height for line in lines))
+    y = top
+    for line in lines:
+        y -= line.height * scale
+        for x, words, style in line.texts:
+            size = style.get("size", 7) * scale
+            figure.text(x, y, words, **{"color": INK, **style, "size": size})
+
+
+def _number(value: float | None, unit: str) -> str:
+    return "–" if value is None or not np.isfinite(value) else f"{value:{DECIMALS.get(unit, '.2f')}}"

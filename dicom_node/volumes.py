@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import zlib  # noqa: F401  before gdcm, whose own zlib takes parts of it over: writing a PDF then ends the process
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor

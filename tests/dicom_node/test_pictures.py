@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import zipfile
 from dataclasses import replace
+from datetime import datetime
+from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,11 @@ from test_seg import dciodvfy
 from analysis.captures import OPACITY, WINDOW, lung_slices, worst_slices
 from analysis.classes import VQClass
 from analysis.colours import CLASS_RGB, map_rgb, top_of
+from analysis.figures import RESEARCH_USE
 from analysis.measures import MEASURES
 from analysis.pipeline import Analysis
+from analysis.quality import Finding
+from analysis.report import A4, report_pdf
 from analysis.volume import Grid, Volume
 from dicom_node.ct_series import Scan, write_ct_series
 from dicom_node.model import OBJECT_KINDS
@@ -32,6 +38,7 @@ from dicom_node.objects.parametric_map import build_maps
 from dicom_node.volumes import load_volume
 
 EXP, INSP = thorax(-700, (52, 160, 256), (2.5, 1.5, 1.25)), thorax(-850)
+FOOTER = f"{RESEARCH_USE} vq-dicom-node {version('vq-dicom-node')} 0.1.0 page 1 of 2".split()
 NAMES = {
     "ISO_IR 192": "Müller^Jürgen",
     "ISO_IR 144": "Иванов^Пётр",
@@ -301,8 +308,36 @@ def test_the_pdf_says_who_what_and_how_far_to_trust_it(
     assert all("Müller, Jürgen" in page and "Research use only" in page for page in pages)
     assert f"{analysis.measures['lungs']['dead_space']:.1f}" in pages[0]
     assert all(measure.meaning in pages[1] for measure in MEASURES.values())
-    assert all(finding.sentence in pages[1] for finding in analysis.findings)
+    text = " ".join(pages[1].split())
+    assert all(finding.sentence in text for finding in analysis.findings)
     assert "surrogate of perfusion" in pages[1]
+
+
+def words_of(document: bytes, folder: Path) -> list[tuple[float, float, float, str]]:
+    """(right edge, lower edge, height of the page, word) of every word."""
+    if shutil.which("pdftotext") is None:
+        pytest.skip("pdftotext (poppler-utils) is not installed")
+    (folder / "r.pdf").write_bytes(document)
+    command = ["pdftotext", "-bbox", str(folder / "r.pdf"), "-"]
+    found = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    word = re.compile(r'xMax="([\d.]+)" yMax="([\d.]+)">(.*)</word>')
+    height = float(re.search(r'page width="[\d.]+" height="([\d.]+)"', found)[1])  # type: ignore[index]
+    return [(float(x), float(y), height, text) for x, y, text in word.findall(found)]
+
+
+def test_a_report_with_much_to_say_keeps_to_its_pages(analysis: Analysis, tmp_path: Path) -> None:
+    findings = tuple(
+        Finding(f"check {n}", verdict, n, "1", "", f"Sentence {n} of a hundred: " + "what was found " * 9)
+        for n, verdict in enumerate(("fail", "warn", "pass") * 20)
+    )
+    document = report_pdf(replace(analysis, findings=findings), [("Patient", "Doe")], datetime(2026, 1, 1))
+    found = words_of(document, tmp_path)
+    width = A4[0] * 72
+    assert sum(text == "Sentence" for *_, text in found) == len(findings)
+    footer = 0.965  # of the page, from above
+    for right, lower, height, text in found:
+        assert right < 0.96 * width, text
+        assert lower < footer * height or text in FOOTER, text
 
 
 @pytest.mark.parametrize("charset", NAMES)

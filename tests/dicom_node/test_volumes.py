@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -234,3 +235,10 @@ def test_progress_runs_to_one(tmp_path: Path) -> None:
     assert len(seen) == SHAPE[0]
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
+
+
+def test_zlib_is_loaded_before_gdcm_which_would_corrupt_it() -> None:
+    script = "import dicom_node.volumes, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert loaded.index("zlib") < loaded.index("gdcm")
