@@ -15,6 +15,7 @@ In the order of computation:
 `quality`                 findings: pass, warn, fail
 `pipeline`                `analyse`: all of the above
 `phantom`                 thorax phantoms with a known truth
+`convergence`             what the voxel size costs where the Jacobian is known exactly
 `twins`                   a real CT, breathing as another patient: pairs with a known truth
 `captures`                colour pictures of the CT's slices
 `figures`                 the page of three planes and the table

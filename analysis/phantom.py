@@ -188,14 +188,14 @@ def thorax_phantom(
     rng = np.random.default_rng(seed)
     x, y, z = _axes(shape, BOTTOM_EXP)
     lungs = _lungs(x, y, z)
-    v_share, m_share = _shares(defects, x, y, z)
+    v_share, m_share = shares(defects, x, y, z)
     jac = 1 + shape.v_low + (shape.v_normal - shape.v_low) * v_share
     m = (shape.m_low + (shape.m_normal - shape.m_low) * m_share).astype(np.float32)
     rho = _parenchyma(lungs, x, y, z, rng)
-    heights = _descent(jac / np.float32(shape.scale**2), z)
+    heights = descent(jac / np.float32(shape.scale**2), z)
     z_insp = _axes(shape, BOTTOM_INSP)[2]
     inside = (lungs > 0).astype(np.float32)
-    rho_insp, inside_insp = _carry((rho + m) / jac, inside, heights, z_insp.ravel().astype(np.float32))
+    rho_insp, inside_insp = carry((rho + m) / jac, inside, heights, z_insp.ravel().astype(np.float32))
     body_exp, body_insp = _body(x, y, z), _body(x, y, z_insp)
     exp = np.where(lungs > 0, rho, body_exp)
     insp = np.where(inside_insp > 0.5, rho_insp, body_insp)
@@ -241,8 +241,8 @@ def _lungs(x: Float, y: Float, z: Float) -> Labels:
     return labels
 
 
-def _shares(defects: tuple[Defect, ...], x: Float, y: Float, z: Float) -> tuple[Float, Float]:
-    """Share of healthy V and of healthy Q, 0…1, with logistic edges 5 mm wide."""
+def shares(defects: tuple[Defect, ...], x: Float, y: Float, z: Float) -> tuple[Float, Float]:
+    """Share of healthy V and of healthy Q, (k, j, i) float32, 0…1, with logistic edges 5 mm wide; x, y, z broadcast."""
     shares = [np.ones((z.size, y.size, x.size), np.float32) for _ in range(2)]
     for d in defects:
         r = np.sqrt(sum(((a - c) / s) ** 2 for a, c, s in zip((x, y, z), d.centre, d.radii, strict=True)))
@@ -313,15 +313,15 @@ def _paint_tubes(out, points, parent, radius, origin, step):  # type: ignore[no-
                             out[k, j, i] = v
 
 
-def _descent(s: Float, z: Float) -> Float:
-    """z0 + integral from z0 to z of s, (k, j, i): trapezoids of 1 mm, from the apex (0) downwards."""
+def descent(s: Float, z: Float) -> Float:
+    """Integral of s from the apex (0) to z, (k, j, i), in steps of z: trapezoids from the apex downwards."""
     down = np.cumsum(s[::-1], axis=0, dtype=np.float64)[::-1] - s / 2
     above = np.sum(np.where(z > 0, s, 0), axis=0, dtype=np.float64)
     return (above - down).astype(np.float32)
 
 
 @njit(cache=True)
-def _carry(rho, inside, heights, z_insp):  # type: ignore[no-untyped-def]
+def carry(rho, inside, heights, z_insp):  # type: ignore[no-untyped-def]
     """Move every column to its inspiratory heights and sample it at ``z_insp``: density and inside, (k, j, i)."""
     n, rows, columns = rho.shape
     out = np.zeros((z_insp.size, rows, columns), np.float32)

@@ -22,7 +22,8 @@ ORDER = (
         "registration",
         "ventilation",
     ),
-    *("perfusion", "classes", "regions", "measures", "quality", "pipeline", "phantom", "fields", "motion"),
+    *("perfusion", "classes", "regions", "measures", "quality", "pipeline", "phantom", "convergence"),
+    *("fields", "motion"),
     *(
         "defects",
         "sliding",
