@@ -9,13 +9,15 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from .breathing import Truth
 from .classes import VQClass
 from .figures import PLANES, RESEARCH_USE, aspect, class_map, on_working_grid, section
 from .phantom import Truth as PhantomTruth
 from .pipeline import Analysis, Phase, vq
+from .regions import REGIONS, ZONES_OF, zones
+from .smoothing import masked_gaussian
 from .volume import Float, Grid, Labels, Mask
 
 LOW_V = (VQClass.SHUNT, VQClass.MATCHED_DEFECT)
@@ -156,6 +158,108 @@ def _agreement(classes: Labels, truth: Labels) -> ClassAgreement:
 def _percent(classes: Labels) -> dict[VQClass, float]:
     counts = np.bincount(classes.ravel(), minlength=len(VQClass))
     return {c: 100 * float(counts[c]) / max(int(counts[1:].sum()), 1) for c in VQClass if c}
+
+
+@dataclass(frozen=True)
+class BlandAltman:
+    """How far one method lies from another (Bland and Altman 1986, doi:10.1016/S0140-6736(86)90837-8).
+
+    Attributes
+    ----------
+    n : int
+    bias : float
+        Mean of found - true.
+    low, high : float
+        95 % limits of agreement, bias -/+ 1.96 SD.
+    """
+
+    n: int
+    bias: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, found: NDArray[np.float64], true: NDArray[np.float64]) -> BlandAltman:
+        """Of (n,) pairs; those that lack a value are left out.
+
+        Examples
+        --------
+        >>> BlandAltman.of(np.array([2.0, 3.0, 4.0]), np.array([1.0, 1.0, 1.0]))
+        BlandAltman(n=3, bias=2.0, low=0.04, high=3.96)
+        """
+        error = (found - true)[np.isfinite(found) & np.isfinite(true)]
+        bias, half = float(error.mean()), 1.96 * float(error.std(ddof=1))
+        return cls(int(error.size), bias, bias - half, bias + half)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """V, Q and classes of one result beside the truth, where both know a class.
+
+    V is over the mean V and Q over the mean Q of both lungs, each of its own map; the true maps are smoothed as the
+    result's are.
+
+    Attributes
+    ----------
+    rho_v, rho_q : float
+        Spearman's rho of the maps over voxels two smoothing lengths apart.
+    dice : mapping of VQClass to float
+        0…1.
+    regions : mapping of region to mapping of name to (found, true)
+        Names ``"v"``, ``"q"`` (1) and the classes' and ``"total_abnormal"`` (percent).
+    """
+
+    rho_v: float
+    rho_q: float
+    dice: Mapping[VQClass, float]
+    regions: Mapping[str, Mapping[str, tuple[float, float]]]
+
+
+def agreement(analysis: Analysis, truth: Truth) -> Agreement:
+    """Compare maps and classes with the truth, region by region.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    truth : breathing.Truth
+        On ``analysis.grid``.
+    """
+    classes = on_working_grid(analysis.classes, analysis)
+    known = (classes > 0) & (truth.classes > 0)
+    sigma = analysis.parameters.sigma_mm
+    v, m = masked_gaussian((truth.jacobian - 1, truth.mass_change), known, analysis.grid.spacing, sigma)
+    maps = {"v": (analysis.maps["V"], v), "q": (analysis.maps["Q"], np.abs(m))}
+    apart = known & _every(2 * sigma, analysis.grid)
+    rho = {
+        name: float(stats.spearmanr(found[apart], true[apart]).statistic)
+        for name, (found, true) in maps.items()
+    }
+    zone = zones(on_working_grid(analysis.lungs, analysis), analysis.grid)
+    both = classes, truth.classes
+    regions: dict[str, dict[str, tuple[float, float]]] = {}
+    for region in REGIONS:
+        here = known & np.isin(zone, ZONES_OF[region])
+        percent = [_percent(c[here]) for c in both]
+        regions[region] = {
+            **{name: _means(pair, here, known) for name, pair in maps.items()},
+            **{c.name.lower(): (percent[0][c], percent[1][c]) for c in VQClass if c > VQClass.NORMAL},
+            "total_abnormal": (100 - percent[0][VQClass.NORMAL], 100 - percent[1][VQClass.NORMAL]),
+        }
+    overlap = {c: dice((classes == c) & known, (truth.classes == c) & known) for c in VQClass if c}
+    return Agreement(rho["v"], rho["q"], overlap, regions)
+
+
+def _means(maps: tuple[Float, Float], here: Mask, everywhere: Mask) -> tuple[float, float]:
+    found, true = (float(a[here].mean(dtype=np.float64) / a[everywhere].mean(dtype=np.float64)) for a in maps)
+    return found, true
+
+
+def _every(mm: float, grid: Grid) -> Mask:
+    """Voxels of a lattice ``mm`` apart."""
+    out = np.zeros(grid.shape, dtype=bool)
+    k, j, i = (max(1, round(mm / s)) for s in grid.spacing)
+    out[::k, ::j, ::i] = True
+    return out
 
 
 def phantom_truth_on(truth: PhantomTruth, grid: Grid) -> Truth:

@@ -6,7 +6,15 @@ import pytest
 from analysis.classes import VQClass
 from analysis.phantom import ThoraxShape, thorax_phantom
 from analysis.pipeline import Parameters, Phase, analyse_phases
-from analysis.validation import Distances, compare, dice, landmark_errors, phantom_truth_on
+from analysis.validation import (
+    BlandAltman,
+    Distances,
+    agreement,
+    compare,
+    dice,
+    landmark_errors,
+    phantom_truth_on,
+)
 from analysis.volume import Grid
 
 
@@ -42,3 +50,25 @@ def test_a_phantom_is_found_again_and_the_true_field_does_no_worse():
     for percent in (found.truth, found.found.percent, found.best.percent):
         assert sum(percent.values()) == pytest.approx(100)
     assert found.truth[VQClass.NORMAL] == pytest.approx(100 * phantom.fractions()[VQClass.NORMAL])
+    beside = agreement(analysis, truth)
+    assert beside.rho_v > 0.8
+    assert beside.rho_q > 0.6
+    assert beside.dice[VQClass.NORMAL] > 0.9
+    assert beside.regions["lungs"]["v"] == pytest.approx((1, 1))
+    for values in beside.regions.values():
+        assert values["v"][0] == pytest.approx(values["v"][1], abs=0.25)
+        parts = [values[c.name.lower()] for c in VQClass if c > VQClass.NORMAL]
+        assert np.sum(parts, axis=0) == pytest.approx(values["total_abnormal"])
+
+
+def test_limits_of_agreement_hold_95_of_100_errors_and_leave_out_what_is_missing():
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=4000)
+    found = true + rng.normal(0.5, 2.0, true.size)
+    found[7] = np.nan
+    limits = BlandAltman.of(found, true)
+    assert limits.n == 3999
+    assert limits.bias == pytest.approx(0.5, abs=0.1)
+    assert np.mean((found - true > limits.low) & (found - true < limits.high)) == pytest.approx(
+        0.95, abs=0.01
+    )
