@@ -21,6 +21,7 @@ In the order of computation:
 `figures`                 the page of three planes and the table
 `report`                  PDF of two pages
 `validation`              a result beside the truth
+`gas_transfer`            reference values of DLCO by the user's table
 `cohort`                  many results beside DLCO: correlation, groups; `cohort_figures`
 ========================  =====================================================================
 """

@@ -240,52 +240,6 @@ def cliffs_delta(a: ArrayLike, b: ArrayLike) -> float:
     return float(np.sign(np.asarray(a)[:, None] - np.asarray(b)[None, :]).mean())
 
 
-@dataclass(frozen=True)
-class Reference:
-    """Reference values of gas transfer by lambda, mu and sigma (Cole and Green 1992, doi:10.1002/sim.4780111005).
-
-    The table is the user's: GLI publishes it (Stanojevic 2017, doi:10.1183/13993003.00010-2017, corrected 2020).
-    For a sex and an age it gives mu at a height of 1 cm (its logarithm; the spline's share included), the power of
-    height, lambda and sigma.
-
-    Parameters
-    ----------
-    age, log_mu, height_power, lam, sigma : (n,) float
-        By rising age, years; linear in between.
-    """
-
-    age: Values
-    log_mu: Values
-    height_power: Values
-    lam: Values
-    sigma: Values
-
-    def lms(self, age: float, height_cm: float) -> tuple[float, float, float]:
-        """Lambda, mu and sigma.
-
-        Raises
-        ------
-        Rejected
-            Where the age lies outside the table.
-        """
-        if not self.age[0] <= age <= self.age[-1]:
-            raise Rejected(f"age {age:g} lies outside the table's {self.age[0]:g} to {self.age[-1]:g} years")
-        log_mu, power, lam, sigma = (
-            float(np.interp(age, self.age, column))
-            for column in (self.log_mu, self.height_power, self.lam, self.sigma)
-        )
-        return lam, float(np.exp(log_mu + power * np.log(height_cm))), sigma
-
-    def percent_predicted(self, value: float, age: float, height_cm: float) -> float:
-        """100 value / mu, in the table's unit."""
-        return 100 * value / self.lms(age, height_cm)[1]
-
-    def lower_limit(self, age: float, height_cm: float) -> float:
-        """Lower limit of normal, the 5th percentile: mu (1 - 1.645 lambda sigma)^(1 / lambda)."""
-        lam, mu, sigma = self.lms(age, height_cm)
-        return float(mu * (1 + stats.norm.ppf(0.05) * lam * sigma) ** (1 / lam))
-
-
 def _fisher(r: float, variance: float) -> Interval:
     z, half = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)), stats.norm.ppf(0.975) * np.sqrt(variance)
     return Interval(r, float(np.tanh(z - half)), float(np.tanh(z + half)))

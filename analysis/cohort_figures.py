@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,6 +12,20 @@ from .cohort import Correlation, regression_band
 
 #: Okabe and Ito's colours, told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+NO_GROUP = "#999999"
+
+
+def group_colours(groups: Collection[str]) -> dict[str, str]:
+    """A colour for each group, the same in every figure of a cohort; grey for "", none.
+
+    Examples
+    --------
+    >>> group_colours(["b", "", "a"])
+    {'a': '#0072B2', 'b': '#D55E00', '': '#999999'}
+    """
+    names = sorted(set(groups) - {""})
+    found = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(names)}
+    return {**found, "": NO_GROUP} if "" in groups else found
 
 
 def scatter(
@@ -33,18 +47,16 @@ def scatter(
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     axes = figure.subplots()
-    names = sorted(set(groups))
-    for n, name in enumerate(names):
+    colours = group_colours(groups)
+    for name, colour in colours.items():
         own = np.array([g == name for g in groups])
-        axes.scatter(
-            a[own], b[own], s=26, color=COLOURS[n % len(COLOURS)], label=name or "no group", zorder=3
-        )
+        axes.scatter(a[own], b[own], s=26, color=colour, label=name or "no group", zorder=3)
     both = np.isfinite(a) & np.isfinite(b)
     at = np.linspace(a[both].min(), a[both].max(), 100)
     line, low, high = regression_band(a, b, at)
     axes.plot(at, line, color="#222222", zorder=2)
     axes.fill_between(at, low, high, color="#999999", alpha=0.3, linewidth=0, zorder=1)
-    if len(names) > 1:
+    if len(colours) > 1:
         axes.legend(fontsize=8, frameon=False)
     axes.set_title(
         f"r² = {found.r2.value:.2f} (95 % CI {found.r2.low:.2f}–{found.r2.high:.2f}), "
@@ -63,6 +75,7 @@ def boxes(values: Mapping[str, Mapping[str, ArrayLike]], unit: str) -> Figure:
     Parameters
     ----------
     values : mapping of measure's words to mapping of group to (n,) float
+        Groups by name.
     unit : str
     """
     figure = Figure(figsize=(3.1 * len(values), 4.2), layout="constrained")
@@ -72,10 +85,8 @@ def boxes(values: Mapping[str, Mapping[str, ArrayLike]], unit: str) -> Figure:
         data = [np.asarray(v, dtype=np.float64) for v in groups.values()]
         data = [v[np.isfinite(v)] for v in data]
         axes.boxplot(data, widths=0.6, showfliers=False, medianprops={"color": "#222222"})
-        for n, one in enumerate(data):
-            axes.scatter(
-                n + 1 + rng.uniform(-0.15, 0.15, one.size), one, s=12, color=COLOURS[n % len(COLOURS)]
-            )
+        for n, (one, colour) in enumerate(zip(data, group_colours(groups).values(), strict=True)):
+            axes.scatter(n + 1 + rng.uniform(-0.15, 0.15, one.size), one, s=12, color=colour)
         axes.set_xticks(range(1, len(data) + 1), list(groups), rotation=30, ha="right", fontsize=8)
         axes.set_title(words, fontsize=10)
         axes.set_ylabel(unit)

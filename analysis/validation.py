@@ -184,8 +184,9 @@ class BlandAltman:
 
         Examples
         --------
-        >>> BlandAltman.of(np.array([2.0, 3.0, 4.0]), np.array([1.0, 1.0, 1.0]))
-        BlandAltman(n=3, bias=2.0, low=0.04, high=3.96)
+        >>> limits = BlandAltman.of(np.array([2.0, 3.0, 4.0]), np.array([1.0, 1.0, 1.0]))
+        >>> limits.n, limits.bias, round(limits.low, 2), round(limits.high, 2)
+        (3, 2.0, 0.04, 3.96)
         """
         error = (found - true)[np.isfinite(found) & np.isfinite(true)]
         bias, half = float(error.mean()), 1.96 * float(error.std(ddof=1))

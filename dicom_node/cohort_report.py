@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import html
-from collections.abc import Iterable, Mapping, Sequence
-from io import BytesIO
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
-from PIL import Image
 
 from analysis.cohort import Correlation, GroupComparison, Interval, compare_groups, correlate
 from analysis.cohort_figures import boxes, p_text, scatter
 from analysis.errors import AnalysisError
-from analysis.figures import RESEARCH_USE
 from analysis.measures import MEASURES
 
-from .cohort import Case, Cohort
+from .cohort import Cohort
+from .cohort_pages import Table, html_page, panel_pages, text_pages
 
 FRACTIONS = ("total_abnormal", "shunt", "dead_space", "matched_defect")
-#: Measures others use, beside the fractions: emphysema, heterogeneity of Q, air trapping.
-COMPARATORS = ("laa950", "cv_q", "h_q", "mld_ratio")
+#: Measures others use, beside the fractions: emphysema, heterogeneity of Q, air trapping by density and by volume.
+COMPARATORS = ("laa950", "cv_q", "h_q", "mld_ratio", "volume_ratio")
 DLCO = "DLCO, % predicted"
-PANEL_PIXELS = 900
 
 
 def write_report(cohort: Cohort, out: Path) -> list[Path]:
@@ -44,6 +41,7 @@ def write_report(cohort: Cohort, out: Path) -> list[Path]:
         "cases": _cases_table(cohort),
         "correlations": _correlations_table(found),
         "groups": _groups_table(groups),
+        "group_values": _group_values_table(cohort, groups),
     }
     files = []
     for name, table in tables.items():
@@ -57,10 +55,10 @@ def write_report(cohort: Cohort, out: Path) -> list[Path]:
         figure.savefig(files[-1], dpi=150)
         pictures[name] = files[-1].read_bytes()
     files.append(out / "report.html")
-    files[-1].write_text(_html(cohort, tables, pictures), encoding="utf-8")
+    files[-1].write_text(html_page(cohort, tables, pictures), encoding="utf-8")
     files.append(out / "report.pdf")
     with PdfPages(files[-1], metadata={"Title": "V/Q cohort report"}) as pdf:
-        for figure in [*_text_pages(cohort, tables), *figures.values()]:
+        for figure in chain(text_pages(cohort, tables), figures.values(), panel_pages(cohort)):
             pdf.savefig(figure)
     return files
 
@@ -118,30 +116,45 @@ def _words(name: str) -> str:
 
 
 #: Short names, where a measure's own is none.
-TITLES = {"laa950": "LAA-950", "cv_q": "CV of Q", "h_q": "H of Q", "mld_ratio": "E/I of mean density"}
+TITLES = {"laa950": "LAA-950", "cv_q": "CV of Q", "h_q": "H of Q", "mld_ratio": "E/I of mean density",
+          "volume_ratio": "E/I of volume"}  # fmt: skip
 
 
 def _title(name: str) -> str:
     return TITLES.get(name, name.replace("_", " ").capitalize())
 
 
-Table = list[list[str]]
-
-
 def _cases_table(cohort: Cohort) -> Table:
     names = list(MEASURES)
     values = {name: cohort.values(name) for name in names}
     return [
-        ["case", "group", "dlco", *names],
+        ["case", "group", "dlco", "quality", *names],
         *(
-            [case.name, case.group, f"{case.dlco:.6g}", *(f"{values[name][n]:.6g}" for name in names)]
+            [
+                case.name,
+                case.group,
+                f"{case.dlco:.6g}",
+                case.quality,
+                *(f"{values[name][n]:.6g}" for name in names),
+            ]
             for n, case in enumerate(cohort.cases)
         ),
     ]
 
 
 def _correlations_table(found: Mapping[str, Correlation | str]) -> Table:
-    head = ["measure", "n", "r", "r 95 % CI", "r²", "r² 95 % CI", "p", "Spearman", "Spearman 95 % CI", "p"]
+    head = [
+        "measure",
+        "n",
+        "r",
+        "r 95 % CI",
+        "r²",
+        "r² 95 % CI",
+        "p",
+        "Spearman",
+        "Spearman 95 % CI",
+        "Spearman p",
+    ]
     rows = [[*head, "slope", "intercept"]]
     for name, one in found.items():
         if isinstance(one, str):
@@ -161,116 +174,24 @@ def _interval(one: Interval) -> tuple[str, str]:
 
 
 def _groups_table(groups: Mapping[str, GroupComparison]) -> Table:
-    rows = [["measure", "comparison", "statistic", "p", "effect size", "medians, %"]]
+    rows = [["measure", "comparison", "test", "statistic", "p", "effect size", "its name"]]
     for name, one in groups.items():
-        medians = "; ".join(f"{group} {m:.1f} (n={one.sizes[group]})" for group, m in one.medians.items())
-        whole = f"{one.h:.3f}", f"{one.p:.3g}", f"{one.epsilon2:.3f}", medians
-        rows.append([_title(name), "all groups (Kruskal-Wallis H, epsilon²)", *whole])
+        whole = f"{one.h:.3f}", f"{one.p:.3g}", f"{one.epsilon2:.3f}"
+        rows.append([_title(name), "all groups", "Kruskal-Wallis H", *whole, "epsilon²"])
         for pair in one.pairs:
-            words = f"{pair.a} - {pair.b} (Dunn z, Holm; Cliff's delta)"
-            rows.append([_title(name), words, f"{pair.z:.3f}", f"{pair.p:.3g}", f"{pair.delta:.3f}", ""])
+            values = f"{pair.z:.3f}", f"{pair.p:.3g}", f"{pair.delta:.3f}"
+            rows.append([_title(name), f"{pair.a} - {pair.b}", "Dunn z, Holm", *values, "Cliff's delta"])
     return rows
 
 
-NOTES = (
-    "Pearson's r with Fisher's interval, Spearman's rho with that of Bonett and Wright (2000); no correction for "
-    "the number of measures. Groups: Kruskal-Wallis, then Dunn's test with Holm's correction within each measure."
-)
-
-
-def _html(cohort: Cohort, tables: Mapping[str, Table], pictures: Mapping[str, bytes]) -> str:
-    """A page that needs no other file."""
-    left = "".join(f"<li>{html.escape(one)}</li>" for one in cohort.left_out)
-    parts = [
-        f"<h1>V/Q fractions and DLCO: {len(cohort.cases)} cases</h1>",
-        f"<p class=limits>{html.escape(RESEARCH_USE)}</p>",
-        f"<h2>Left out</h2><ul>{left}</ul>" if left else "",
-        "<h2>Correlation with DLCO</h2>",
-        _html_table(tables["correlations"]),
-        "".join(_picture(data, name) for name, data in pictures.items() if name != "groups"),
-        "<h2>Groups</h2>" if "groups" in pictures else "",
-        _picture(pictures["groups"], "groups") + _html_table(tables["groups"])
-        if "groups" in pictures
-        else "",
-        f"<p>{html.escape(NOTES)}</p>",
-        "<h2>Cases: perfusion, ventilation, V/Q classes</h2>",
-        "".join(_panel(case) for case in cohort.cases),
-        "<h2>Every measure, both lungs</h2>",
-        f"<div class=wide>{_html_table(tables['cases'])}</div>",
-    ]
-    style = (
-        "body{font:15px/1.5 sans-serif;max-width:1100px;margin:2em auto;padding:0 1em}"
-        "table{border-collapse:collapse;font-size:13px}td,th{padding:2px 8px;border-bottom:1px solid #ccc;"
-        "text-align:left}img{max-width:100%}.fig{width:48%}.wide{overflow-x:auto}.limits{color:#a03000}"
-        "figure{margin:1em 0}"
-    )  # fmt: skip
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>V/Q cohort report</title><style>{style}</style>"
-        + "\n".join(parts)
-        + "</html>\n"
-    )
-
-
-def _html_table(table: Table) -> str:
-    head, *rows = table
-    cells = "".join(f"<th>{html.escape(c)}</th>" for c in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    return f"<table><tr>{cells}</tr>{body}</table>"
-
-
-def _picture(data: bytes, words: str, kind: str = "png") -> str:
-    width = " class=fig" if words.startswith("dlco") else ""
-    return f'<img{width} alt="{html.escape(words)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
-
-
-def _panel(case: Case) -> str:
-    """The study's Figure 1 A-C of one case, made smaller."""
-    path = case.folder / "overview.png"
-    if not path.is_file():
-        return ""
-    with Image.open(path) as image:
-        small = image.convert("RGB")
-        small.thumbnail((PANEL_PIXELS, PANEL_PIXELS))
-        buffer = BytesIO()
-        small.save(buffer, "JPEG", quality=80)
-    words = f"{case.name}: total abnormal {case.measures['total_abnormal']:.1f} %, DLCO {case.dlco:.0f} %"
-    words += f", {case.group}" if case.group else ""
-    picture = _picture(buffer.getvalue(), case.name, "jpeg")
-    return f"<figure>{picture}<figcaption>{html.escape(words)}</figcaption></figure>"
-
-
-def _text_pages(cohort: Cohort, tables: Mapping[str, Table]) -> Iterable[Figure]:
-    """A4 across: the tables as pages of a PDF."""
-    figure = _page(f"V/Q fractions and DLCO: {len(cohort.cases)} cases", cohort.left_out)
-    _draw(figure, tables["correlations"], 0.72)
-    yield figure
-    if len(tables["groups"]) > 1:
-        figure = _page("Groups", ())
-        _draw(figure, tables["groups"], 0.88)
-        yield figure
-
-
-def _page(title: str, lines: Sequence[str]) -> Figure:
-    figure = Figure(figsize=(11.69, 8.27))
-    figure.text(0.05, 0.94, title, fontsize=15, weight="bold")
-    figure.text(0.05, 0.05, RESEARCH_USE, fontsize=8, color="#a03000")
-    figure.text(0.05, 0.03, NOTES, fontsize=6.5)
-    shown = [*lines[:6], *([f"… and {len(lines) - 6} more: see report.html"] if len(lines) > 6 else [])]
-    for n, line in enumerate(shown):
-        figure.text(0.05, 0.905 - 0.02 * n, line, fontsize=8)
-    return figure
-
-
-def _draw(figure: Figure, table: Table, top: float) -> None:
-    axes = figure.add_axes((0.04, 0.07, 0.92, top - 0.07))
-    axes.set_axis_off()
-    width = max(len(row) for row in table)
-    drawn = axes.table([row + [""] * (width - len(row)) for row in table], loc="upper left", cellLoc="left")
-    drawn.auto_set_font_size(False)
-    drawn.set_fontsize(7)
-    drawn.auto_set_column_width(list(range(width)))
-    for cell in drawn.get_celld().values():
-        cell.set_linewidth(0.3)
+def _group_values_table(cohort: Cohort, groups: Mapping[str, GroupComparison]) -> Table:
+    rows = [["measure", "group", "n", "median, %", "quartiles, %"]]
+    for name in groups:
+        for group, values in _by_group(cohort, name).items():
+            low, middle, high = np.nanpercentile(values, [25, 50, 75])
+            n = int(np.isfinite(values).sum())
+            rows.append([_title(name), group, str(n), f"{middle:.1f}", f"{low:.1f} to {high:.1f}"])
+    return rows
 
 
 def summary(found: Mapping[str, Correlation | str]) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.cohort import Reference, cliffs_delta, compare_groups, correlate, regression_band
+from analysis.cohort import cliffs_delta, compare_groups, correlate, regression_band
 from analysis.errors import Rejected
 
 
@@ -86,29 +86,3 @@ def test_cliff_s_delta_is_antisymmetric_and_that_of_mann_whitney(a: list[int], b
 def test_one_group_or_groups_of_one_case_are_refused() -> None:
     with pytest.raises(Rejected, match="fewer than two groups"):
         compare_groups({"a": [1, 2, 3], "b": [4, np.nan]})
-
-
-#: GLI-2017 (corrected 2020) TLCO, mL/min/mmHg: sex, age, height, M, LLN.
-GLI = (
-    ("M", 40, 175, 30.184, 23.503),
-    ("M", 65, 175, 25.889, 19.230),
-    ("F", 40, 162, 21.355, 16.900),
-    ("F", 65, 162, 19.255, 14.631),
-)
-
-
-@pytest.mark.parametrize(("sex", "age", "height", "m", "lln"), GLI)
-def test_a_reference_table_gives_the_published_mean_and_lower_limit(
-    sex: str, age: float, height: float, m: float, lln: float
-) -> None:
-    """The table is made so that it holds the vector; lambda and the power of height are of their published size."""
-    lam, power = {"M": (0.39, 2.02), "F": (0.24, 1.62)}[sex]
-    sigma = (1 - (lln / m) ** lam) / (1.6448536 * lam)
-    rows = [(a, np.log(m) - power * np.log(height), power, lam, sigma) for a in (age - 1, age + 1)]
-    reference = Reference(*np.array(rows, dtype=float).T)
-    assert reference.lms(age, height)[1] == pytest.approx(m)
-    assert reference.lower_limit(age, height) == pytest.approx(lln)
-    assert reference.percent_predicted(m / 2, age, height) == pytest.approx(50)
-    assert 0.1 < sigma < 0.2
-    with pytest.raises(Rejected, match="age"):
-        reference.lms(age + 2, height)

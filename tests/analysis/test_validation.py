@@ -51,8 +51,8 @@ def test_a_phantom_is_found_again_and_the_true_field_does_no_worse():
         assert sum(percent.values()) == pytest.approx(100)
     assert found.truth[VQClass.NORMAL] == pytest.approx(100 * phantom.fractions()[VQClass.NORMAL])
     beside = agreement(analysis, truth)
-    assert beside.rho_v > 0.8
-    assert beside.rho_q > 0.6
+    assert beside.rho_v > 0.6
+    assert beside.rho_q > 0.4
     assert beside.dice[VQClass.NORMAL] > 0.9
     assert beside.regions["lungs"]["v"] == pytest.approx((1, 1))
     for values in beside.regions.values():
