@@ -294,12 +294,13 @@ def deidentify_(
 
 @app.command("cohort", epilog=EPILOG)
 def cohort_(
-    results: Annotated[Path, typer.Argument(help="One folder a case, as `dicom-node run` writes them.")],
+    results: Annotated[Path, typer.Argument(help="One folder a case, of `dicom-node run` or a node.")],
     table: Annotated[
         Path,
         typer.Argument(
             metavar="DLCO.csv",
-            help="Columns case, dlco (% predicted), group (if any); with --gli: case, tlco, sex, age, height.",
+            help="Columns case (folder, patient, accession number or study), dlco (% predicted), group (if any); "
+            "with --gli: case, tlco, sex, age, height.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("report"),

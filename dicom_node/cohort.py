@@ -7,12 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
+import numpy as np
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from .cohort_table import Row, read_reference, read_table
 from .errors import Rejected
+from .record import NAME as RECORD
+from .record import REST
 
 TABLE = "measures.json"
 #: What a case may be called besides its folder's name; of the DICOM results beside the table.
@@ -72,7 +76,7 @@ def read_cohort(results: Path, table: Path, gli: Path | None = None) -> Cohort:
     Parameters
     ----------
     results : Path
-        One folder a case, with measures.json.
+        One folder a case, with measures.json or analysis.npz.
     table : Path
         CSV with a header: ``case`` (the folder's name, the patient's ID, the accession number or the Study Instance
         UID), ``dlco`` (% predicted) or, with `gli`, ``tlco``, ``sex`` (M, F), ``age`` (years) and ``height`` (cm);
@@ -131,8 +135,8 @@ class Folders:
 
     @classmethod
     def of(cls, results: Path) -> Folders:
-        """Every folder below ``results`` that holds measures."""
-        found = sorted(path.parent for path in results.glob(f"*/{TABLE}"))
+        """Every folder below ``results`` that holds measures: of `dicom-node run`, or of a node's finished job."""
+        found = sorted({path.parent for name in (TABLE, RECORD) for path in results.glob(f"*/{name}")})
         return cls({folder.name: folder for folder in found}, {folder: _names(folder) for folder in found})
 
     def find(self, case: str) -> Path | None:
@@ -171,16 +175,24 @@ def _names(folder: Path) -> tuple[str, ...]:
 
 
 def _case(row: Row, dlco: float, folder: Path) -> Case:
-    path = folder / TABLE
     try:
-        found = json.loads(path.read_text())
+        found = _results(folder)
         measures = {
             name: float("nan") if value is None else float(value)
             for name, value in found["measures"]["lungs"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Rejected(f"{path} holds no measures of both lungs ({type(error).__name__})") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
+        raise Rejected(f"{folder} holds no measures of both lungs ({type(error).__name__})") from error
     return Case(row.case, row.group, dlco, measures, folder, _worst(found), _settings(found))
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    """As measures.json has them; of a record only the part that is no array is read."""
+    if (folder / TABLE).is_file():
+        return dict(json.loads((folder / TABLE).read_text()))
+    with np.load(folder / RECORD, allow_pickle=False) as stored:
+        found = json.loads(str(stored[REST]))["analysis"]
+    return {**found, "software": f"vq-dicom-node {found['version']}", "quality": found["findings"]}
 
 
 def _worst(found: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from analysis.measures import MEASURES
 from dicom_node.cohort import read_cohort
 from dicom_node.cohort_report import write_report
 from dicom_node.errors import Rejected
+from dicom_node.record import NAME, REST
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_a_table_without_its_columns_and_a_damaged_result_are_named(results: Pat
     with pytest.raises(Rejected, match="no column case; it has patient, dlco"):
         read_cohort(results, wrong)
     (results / "c05" / "measures.json").write_text("{}")
-    with pytest.raises(Rejected, match=r"c05/measures\.json holds no measures"):
+    with pytest.raises(Rejected, match="c05 holds no measures"):
         read_cohort(results, tmp_path / "dlco.csv")
 
 
@@ -123,7 +124,7 @@ def test_raw_values_become_percent_predicted_by_the_user_s_table(results: Path, 
     table.write_text("case,tlco,sex,age,height\nc00,15,M,90,175\n")
     with pytest.raises(Rejected, match="line 2: age 90 lies outside the table's 40 to 65 years"):
         read_cohort(results, table, gli)
-    gli.write_text(gli.read_text().replace(rows[1], rows[1].replace(",2,0.4,", ",2,0.3,")))
+    gli.write_text(gli.read_text().replace(rows[1], rows[1].replace(",2,0.4,0.1", ",2,0.4,0.2")))
     with pytest.raises(Rejected, match=r"gli.csv: these are not GLI's values .* lower limit of M, 65 years"):
         read_cohort(results, table, gli)
 
@@ -155,6 +156,22 @@ def test_a_case_may_be_named_by_patient_accession_number_or_study(results: Path,
         "names.csv: line 3: the results of case 10 stand in line 2 already; "
         "line 4: B2 has results of 2 studies: name them by Study Instance UID"
     )
+
+
+def test_a_node_s_records_are_read_where_there_is_no_measures_json(results: Path, tmp_path: Path) -> None:
+    """Only the part of the record that is no array is read: the arrays of this one are none."""
+    measures = json.loads((results / "c00" / "measures.json").read_text())["measures"]
+    (results / "c00" / "measures.json").unlink()
+    own = {
+        "version": "7",
+        "measures": measures,
+        "parameters": {"low": 0.6},
+        "findings": [{"verdict": "pass"}],
+    }
+    np.savez(results / "c00" / NAME, **{REST: np.array(json.dumps({"analysis": own}))})
+    case = read_cohort(results, tmp_path / "dlco.csv").cases[0]
+    assert case.measures == measures["lungs"]
+    assert (case.quality, case.settings) == ("pass", "vq-dicom-node 7: low 0.6")
 
 
 def write_sr(path: Path, study: str, patient: str, accession: str) -> None:
