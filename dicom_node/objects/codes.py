@@ -134,11 +134,58 @@ VARIATION = Code("C0681921", "UMLS", "Coefficient of Variance")
 #: Measures with a standard concept: the segment a group references is on the expiratory CT, as its volume.
 STANDARD_MEASURES: Mapping[str, Code] = {"volume_exp": VOLUME}
 
+TOTAL = Code("255619001", "SCT", "Total")
+#: What CID 7464 has no code for.
+FRACTION = private("FRACTION", "Fraction of volume")
+RATIO = private("RATIO", "Ratio of two phases")
+IQR_BY_MEAN = private("IQR_BY_MEAN", "Interquartile range divided by mean")
+PERCENTILE_15 = private("PERCENTILE_15", "15th percentile")
+
+#: Measure -> how its one number comes of many (TID 300, Derivation).
 DERIVATIONS: Mapping[str, Code] = {
-    "mean_v": MEAN, "mean_q": MEAN, "mean_m": MEAN, "mld_exp": MEAN, "mld_insp": MEAN,
-    "cv_v": VARIATION, "cv_q": VARIATION, "median_vq": MEDIAN,
-}  # fmt: skip
-METHODS: Mapping[str, Code] = dict.fromkeys(("volume_exp", "volume_insp", "classified_volume"), VOXEL_SUM)
+    **dict.fromkeys(("mean_v", "mean_q", "mean_m", "mld_exp", "mld_insp"), MEAN),
+    **dict.fromkeys(("cv_v", "cv_q"), VARIATION),
+    **dict.fromkeys(("h_v", "h_q"), IQR_BY_MEAN),
+    **dict.fromkeys(("classified_volume", "volume_exp", "volume_insp", "mass_exp", "mass_insp"), TOTAL),
+    **dict.fromkeys(("volume_ratio", "mass_ratio", "mld_ratio"), RATIO),
+    **dict.fromkeys(
+        ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal", "excluded"), FRACTION
+    ),
+    **dict.fromkeys(("vdp", "qdp", "laa950", "laa856"), FRACTION),
+    **dict.fromkeys(("prm_emphysema", "prm_fsad", "prm_normal", "prm_unclassified"), FRACTION),
+    "median_vq": MEDIAN,
+    "perc15": PERCENTILE_15,
+}
+#: Measure -> what is computed (TID 300, Measurement Method).
+METHODS: Mapping[str, Code] = {
+    **dict.fromkeys(
+        ("volume_exp", "volume_insp", "volume_ratio", "classified_volume", "excluded"), VOXEL_SUM
+    ),
+    **dict.fromkeys(
+        ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal"),
+        private("LOW_V_LOW_Q", "Classes by thresholds on normalised V and Q"),
+    ),
+    **dict.fromkeys(
+        ("mass_exp", "mass_insp", "mass_ratio"),
+        private("DENSITY_SUM", "Sum of densities (HU + 1000)/1000 g/ml"),
+    ),
+    **dict.fromkeys(
+        ("mean_v", "cv_v", "h_v", "vdp"), private("V_METHOD", "Local ventilation from registered paired CT")
+    ),
+    **dict.fromkeys(
+        ("mean_q", "mean_m", "cv_q", "h_q", "qdp"),
+        private("MASS_CHANGE", "Local mean of mass change (Castillo 2021)"),
+    ),
+    **dict.fromkeys(
+        ("mld_exp", "mld_insp", "mld_ratio", "laa950", "laa856", "perc15"),
+        private("HU_HISTOGRAM", "HU histogram of parenchyma (HU <= -250)"),
+    ),
+    **dict.fromkeys(
+        ("prm_emphysema", "prm_fsad", "prm_normal", "prm_unclassified"),
+        private("PRM", "Parametric response map (Galban 2012)"),
+    ),
+    "median_vq": private("V_BY_Q", "Ratio of V and Q, each divided by its mean"),
+}
 
 
 def measure_code(name: str) -> Code:

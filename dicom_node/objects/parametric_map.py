@@ -44,19 +44,26 @@ class MapKind:
         Content Description, at most 64 characters.
     unit : str
         UCUM.
+    title : str
+        For lists of series.
     """
 
     label: str
     words: str
     unit: str
+    title: str
 
 
 MAPS: Mapping[str, MapKind] = {
-    "V": MapKind("VQ_VENTILATION", "Ventilation V = J - 1", "ml/ml"),
-    "Q": MapKind("VQ_PERFUSION", "Perfusion surrogate Q = |local mean of mass change|", "g/ml"),
-    "m": MapKind("VQ_MASS_CHANGE", "Signed local mean of apparent mass change m", "g/ml"),
-    "V/Q": MapKind("VQ_RATIO", "Ratio of normalised V and Q", "1"),
-    "jacobian": MapKind("VQ_JACOBIAN", "Jacobian determinant, expiration to inspiration", "1"),
+    "V": MapKind("VQ_VENTILATION", "Ventilation V = J - 1", "ml/ml", "Ventilation V"),
+    "Q": MapKind(
+        "VQ_PERFUSION", "Perfusion surrogate Q = |local mean of mass change|", "g/ml", "Perfusion surrogate Q"
+    ),
+    "m": MapKind(
+        "VQ_MASS_CHANGE", "Signed local mean of apparent mass change m", "g/ml", "Signed mass change m"
+    ),
+    "V/Q": MapKind("VQ_RATIO", "Ratio of normalised V and Q", "1", "Normalised V/Q"),
+    "jacobian": MapKind("VQ_JACOBIAN", "Jacobian determinant, expiration to inspiration", "1", "Jacobian"),
 }
 
 
@@ -96,7 +103,7 @@ def _build(name: str, analysis: Analysis, case: Case) -> ParametricMap:
         plane_positions=[PlanePositionSequence("PATIENT", p) for p in places],
         content_label=kind.label,
         content_description=kind.words,
-        series_description=f"{kind.words[:42]} (research use only)",
+        series_description=f"{kind.title} map (research use only)",
         coding_schemes=[codes.scheme_item()],
     )  # fmt: skip
     ds.BodyPartExamined = "CHEST"

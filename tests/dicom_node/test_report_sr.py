@@ -87,6 +87,18 @@ def test_every_measure_has_a_code_of_its_own() -> None:
     assert {m.unit for m in MEASURES.values()} <= set(codes.UNITS)
 
 
+def test_every_number_says_how_it_was_made(objects: list[Dataset]) -> None:
+    assert set(codes.METHODS) == set(codes.DERIVATIONS) == set(MEASURES)
+    numbers = [i for group in groups(objects[1]) for i in group.ContentSequence if i.ValueType == "NUM"]
+    assert len(numbers) > 200
+    for item in numbers:
+        said = {name(i): i.ConceptCodeSequence[0].CodeValue for i in item.ContentSequence}
+        assert {"370129005", "121401"} <= said.keys()  # Measurement Method, Derivation
+    by_concept = {name(i): {name(m): m.ConceptCodeSequence[0] for m in i.ContentSequence} for i in numbers}
+    assert by_concept["LAA950"]["370129005"].CodeMeaning.startswith("HU histogram")
+    assert by_concept["CV_Q"]["121401"].CodeValue == codes.VARIATION.value
+
+
 def test_every_region_is_a_group_at_its_site(objects: list[Dataset]) -> None:
     assert len(groups(objects[1])) == len(REGIONS)
     for group, region in zip(groups(objects[1]), REGIONS, strict=True):

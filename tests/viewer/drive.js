@@ -15,6 +15,7 @@ async function thumbnail(page, words) {
 }
 
 async function settled(page, seconds) {
+  await page.waitForLoadState('networkidle', { timeout: 180000 }).catch(() => {});
   await page.waitForTimeout(seconds * 1000);
 }
 
@@ -46,13 +47,13 @@ async function locate(page, point) {
   page.on('pageerror', e => found.errors.push(e.message));
   const picture = name => page.screenshot({ path: path.join(out, `${name}.png`) });
   await page.goto(`${base}/viewer?StudyInstanceUIDs=${study}`);
-  await page.locator('[data-cy^="study-browser-thumbnail"]').first().waitFor({ timeout: 90000 });
+  await page.locator('[data-cy^="study-browser-thumbnail"]').first().waitFor({ timeout: 300000 });
   await settled(page, 8);
   const skip = page.getByText('Skip all');
   if (await skip.count()) await skip.first().click();
 
   await thumbnail(page, 'V/Q classes SEG');
-  await page.getByText('Do you want to open this Segmentation?').waitFor({ timeout: 90000 });
+  await page.getByText('Do you want to open this Segmentation?').waitFor({ timeout: 300000 });
   await page.getByRole('button', { name: 'Yes' }).click();
   await settled(page, 8);
   for (const point of points) {
@@ -67,21 +68,21 @@ async function locate(page, point) {
   await picture('seg-panel');
 
   for (const [name, words, seconds] of [
-    ['capture', 'V/Q classes, colour', 6], ['summary', 'V/Q summary', 6], ['pdf', 'V/Q report PDF', 8],
+    ['capture', 'V/Q classes, colour', 6], ['map', 'Ventilation V', 20], ['summary', 'V/Q summary', 6], ['pdf', 'V/Q report PDF', 8],
     ['sr', 'V/Q report SR', 10],
   ]) {
     await page.goto(`${base}/viewer?StudyInstanceUIDs=${study}`);
-    await page.locator('[data-cy^="study-browser-thumbnail"]').first().waitFor({ timeout: 90000 });
+    await page.locator('[data-cy^="study-browser-thumbnail"]').first().waitFor({ timeout: 300000 });
     await settled(page, 5);
     await thumbnail(page, words);
     await settled(page, seconds);
-    if (name === 'capture') {
-      found.capture = [];
+    if (name === 'capture' || name === 'map') {
+      found[name] = [];
       for (const point of points) {
         const at = await locate(page, point);
-        await settled(page, 2);
-        await picture(`capture-${point.name}`);
-        found.capture.push({ ...point, ...at });
+        await settled(page, 3);
+        await picture(`${name}-${point.name}`);
+        found[name].push({ ...point, ...at });
       }
     }
     if (name === 'sr') found.sr = await page.evaluate(() => document.body.innerText);

@@ -60,7 +60,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
             arguments = [base, study, str(pictures), str(folder / "points.json")]
             environment = os.environ | {"VIEWER_MODULES": str(VIEWER / "node_modules")}
             script = str(Path(__file__).parent / "drive.js")
-            subprocess.run(["node", script, *arguments], env=environment, check=True, timeout=600)
+            subprocess.run(["node", script, *arguments], env=environment, check=True, timeout=1800)
             yield {**json.loads((pictures / "found.json").read_text()), "pictures": pictures}
         finally:
             os.killpg(stack.pid, signal.SIGTERM)
