@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made import ORIGIN, SHAPE, analysis_of, case_from, case_of, thorax
+from made import ORIGIN, SHAPE, analysis_of, by_uid, case_from, case_of, thorax
 from pydicom import Dataset, dcmread
 from test_headers import enhanced
-from test_seg import dciodvfy
+from test_seg import assert_equal, dciodvfy
 
 from analysis.captures import OPACITY, WINDOW, lung_slices, worst_slices
 from analysis.classes import VQClass
@@ -225,6 +225,33 @@ def test_captures_and_maps_keep_every_orientation(tmp_path: Path, row: Any, colu
     assert dciodvfy(tmp_path / "c.dcm") == ""
 
 
+@pytest.mark.parametrize("order", ["descending", "shuffled"])
+def test_neither_instance_numbers_nor_file_order_move_a_result(tmp_path: Path, order: str) -> None:
+    files = write_ct_series(thorax(-700), tmp_path / "e", Scan("Exp", "s", 2))
+    numbers = np.arange(len(files), 0, -1)
+    if order == "shuffled":
+        numbers = np.random.default_rng(1).permutation(numbers)
+    for path, number in zip(files, numbers.tolist(), strict=True):
+        ds = dcmread(path)
+        ds.InstanceNumber = number
+        ds.save_as(path)
+    arrived = [files[n - 1] for n in numbers]
+    case = case_from(arrived, write_ct_series(INSP, tmp_path / "i", Scan("Insp", "s", 1)))
+    analysis = analysis_of(case.pair.expiratory, work=2)
+    ct = load_volume(case.pair.expiratory, by_uid(files))
+    made = all_of(analysis, case, ct)
+    assert_equal(made["seg"][0], analysis)
+    assert_map(made["maps"][0], analysis, "V")
+    z = {str(ds.SOPInstanceUID): float(ds.ImagePositionPatient[2]) for ds in map(dcmread, files)}
+    for ds in captures(made, 9713):
+        k = round((float(ds.ImagePositionPatient[2]) - ORIGIN[2]) / 2.5)
+        assert z[ds.SourceImageSequence[0].ReferencedSOPInstanceUID] == pytest.approx(ORIGIN[2] + 2.5 * k)
+        at = round(analysis.expiratory.indices(np.array([ds.ImagePositionPatient], dtype=float))[0][0])
+        expected = expected_classes(analysis, ct.array, at)
+        error = np.abs(ds.pixel_array[: SHAPE[1]].astype(float) - expected).mean()
+        assert error < 12, k
+
+
 def test_captures_of_an_enhanced_ct_name_its_frames(tmp_path: Path) -> None:
     case = case_from([enhanced(tmp_path)], write_ct_series(INSP, tmp_path / "i", Scan("Insp", "s", 3)))
     analysis = analysis_of(case.pair.expiratory)
@@ -232,6 +259,8 @@ def test_captures_of_an_enhanced_ct_name_its_frames(tmp_path: Path) -> None:
         analysis.expiratory.shape), analysis.expiratory))  # fmt: skip
     for ds in captures(made, 9713):
         assert ds.SourceImageSequence[0].ReferencedFrameNumber == ds.InstanceNumber
+    assert_map(made["maps"][0], analysis, "V")
+    assert_equal(made["seg"][0], analysis)
     for kind in OBJECT_KINDS:
         (tmp_path / "x.dcm").write_bytes(as_bytes(made[kind][-1]))
         assert dciodvfy(tmp_path / "x.dcm") == "", kind
