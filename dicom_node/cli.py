@@ -263,6 +263,33 @@ def export_(
         print(path)
 
 
+@app.command("compare", epilog=EPILOG)
+def compare_(
+    earlier: Result,
+    later: Result,
+    out: Annotated[Path, typer.Argument(help="Folder for tables, maps and the picture.")],
+    config: ConfigPath = None,
+) -> None:
+    """What changed between two dates of one patient: measures, V and Q in place, lung that changed its class."""
+    from .compare import compare_results
+    from .record import find, read_record
+
+    settings = _config(config)
+    records = [read_record(find(r, settings.storage, settings.database_url)) for r in (earlier, later)]
+    with bars() as progress:
+        change, files = compare_results(records[0], records[1], out, progress)
+    table = Table("both lungs", "earlier", "later", "change", box=box.SIMPLE)
+    for name in ("dead_space", "shunt", "matched_defect", "total_abnormal", "mean_v", "mean_q", "volume_exp"):
+        then, now = change.measures["lungs"][name]
+        table.add_row(name.replace("_", " "), f"{then:.3f}", f"{now:.3f}", f"{now - then:+.3f}")
+    Console().print(table)
+    for finding in change.findings:
+        if finding.verdict != "pass":
+            print(f"{finding.verdict}: {finding.sentence}")
+    for path in files:
+        print(path)
+
+
 @app.command("deidentify", epilog=EPILOG)
 def deidentify_(
     job: Annotated[int, typer.Argument(help="Number of a job that is done.")],
