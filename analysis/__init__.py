@@ -19,10 +19,12 @@ In the order of computation:
 `twins`                   a real CT, breathing as another patient: pairs with a known truth
 `captures`                colour pictures of the CT's slices
 `figures`                 the page of three planes and the table
+`trend`                   a patient's numbers over several dates: a page of the report
 `report`                  PDF of two pages
 `validation`              a result beside the truth
 `gas_transfer`            reference values of DLCO by the user's table
 `cohort`                  many results beside DLCO: correlation, groups; `cohort_figures`
+`longitudinal`            two results of one patient: what changed; `longitudinal_figures`
 ========================  =====================================================================
 """
 

@@ -18,6 +18,7 @@ from .figures import RESEARCH_USE, classes_in_words, fractions, planes, quality_
 from .measures import MEASURES
 from .pipeline import Analysis
 from .quality import Finding
+from .trend import Visit, draw
 
 A4 = (8.27, 11.69)
 INK = "#111111"
@@ -64,7 +65,12 @@ class Line:
     texts: tuple[tuple[float, str, Mapping[str, Any]], ...]
 
 
-def report_pdf(analysis: Analysis, header: Sequence[tuple[str, str]], created: datetime) -> bytes:
+def report_pdf(
+    analysis: Analysis,
+    header: Sequence[tuple[str, str]],
+    created: datetime,
+    trend: Sequence[Visit] = (),
+) -> bytes:
     """The report as a PDF file; the same input makes the same bytes.
 
     Parameters
@@ -74,19 +80,24 @@ def report_pdf(analysis: Analysis, header: Sequence[tuple[str, str]], created: d
         What stands at the top of both pages, e.g. ``("Patient", "Doe^Jane")``.
     created : datetime
         Date of the file.
+    trend : sequence of Visit
+        Earlier results of the patient, and this one: a page of its own, where there are any.
     """
     buffer = BytesIO()
     about = {"Title": TITLE, "Creator": f"vq-dicom-node {analysis.version}", "CreationDate": created}
     with matplotlib.rc_context(STYLE), PdfPages(buffer, metadata=about) as pdf:
-        for number, page in enumerate((_pictures, _numbers), 1):
+        pages = [_pictures, _numbers]
+        if trend:
+            pages.append(lambda figure, analysis: draw(figure, trend))
+        for number, page in enumerate(pages, 1):
             figure = Figure(figsize=A4)
-            _frame(figure, analysis, header, number)
+            _frame(figure, analysis, header, f"page {number} of {len(pages)}")
             page(figure, analysis)
             pdf.savefig(figure, dpi=200)
     return buffer.getvalue()
 
 
-def _frame(figure: Figure, analysis: Analysis, header: Sequence[tuple[str, str]], number: int) -> None:
+def _frame(figure: Figure, analysis: Analysis, header: Sequence[tuple[str, str]], number: str) -> None:
     figure.text(0.07, 0.955, TITLE, fontsize=15, weight="bold", color=INK)
     half = (len(header) + 1) // 2
     for n, (name, value) in enumerate(header):
@@ -94,7 +105,7 @@ def _frame(figure: Figure, analysis: Analysis, header: Sequence[tuple[str, str]]
         figure.text(x, y, name, fontsize=8, color=GREY)
         figure.text(x + 0.12, y, value, fontsize=8, color=INK)
     figure.text(0.07, 0.03, RESEARCH_USE, fontsize=8, color="#a03000")
-    figure.text(0.93, 0.03, f"vq-dicom-node {analysis.version}   page {number} of 2", fontsize=8, ha="right")
+    figure.text(0.93, 0.03, f"vq-dicom-node {analysis.version}   {number}", fontsize=8, ha="right")
 
 
 def _pictures(figure: Figure, analysis: Analysis) -> None:

@@ -214,6 +214,16 @@ removal = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
 )
 
+outcome = sa.Table(
+    "outcome",
+    metadata,
+    sa.Column("job_id", sa.ForeignKey("job.id"), primary_key=True, autoincrement=False),
+    sa.Column("patient", sa.String(64), nullable=False, index=True),
+    sa.Column("acquired", sa.String(8), nullable=False),
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("measures", sa.Text, nullable=False),
+)
+
 INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 

@@ -17,7 +17,7 @@ from analysis.figures import overview
 from analysis.pipeline import Analysis, Parameters, Phase, analyse_phases, order_phases
 from analysis.quality import Acquisition
 
-from . import deliver, jobs
+from . import deliver, jobs, priors
 from .archive import Archive
 from .child import begin
 from .database import Database, result
@@ -178,6 +178,8 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
     created = datetime.fromtimestamp(job.created).astimezone()
     wanted = {*DEFAULT_OBJECTS, *(kind for _, kinds in order.destinations for kind in kinds)}
     case = read_case(pair, paths, created, job.fingerprint)
+    about = case.patient, case.acquired, analysis.version, analysis.measures["lungs"]
+    case = replace(case, trend=priors.trend(database, job.id, *about))
     objects = build_objects(analysis, case, lambda: load_volume(pair.expiratory, paths), wanted)
     aside = {"overview.png": picture(analysis), NAME: record_of(analysis, case).dump()}
     rows, kinds = _store(order, objects, aside)
@@ -186,6 +188,7 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
         if not jobs.move(connection, job.id, "finish", now, during=order.attempt, stage="", fraction=1.0):
             LOG.warning("job %d: attempt %d was given up meanwhile", job.id, order.attempt)
             return
+        priors.keep(database, connection, job.id, *about)
         for row in rows:
             connection.execute(database.insert(result).values(job_id=job.id, **row).on_conflict_do_nothing())
         for destination, taken in order.destinations:

@@ -33,11 +33,14 @@ ORDER = (
         "colours",
         "captures",
         "figures",
+        "trend",
         "report",
         "validation",
         "gas_transfer",
         "cohort",
         "cohort_figures",
+        "longitudinal",
+        "longitudinal_figures",
     ),
 )
 
@@ -72,6 +75,7 @@ JOINERS = {
     "cohort_report",
     "export",
     "deidentify",
+    "compare",
 }
 #: Shared by steps: values, settings, and what several of them stand on.
 SUPPORT = {
@@ -91,6 +95,7 @@ SUPPORT = {
     *("store_scu", "stow_rs", "upper_layer", "group_commit", "part10", "request"),
     *("audit", "audit_message", "syslog"),
     "record",
+    "priors",
     "confidentiality",
 }
 

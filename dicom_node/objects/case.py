@@ -18,6 +18,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from analysis.pipeline import Analysis
+from analysis.trend import Visit
 from analysis.volume import Grid
 
 from ..errors import Rejected
@@ -59,6 +60,8 @@ class Case:
         When the job was created: it comes from the database, so that a retry makes the same bytes.
     fingerprint : str
         What distinguishes this result from an earlier one of the same pair (revision, parameters).
+    trend : tuple of Visit
+        The patient's earlier results and this one, as known when the job was created; empty where there is none.
     """
 
     pair: Pair
@@ -66,6 +69,7 @@ class Case:
     inspiratory: tuple[Dataset, ...]
     created: datetime
     fingerprint: str
+    trend: tuple[Visit, ...] = ()
 
     def uid(self, analysis: Analysis, role: str) -> UID:
         """A UID that is the same for the same sources, software, parameters and role.

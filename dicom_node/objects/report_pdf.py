@@ -14,7 +14,7 @@ from .case import Case
 
 def build_pdf(analysis: Analysis, case: Case) -> Dataset:
     """Pictures and fractions; numbers, quality, method and limits."""
-    document = report_pdf(analysis, _header(case), case.local)
+    document = report_pdf(analysis, _header(case), case.local, case.trend)
     ds = case.begin(analysis, "pdf", EncapsulatedPDFStorage, "DOC")
     ds.SeriesDescription = "V/Q report PDF (research use only)"
     ds.ConversionType = "WSD"
