@@ -2,7 +2,9 @@
 
 46 thorax phantoms with defects of their own are written as DICOM, analysed as `dicom-node run` does, two at a time,
 and reported as `dicom-node cohort` does. DLCO is made from the *true* total abnormal, so that r² = 0.67 of the truth.
-Killed and started again, it goes on with the cases that are missing. Writes OUT/reproduction.md and OUT/report.
+Killed and started again, it goes on with the cases that are missing. Writes OUT/reproduction.md and OUT/report. What a
+case costs (CPU seconds, memory, disk) and how the report's time grows with the number of cases is measured, and what
+10,000 cases would cost is reckoned from it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import csv
 import json
 import os
 import shutil
+import tempfile
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -26,12 +29,13 @@ from analysis.cohort import Correlation, correlate
 from analysis.phantom import Defect, thorax_phantom
 from analysis.pipeline import Parameters
 from dicom_node.cohort import read_cohort
-from dicom_node.cohort_report import correlations, write_report
+from dicom_node.cohort_report import FRACTIONS, correlations, write_report
 from dicom_node.demo import write_phantom
 from dicom_node.local import run
 from dicom_node.model import PairingRules
 
 R2 = 0.67
+MANY = 10_000
 GROUPS = ("pulmonary embolism",) * 9 + ("chronic lung disease",) * 27 + ("intervention",) * 5
 #: Most defects a case of the group gets.
 SEVERITY = {"pulmonary embolism": 5, "chronic lung disease": 8, "intervention": 14, "": 6}
@@ -61,7 +65,7 @@ def main() -> None:
     table = write_dlco(given.out, given.cases)
     cohort = read_cohort(results, table)
     write_report(cohort, given.out / "report")
-    text = summary(given.out, correlations(cohort))
+    text = "\n".join([*summary(given.out, correlations(cohort)), "", *costs(given.out), ""])
     (given.out / "reproduction.md").write_text(text)
     print(text)
 
@@ -79,12 +83,12 @@ def group_of(n: int) -> str:
 def make_case(n: int, results: Path, group: str) -> None:
     """One case: phantom, DICOM, analysis, results; its folder appears whole, with truth.json, or not at all."""
     warnings.simplefilter("ignore")
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     work = results.parent / "work" / name(n)
     shutil.rmtree(work, ignore_errors=True)
     truth = thorax_phantom(defects(n, SEVERITY[group]), seed=n)
     write_phantom(truth, work / "images", lambda stage, share: None)
-    made = time.perf_counter() - begin
+    made, made_cpu = time.perf_counter() - begin, time.process_time() - cpu
     sources = work / "images" / "insp", work / "images" / "exp"
     run(sources, work / "out", Parameters(), PairingRules(), lambda stage, share: None)
     fractions = {c.name.lower(): 100 * share for c, share in truth.fractions().items()}
@@ -92,6 +96,8 @@ def make_case(n: int, results: Path, group: str) -> None:
         "fractions": {**fractions, "total_abnormal": 100 - fractions[VQClass.NORMAL.name.lower()]},
         "seconds to make": made,
         "seconds": time.perf_counter() - begin - made,
+        "CPU seconds": time.process_time() - cpu - made_cpu,
+        "result MB": sum(path.stat().st_size for path in (work / "out").rglob("*") if path.is_file()) / 1e6,
         "peak MB": peak_mb(),
         "finished": time.time(),
     }
@@ -141,14 +147,14 @@ def write_dlco(out: Path, cases: int) -> Path:
     return path
 
 
-def summary(out: Path, found: dict[str, Correlation | str]) -> str:
-    """Found beside true; seconds and memory of a case."""
+def summary(out: Path, found: dict[str, Correlation | str]) -> list[str]:
+    """Found beside true."""
     folders = sorted((out / "results").iterdir())
     known = [known_of(out, n) for n in range(len(folders))]
     rows = list(csv.DictReader((out / "dlco.csv").open()))
     dlco = [float(row["dlco"]) for row in rows]
     lines = ["| against DLCO | r² of the truth | r² found (95 % CI) | r found |", "|---|---|---|---|"]
-    for measure in ("total_abnormal", "shunt", "dead_space", "matched_defect"):
+    for measure in FRACTIONS:
         truth = correlate([k["fractions"][measure] for k in known], dlco)
         one = found[measure]
         assert isinstance(one, Correlation)
@@ -159,21 +165,59 @@ def summary(out: Path, found: dict[str, Correlation | str]) -> str:
         )
     measured = [json.loads((f / "measures.json").read_text())["measures"]["lungs"] for f in folders]
     lines += ["", "| class | mean error, points | SD | largest |", "|---|---|---|---|"]
-    for measure in ("total_abnormal", "shunt", "dead_space", "matched_defect"):
+    for measure in FRACTIONS:
         error = np.array([m[measure] - k["fractions"][measure] for m, k in zip(measured, known, strict=True)])
         lines.append(
             f"| {measure.replace('_', ' ')} | {error.mean():+.2f} | {error.std(ddof=1):.2f} | {abs(error).max():.2f} |"
         )
-    seconds, peak = np.array([k["seconds"] for k in known]), np.array([k["peak MB"] for k in known])
-    order = np.argsort([k["finished"] for k in known])
-    slope = np.polyfit(np.arange(len(order)), peak[order], 1)[0]
-    lines += [
+    return lines
+
+
+def costs(out: Path) -> list[str]:
+    """What a case costs, whether later ones cost more, how the report grows, and 10,000 cases reckoned from that."""
+    folders = sorted((out / "results").iterdir())
+    known = sorted((known_of(out, n) for n in range(len(folders))), key=lambda k: k["finished"])
+    each = {
+        key: np.array([k[key] for k in known]) for key in ("seconds", "CPU seconds", "peak MB", "result MB")
+    }
+    slopes = {key: float(np.polyfit(np.arange(len(known)), values, 1)[0]) for key, values in each.items()}
+    cpu, disk = float(np.median(each["CPU seconds"])), float(each["result MB"].mean())
+    sizes = [len(folders) * n for n in (1, 4, 16)]
+    times = [report_seconds(out, size) for size in sizes]
+    slope, start = np.polyfit(sizes, times, 1)
+    hours = MANY * cpu / 3600
+    return [
+        f"A case: {np.median(each['seconds']):.0f} s from DICOM to results, {cpu:.0f} CPU s, {disk:.0f} MB of results; "
+        f"{np.median([k['seconds to make'] for k in known]):.0f} s to make it. Peak memory of a worker "
+        f"{each['peak MB'].max():.0f} MB. From case to case: {slopes['CPU seconds']:+.2f} CPU s, "
+        f"{slopes['peak MB']:+.1f} MB of memory.",
         "",
-        f"A case: {np.median(seconds):.0f} s from DICOM to results ({seconds.min():.0f} to {seconds.max():.0f}), "
-        f"{np.median([k['seconds to make'] for k in known]):.0f} s to make it, while {os.cpu_count()} run at a time. "
-        f"Peak memory of a worker {peak.max():.0f} MB, growing {slope:+.1f} MB a case.",
+        "The report of "
+        + ", ".join(f"{n} cases: {t:.0f} s" for n, t in zip(sizes, times, strict=True))
+        + f" ({start:.0f} s and {1000 * slope:.1f} ms a case).",
+        "",
+        f"{MANY:,} cases: {hours:.0f} CPU h, {hours / 64 / 24:.1f} days on 64 cores; "
+        f"{MANY * disk / 1e6:.1f} TB of results; the report {(start + slope * MANY) / 60:.0f} min.",
     ]
-    return "\n".join(lines) + "\n"
+
+
+def report_seconds(out: Path, size: int) -> float:
+    """Seconds to read and report a cohort of ``size``: the cases, each under several names."""
+    rows = list(csv.DictReader((out / "dlco.csv").open()))
+    with tempfile.TemporaryDirectory(prefix="cohort-") as folder:
+        results = Path(folder) / "results"
+        results.mkdir()
+        table = Path(folder) / "dlco.csv"
+        with table.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["case", "dlco", "group"])
+            for n in range(size):
+                row = rows[n % len(rows)]
+                (results / str(n)).symlink_to((out / "results" / row["case"]).resolve())
+                writer.writerow([n, row["dlco"], row["group"]])
+        begin = time.perf_counter()
+        write_report(read_cohort(results, table), Path(folder) / "report")
+        return time.perf_counter() - begin
 
 
 if __name__ == "__main__":

@@ -17,17 +17,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from peer_values import density_rows, jacobian_rows, prm_rows
 from scipy import ndimage, stats
 
 from analysis.breathing import PhaseName
@@ -36,12 +36,12 @@ from analysis.convergence import Errors, convergence, order
 from analysis.fields import Field
 from analysis.lungs import segment
 from analysis.motion import Motion
-from analysis.pipeline import Analysis, Parameters, Phase, analyse_phases
+from analysis.pipeline import Parameters, Phase, analyse_phases
 from analysis.regions import REGIONS
 from analysis.scanner import Look
 from analysis.twins import Twin, make_twin
 from analysis.validation import BlandAltman, agreement, compare
-from analysis.volume import Grid, Volume
+from analysis.volume import Grid, Labels, Volume
 from dicom_node.validate import read_image, read_motion
 
 SHARED = Path(os.environ.get("VQ_SHARED", Path(__file__).parent.parent.parent / "shared"))
@@ -135,7 +135,7 @@ def twins_part(given: argparse.Namespace) -> Iterator[str]:
             rows[f"{maker} x copd{case}"] = once(
                 given.out,
                 f"twin-{maker}-{case}",
-                lambda file=file, case=case: compared(*twin(file, case)),  # type: ignore[misc]
+                lambda file=file, case=case: compared(*twin(file, case, Look())),  # type: ignore[misc]
             )
     yield "## Twins: V, Q and classes beside the truth\n"
     yield from table(
@@ -155,18 +155,20 @@ def twins_part(given: argparse.Namespace) -> Iterator[str]:
     yield ""
 
 
-def twin(
-    file: str,
-    case: str,
-    phase: PhaseName = "inspiration",
-    look: Look | None = None,
-    level: float = 1.0,
-    seed: int = 0,
-) -> tuple[Twin, Volume, Volume]:
-    """A twin and its two phases; ``level`` shares out the patient's motion."""
+@lru_cache(maxsize=1)
+def lungs_of(file: str) -> tuple[Volume, Labels]:
+    """A real CT and its lungs."""
     volume, _ = read_image(SHARED / "real-ct" / file)
+    return volume, segment(volume).labels
+
+
+@lru_cache(maxsize=1)
+def twin(
+    file: str, case: str, look: Look, phase: PhaseName = "inspiration", level: float = 1.0
+) -> tuple[Twin, Volume, Volume]:
+    """A twin and its two phases; ``level`` is the share of the patient's motion that it takes."""
     motion = shallower(read_motion(SHARED / "real-motion" / f"copd{case}.npz"), level)
-    made = make_twin(volume, segment(volume).labels, phase, motion, look=look, seed=seed)
+    made = make_twin(*lungs_of(file), phase, motion, look=look)
     return made, made.inspiratory, made.expiratory
 
 
@@ -282,17 +284,17 @@ def variants() -> dict[str, Callable[[], Row]]:
     file, case = CTS["Siemens"], "01"
 
     def look(**changes: float) -> Callable[[], Row]:
-        return lambda: compared(*twin(file, case, look=replace(Look(), **changes)))
+        return lambda: compared(*twin(file, case, replace(Look(), **changes)))
 
     def thickness(mm: float) -> Row:
-        made, insp, exp = twin(file, case, look=replace(Look(), slice_mm=1.0))
+        made, insp, exp = twin(file, case, replace(Look(), slice_mm=1.0))
         return compared(made, thick(insp, mm), thick(exp, mm))
 
     def inspiration(level: float) -> Row:
-        return compared(*twin(file, case, phase="expiration", level=level))
+        return compared(*twin(file, case, Look(), "expiration", level))
 
     def another_noise(seed: int) -> Row:
-        made, insp, exp = twin(file, case)
+        made, insp, exp = twin(file, case, Look())
         rng = np.random.default_rng(seed)
         return compared(made, noisier(insp, 15.0, rng), noisier(exp, 15.0, rng))
 
@@ -347,7 +349,7 @@ def peers_part(given: argparse.Namespace) -> Iterator[str]:
 
 def peers(prm: Path | None) -> Row:
     """One twin's field, images and lungs through both."""
-    _, insp, exp = twin(CTS["Siemens"], "01")
+    _, insp, exp = twin(CTS["Siemens"], "01", Look())
     phases = Phase.of(insp, PARAMETERS), Phase.of(exp, PARAMETERS)
     analysis = analyse_phases(*phases, PARAMETERS)
     rows = [*jacobian_rows(analysis, phases[1]), *density_rows("inspiration", insp, phases[0], analysis)]
@@ -355,89 +357,6 @@ def peers(prm: Path | None) -> Row:
     if prm:
         rows += prm_rows(prm, analysis, phases[1])
     return {"rows": rows}
-
-
-def jacobian_rows(analysis: Analysis, exp: Phase) -> Iterator[Row]:
-    """J of the same displacement by ITK's filter, over the lungs."""
-    image = sitk.GetImageFromArray(analysis.displacement.astype(np.float64), isVector=True)
-    place(image, analysis.grid)
-    theirs = sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(image))
-    inside = ndimage.binary_erosion(exp.lungs > 0, iterations=2)
-    ours, theirs = analysis.maps["jacobian"][inside], theirs[inside]
-    peer = "ITK DisplacementFieldJacobianDeterminant"
-    yield {"value": "J, mean", "peer": peer, "ours": float(ours.mean()), "theirs": float(theirs.mean())}
-    largest = f"largest difference {np.abs(ours - theirs).max():.2g}"
-    yield {
-        "value": "J, SD",
-        "peer": peer,
-        "ours": float(ours.std()),
-        "theirs": float(theirs.std()),
-        "note": largest,
-    }
-
-
-def place(image: sitk.Image, grid: Grid) -> None:
-    """Spacing, origin and directions of an image."""
-    image.SetSpacing(grid.spacing[::-1])
-    image.SetOrigin(grid.affine[:3, 3].tolist())
-    image.SetDirection(grid.directions[:, ::-1].ravel().tolist())
-
-
-def density_rows(name: str, volume: Volume, phase: Phase, analysis: Analysis) -> Iterator[Row]:
-    """Volume, mean density and low attenuation of the CT's own voxels by ITK's statistics of labels."""
-    lungs = phase.fine((phase.lungs > 0).astype(np.uint8))
-    hu = np.asarray(volume.array, np.int16)
-    inside = (lungs > 0) & (hu <= -250)
-    parts = {"volume": lungs, "parenchyma": inside.astype(np.uint8)}
-    threshold = -950 if name == "inspiration" else -856
-    parts["low"] = (inside & (hu < threshold)).astype(np.uint8)
-    found = {}
-    for part, mask in parts.items():
-        images = [sitk.GetImageFromArray(a) for a in (mask, hu)]
-        for image in images:
-            place(image, volume.grid)
-        statistics = sitk.LabelIntensityStatisticsImageFilter()
-        statistics.Execute(*images)
-        found[part] = (statistics.GetPhysicalSize(1) / 1000, statistics.GetMean(1))
-    measures, short = analysis.measures["lungs"], {"inspiration": "insp", "expiration": "exp"}[name]
-    peer = "ITK LabelIntensityStatistics"
-    theirs = {
-        f"volume_{short}": found["volume"][0],
-        f"mld_{short}": found["parenchyma"][1],
-        f"laa{-threshold}": 100 * found["low"][0] / found["parenchyma"][0],
-    }
-    for measure, value in theirs.items():
-        yield {"value": measure, "peer": peer, "ours": measures[measure], "theirs": float(value)}
-
-
-def prm_rows(folder: Path, analysis: Analysis, exp: Phase) -> Iterator[Row]:
-    """The four quadrants by the peer's own functions, its own median filter (in the slice) and its own limits."""
-    sys.path.insert(0, str(folder))
-    import constants
-    from subject_classmap import Subject
-
-    subject = Subject({"subjInfo": {"subjID": "twin"}, "io": {"outDir": ""}})
-    subject.expArray, subject.inspRegArray = (
-        np.array(analysis.maps[name], dtype=float) for name in ("ct_exp", "ct_insp")
-    )
-    subject.maskArray = (exp.lungs > 0).astype(int)
-    subject.applyMedFilts()
-    subject.excludeVoxels()
-    subject.classifyVoxelsPrm()
-    lung = (subject.maskArray > 0).sum()
-    names = {
-        "NORM": "prm_normal",
-        "FSAD": "prm_fsad",
-        "EMPH": "prm_emphysema",
-        "EMPTEMPH": "prm_unclassified",
-    }
-    for theirs, ours in names.items():
-        number = getattr(constants.proc, f"PRM_NUM_{theirs}")
-        share = 100 * np.count_nonzero(subject.prmAllArray == number) / lung
-        yield {
-            "value": ours, "peer": "Genentech topological PRM", "ours": analysis.measures["lungs"][ours],
-            "theirs": float(share), "note": "median filter of 3 x 3 in the slice, ours 3 x 3 x 3",
-        }  # fmt: skip
 
 
 # --- tables -----------------------------------------------------------------------------------------------------
