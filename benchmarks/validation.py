@@ -101,6 +101,7 @@ def convergence_part(given: argparse.Namespace) -> Iterator[str]:
         left.loglog(SIZES, values, "o-", label=f"{words}: order {order(errors, name):.2f}")
     left.loglog(SIZES, [errors[0].v * (s / SIZES[0]) ** 2 for s in SIZES], "k:", label="order 2")
     left.set(ylabel="RMS error, % of the mean")
+    left.set_yticks((0.3, 0.5, 1.0, 2.0, 4.0), ("0.3", "0.5", "1", "2", "4"))
     right.plot(SIZES, [e.closure for e in errors], "o-", label="closure, %")
     right.plot(SIZES, [e.fractions for e in errors], "s-", label="largest of a class, points")
     right.set(ylim=(0, None))
