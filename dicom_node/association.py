@@ -11,9 +11,19 @@ from pynetdicom import AE, evt
 
 from .config import TlsSettings
 from .errors import Rejected, Unavailable
+from .part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from .tls import client_context
 
 MAXIMUM_PDU = 128 * 1024
+
+
+def entity(title: str) -> AE:
+    """An application entity of this node: its title, name and PDU size."""
+    ae = AE(title)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION
+    ae.maximum_pdu_size = MAXIMUM_PDU
+    return ae
 
 
 def no_delay(event: Any) -> None:
@@ -75,8 +85,7 @@ def associate(
     Unavailable
         Where the certificates to be shown cannot be read now.
     """
-    ae = AE(peer.calling_ae_title or calling_ae_title)
-    ae.maximum_pdu_size = MAXIMUM_PDU
+    ae = entity(peer.calling_ae_title or calling_ae_title)
     ae.connection_timeout = ae.acse_timeout = peer.timeout
     ae.dimse_timeout = ae.network_timeout = peer.timeout
     handlers = [(evt.EVT_CONN_OPEN, no_delay), *options.pop("evt_handlers", [])]

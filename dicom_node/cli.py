@@ -119,6 +119,14 @@ def status(
         _show(found)
 
 
+@app.command(epilog=EPILOG)
+def conformance() -> None:
+    """Print the DICOM conformance statement of this version, in Markdown."""
+    from .conformance import statement
+
+    print(statement(), end="")
+
+
 @app.command("check-config", epilog=EPILOG)
 def check_config(config: ConfigPath = None) -> None:
     """Check the configuration, storage, database and port, and whether the destinations answer.

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import (
     ModalityPerformedProcedureStep,
@@ -20,7 +21,7 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from .association import MAXIMUM_PDU, no_delay
+from .association import entity, no_delay
 from .config import ReceiveSettings
 from .errors import Rejected, Unavailable
 from .request import SYNTAXES, valid_uid
@@ -46,6 +47,9 @@ STORAGE_CLASSES = tuple(
         [str(cx.abstract_syntax) for cx in AllStoragePresentationContexts] + [*MORE_STORAGE_CLASSES]
     )
 )
+
+#: Every one, in the order of preference: with Explicit VR private attributes keep their types.
+TRANSFER_SYNTAXES = tuple(sorted(ALL_TRANSFER_SYNTAXES, key=lambda uid: uid != ExplicitVRLittleEndian))
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,11 @@ STATUSES: Mapping[Answer, tuple[int, str]] = {
 CALLING_AE_UNKNOWN = (1, 1, 3)
 CALLED_AE_UNKNOWN = (1, 1, 7)
 LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+REJECTIONS: Mapping[tuple[int, int, int], str] = {
+    CALLING_AE_UNKNOWN: "`[[receive.peers]]` does not name the calling AE title and address",
+    CALLED_AE_UNKNOWN: "another AE title is called, with `require_called_ae_title`",
+    LOCAL_LIMIT_EXCEEDED: "too many associations at one time or a minute, or too little room on the disk: try again",
+}
 
 
 @dataclass(frozen=True)
@@ -199,15 +208,14 @@ class Receiver:
         ]
 
     def _ae(self) -> AE:
-        ae = AE(self._settings.ae_title)
-        ae.maximum_pdu_size = MAXIMUM_PDU
+        ae = entity(self._settings.ae_title)
         ae.acse_timeout = REQUEST_SECONDS
         ae.network_timeout = self._settings.network_timeout
         # ours decides, by all processes' number; this one is of threads, those of silent clients included
         ae.maximum_associations = CONNECTIONS * self._settings.maximum_associations
         ae.add_supported_context(Verification)
         for uid in STORAGE_CLASSES:
-            ae.add_supported_context(uid, ALL_TRANSFER_SYNTAXES)
+            ae.add_supported_context(uid, list(TRANSFER_SYNTAXES))
         for uid, service in SERVICES.items():
             if any(event in self._further for event in service.events):
                 syntaxes = [str(syntax) for syntax in SYNTAXES]

@@ -12,6 +12,7 @@ from .errors import Rejected
 
 #: A handshake that takes longer is given up, seconds.
 HANDSHAKE_SECONDS = 10.0
+OLDEST = ssl.TLSVersion.TLSv1_2
 #: TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 4.2). Those of TLS 1.3 all have both.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"
 
@@ -40,7 +41,7 @@ def client_context(settings: TlsSettings) -> ssl.SSLContext:
 
 def _context(protocol: int, settings: TlsSettings) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = OLDEST
     context.set_ciphers(CIPHERS)
     context.verify_mode = ssl.CERT_REQUIRED
     try:

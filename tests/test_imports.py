@@ -65,6 +65,7 @@ JOINERS = {
     "node",
     "acceptors",
     "cli",
+    "conformance",
     "local",
     "demo",
     "check",

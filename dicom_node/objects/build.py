@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from pydicom import Dataset
+from pydicom.uid import (
+    UID,
+    BasicTextSRStorage,
+    Comprehensive3DSRStorage,
+    EncapsulatedPDFStorage,
+    ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    KeyObjectSelectionDocumentStorage,
+    ParametricMapStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 from analysis.captures import worst_slices
 from analysis.pipeline import Analysis
@@ -19,6 +31,18 @@ from .report_pdf import build_pdf
 from .report_sr import build_report
 from .report_text import build_text_report
 from .seg import build_labelmap, build_segmentation
+
+#: SOP class and transfer syntax of each kind.
+CLASSES: Mapping[str, tuple[UID, UID]] = {
+    "seg": (SegmentationStorage, ExplicitVRLittleEndian),
+    "sr": (Comprehensive3DSRStorage, ExplicitVRLittleEndian),
+    "captures": (SecondaryCaptureImageStorage, JPEGBaseline8Bit),
+    "pdf": (EncapsulatedPDFStorage, ExplicitVRLittleEndian),
+    "key_objects": (KeyObjectSelectionDocumentStorage, ExplicitVRLittleEndian),
+    "labelmap": (UID("1.2.840.10008.5.1.4.1.1.66.7"), ExplicitVRLittleEndian),
+    "text_sr": (BasicTextSRStorage, ExplicitVRLittleEndian),
+    "maps": (ParametricMapStorage, ExplicitVRLittleEndian),
+}
 
 
 def build_objects(

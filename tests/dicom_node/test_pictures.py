@@ -32,7 +32,7 @@ from analysis.volume import Grid, Volume
 from dicom_node.ct_series import Scan, write_ct_series
 from dicom_node.model import OBJECT_KINDS
 from dicom_node.objects import parametric_map
-from dicom_node.objects.build import build_objects
+from dicom_node.objects.build import CLASSES, build_objects
 from dicom_node.objects.case import Case
 from dicom_node.objects.parametric_map import build_maps
 from dicom_node.volumes import load_volume
@@ -272,6 +272,15 @@ def test_dciodvfy_finds_no_error_in_any_object(made: dict[str, list[Dataset]], t
     for ds in chosen:
         (tmp_path / "x.dcm").write_bytes(as_bytes(ds))
         assert dciodvfy(tmp_path / "x.dcm") == "", ds.SeriesDescription
+
+
+def test_objects_are_of_the_class_and_syntax_that_the_conformance_statement_names(
+    made: dict[str, list[Dataset]],
+) -> None:
+    assert set(CLASSES) == set(OBJECT_KINDS)
+    for kind, objects in made.items():
+        assert {(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID) for ds in objects} == {CLASSES[kind]}
+        assert not any(element.tag.is_private for ds in objects for element in ds.iterall())
 
 
 def test_no_two_objects_share_a_uid_or_a_series_number(made: dict[str, list[Dataset]]) -> None:
