@@ -277,7 +277,9 @@ def _name(uid: str) -> str:
 
 def _unique(values: Iterable[Any]) -> list[Any]:
     """Each once, in the order of their codes."""
-    return sorted(set(values), key=lambda value: value[0] if isinstance(value, tuple) else value.code)
+    return sorted(
+        dict.fromkeys(values), key=lambda value: value[0] if isinstance(value, tuple) else value.code
+    )
 
 
 def _table(head: Row, rows: Iterable[Row]) -> Iterable[str]:
