@@ -38,12 +38,13 @@ async function locate(page, point) {
   }, point);
 }
 
+let page;
 (async () => {
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
     args: ['--no-sandbox', '--disable-gpu', '--use-gl=angle', '--use-angle=swiftshader', '--enable-unsafe-swiftshader'],
   });
-  const page = await browser.newPage({ viewport: { width: 1400, height: 900 } });
+  page = await browser.newPage({ viewport: { width: 1400, height: 900 } });
   page.on('pageerror', e => found.errors.push(e.message));
   const picture = name => page.screenshot({ path: path.join(out, `${name}.png`) });
   await page.goto(`${base}/viewer?StudyInstanceUIDs=${study}`);
@@ -97,4 +98,8 @@ async function locate(page, point) {
   }
   fs.writeFileSync(path.join(out, 'found.json'), JSON.stringify(found, null, 1));
   await browser.close();
-})().catch(error => { console.error(error); process.exit(1); });
+})().catch(async error => {
+  console.error(error, found.errors);
+  if (page) await page.screenshot({ path: path.join(out, 'failed.png') });
+  process.exit(1);
+});

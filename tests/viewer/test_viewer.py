@@ -125,6 +125,16 @@ def test_every_planted_class_has_its_colour_at_its_place(found: dict[str, Any], 
         assert class_of(hue) is VQClass[point["name"].upper()], (point, hue)
 
 
+def test_the_ventilation_map_lies_over_the_ct_low_where_low_was_planted(found: dict[str, Any]) -> None:
+    """OHIF's colours run from violet (none) over blue and green to red."""
+    assert len(found["map"]) == 4
+    for point in found["map"]:
+        hue, saturation = shown(found, "map", point)
+        low = VQClass[point["name"].upper()] in (VQClass.SHUNT, VQClass.MATCHED_DEFECT)
+        assert saturation > 0.2, point
+        assert (75 < hue < 300) if low else (hue < 60 or hue > 330), (point, hue)
+
+
 def test_the_segments_are_named(found: dict[str, Any]) -> None:
     panel = found["segments"].split("Segmentations")[-1].splitlines()
     for name in (*CLASS_NAME.values(), "Right lung", "Left lung"):
