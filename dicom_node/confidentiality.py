@@ -28,7 +28,7 @@ LEAST_KEY = 16
 #: What stays as it is: what the images are, where they lie and how they were made.
 KEPT = frozenset({
     "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer",
-    "ManufacturerModelName", "SoftwareVersions", "BodyPartExamined",
+    "ManufacturerModelName", "SoftwareVersions", "BodyPartExamined", "Laterality",
     "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "AcquisitionNumber", "InstanceNumber", "PatientPosition",
     "FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation",
     "TemporalPositionIdentifier", "TemporalPositionIndex", "NominalPercentageOfRespiratoryPhase",

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from .config import Destination, RetentionSettings
 from .database import Database, delivery, instance, job, removal, result, study
 from .durable import sync_folders
+from .errors import Unavailable
 
 LOG = logging.getLogger(__name__)
 
@@ -135,11 +136,14 @@ def finish(database: Database, storage: Path, now: float) -> None:
 
 
 def _delete(paths: Sequence[Path]) -> None:
-    for path in paths:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    try:
+        for path in paths:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise Unavailable(f"{error.filename} cannot be removed: {error.strerror}") from error
     sync_folders({path.parent for path in paths if path.parent.is_dir()})
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as table
-from made import analysis_of, by_uid, case_from, thorax
+from made import analysis_of, by_uid, case_from, one_series, thorax
 from pydicom import Dataset, dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.uid import JPEG2000Lossless
+from test_headers import enhanced
 from test_seg import dciodvfy
 
 from analysis.pipeline import Parameters
@@ -22,7 +23,7 @@ from dicom_node.archive import Archive
 from dicom_node.confidentiality import DATES, KEPT, Pseudonyms, without_identity
 from dicom_node.ct_series import Scan, write_ct_series
 from dicom_node.database import Database, dump, job
-from dicom_node.deidentify import deidentify, node_key
+from dicom_node.deidentify import _image, deidentify, node_key
 from dicom_node.errors import Rejected
 from dicom_node.local import gather
 from dicom_node.model import Pair, PairingRules
@@ -220,6 +221,28 @@ def test_pseudonyms_are_the_same_with_one_key_and_others_with_another() -> None:
     assert ours.date(ds, "sometime") == ""
     with pytest.raises(Rejected, match="at least 16"):
         Pseudonyms(b"short")
+
+
+def test_an_enhanced_ct_keeps_its_frames_and_nothing_else(tmp_path: Path) -> None:
+    path = enhanced(tmp_path)
+    ds = dcmread(path)
+    ds.InstitutionName, ds.FrameAcquisitionDateTime = "Nirgendwo", "20260314101530"
+    frame = ds.PerFrameFunctionalGroupsSequence[0]
+    frame.private_block(0x0019, "PRIVATEWORD", create=True).add_new(1, "LO", "Severine")
+    frame.FrameContentSequence = [Dataset()]
+    frame.FrameContentSequence[0].FrameComments = "of Severine"
+    frame.FrameContentSequence[0].FrameReferenceDateTime = "20260314101530.5"
+    ds.save_as(path, enforce_file_format=True)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    _image(path, folder / "0001.dcm", Pseudonyms(SECRET), "Expiration")
+    content = (folder / "0001.dcm").read_bytes()
+    assert not [w for w in (b"Nirgendwo", b"PRIVATEWORD", b"Severine", b"20260314") if w in content]
+    ours, theirs = one_series([folder / "0001.dcm"]), one_series([path])
+    assert ours.phase == theirs.phase == "expiration"
+    now, then = (load_volume(s, by_uid([p])) for s, p in ((ours, folder / "0001.dcm"), (theirs, path)))
+    assert np.array_equal(now.array, then.array)
+    assert np.array_equal(now.grid.affine, then.grid.affine)
 
 
 def test_what_cannot_be_made_anonymous_is_refused(

@@ -1,0 +1,91 @@
+"""What comes after a result: a trend, an export, a comparison, a case without identity that is analysed again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import nibabel
+import pytest
+from peers import dcmtk, free_port
+from pydicom import dcmread
+from serving import COMMAND, Serve
+
+from analysis.phantom import ThoraxShape, thorax_phantom
+from dicom_node.ct_series import Scan, write_ct_series
+from dicom_node.record import NAME, read_record
+
+ANALYSIS = "grid_mm = 4\naccept_failed_checks = true"
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Serve]:
+    node = Serve(tmp_path, free_port(), analysis=ANALYSIS)
+    node.start()
+    yield node
+    node.kill()
+
+
+def run(node: Serve, *arguments: str) -> str:
+    command = [*COMMAND, *arguments, "-c", str(node.config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_two_dates_of_a_patient_make_a_trend_a_comparison_and_a_case_without_identity(
+    node: Serve, tmp_path: Path
+) -> None:
+    shape = ThoraxShape(in_plane_mm=4.0, slice_mm=5)
+    for year, truth in ((2025, thorax_phantom((), shape=shape)), (2026, thorax_phantom(shape=shape))):
+        for number, (name, volume) in enumerate((("Insp", truth.inspiratory), ("Exp", truth.expiratory)), 1):
+            who = {"patient_id": "PAT-4711", "patient_name": "Doe^Jane", "acquired": datetime(year, 3, 4)}
+            scan = Scan(f"Thorax {name}", f"study {year}", number, **who)
+            write_ct_series(volume, tmp_path / str(year) / name, scan)
+        dcmtk(
+            "storescu", "+sd", "+r", "-aec", "VQNODE", "127.0.0.1", str(node.port), str(tmp_path / str(year))
+        )
+        node.until(lambda year=year: node.jobs().count("DONE") == year - 2024, 1200)
+    results = tmp_path / "dicom-node-data" / "results"
+
+    pages = [_pages(next((results / job).glob("*-pdf.dcm")), tmp_path) for job in "12"]
+    assert [len(document) for document in pages] == [2, 3]
+    assert "2025-03-04" in pages[1][2]
+
+    run(node, "export", "2", str(tmp_path / "nifti"))
+    assert nibabel.load(tmp_path / "nifti" / "V.nii.gz").ndim == 3
+
+    run(node, "compare", "1", "2", str(tmp_path / "change"))
+    lines = csv.DictReader((tmp_path / "change" / "transitions.csv").open())
+    rows = {(line["earlier"], line["later"]): float(line["percent"]) for line in lines}
+    new = rows["normal", "dead_space"] + rows["normal", "shunt"] + rows["normal", "matched_defect"]
+    gone = sum(rows[c, "normal"] for c in ("dead_space", "shunt", "matched_defect"))
+    assert new > 3 * gone
+
+    run(node, "deidentify", "2", str(tmp_path / "case"))
+    for path in (tmp_path / "case").rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert not [word for word in (b"PAT-4711", b"Jane", b"20260304") if word in content], path
+    run(node, "run", str(tmp_path / "case" / "images"), str(tmp_path / "again"))
+    ours = json.loads((tmp_path / "again" / "measures.json").read_text())["measures"]
+    theirs = read_record(results / "2" / NAME).analysis.measures
+    for region, values in theirs.items():
+        assert ours[region] == pytest.approx(values, rel=1e-3, abs=1e-3, nan_ok=True)
+    assert "4711" not in node.log.read_text()
+
+
+def _pages(path: Path, folder: Path) -> list[str]:
+    if shutil.which("pdftotext") is None:
+        pytest.skip("pdftotext (poppler-utils) is not installed")
+    (folder / "r.pdf").write_bytes(dcmread(path).EncapsulatedDocument)
+    text = subprocess.run(
+        ["pdftotext", "-layout", str(folder / "r.pdf"), "-"], capture_output=True, check=True
+    )
+    return text.stdout.decode().rstrip("\f").split("\f")
