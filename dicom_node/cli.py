@@ -485,9 +485,9 @@ def _job_state(row: dict[str, Any]) -> str:
 
 
 def _missing(row: dict[str, Any]) -> str:
-    return (
-        f"{row['missing']} of {row['listed']} images its scanner lists are not here" if row["missing"] else ""
-    )
+    if not row["missing"] or row["state"] == "REMOVED":
+        return ""
+    return f"{row['missing']} of {row['listed']} images its scanner lists are not here"
 
 
 Column = tuple[str, Callable[[dict[str, Any]], str]]

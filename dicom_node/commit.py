@@ -27,7 +27,7 @@ from .database import Database, commitment, instance
 from .errors import Rejected, Unavailable
 from .parcel import pause
 from .part10 import file_meta
-from .request import COMMON, SYNTAXES, Status, answered, read_attributes, valid_uid
+from .request import COMMON, SYNTAXES, Status, answered, read_attributes, text, valid_uid
 
 LOG = logging.getLogger(__name__)
 
@@ -184,22 +184,22 @@ def _record(database: Database, event: Any, now: float) -> tuple[str, str]:
     if request.ActionTypeID != 1:
         return "no such action", ""
     ds = read_attributes(request.ActionInformation, event.context.transfer_syntax)
-    transaction_uid = valid_uid(ds.get("TransactionUID"))
+    transaction_uid = valid_uid(text(ds, "TransactionUID"))
     asked = [
-        (valid_uid(item.get("ReferencedSOPClassUID")), valid_uid(item.get("ReferencedSOPInstanceUID")))
+        (valid_uid(text(item, "ReferencedSOPClassUID")), valid_uid(text(item, "ReferencedSOPInstanceUID")))
         for item in ds.get("ReferencedSOPSequence") or []
     ]
     if not asked:
         raise Rejected("it references no instance")
-    text = json.dumps(asked)
+    references = json.dumps(asked)
     calling = str(requestor.ae_title).strip()
     values = {
         "transaction_uid": transaction_uid,
         "calling_ae": calling,
         "called_ae": str(requestor.primitive.called_ae_title).strip(),
         "address": requestor.address,
-        "digest": hashlib.sha256(f"{calling}\n{text}".encode()).hexdigest(),
-        "asked": text,
+        "digest": hashlib.sha256(f"{calling}\n{references}".encode()).hexdigest(),
+        "asked": references,
         "objects": len(asked),
         "failed": None,
         "state": "QUEUED",

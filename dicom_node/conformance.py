@@ -123,7 +123,7 @@ def _requests() -> Iterable[str]:
         "type 1 where all are kept and 2 where some are not. It goes out on the association of the request if that "
         f"is still open after {commit.HERE_SECONDS:g} s; otherwise, from {commit.ELSEWHERE_SECONDS:g} s on, on a new "
         "association (this node proposes the SCP role) to the `port` of the peer in `[[receive.peers]]`, by TLS "
-        "where requests come by TLS."
+        "where requests come by TLS. What was kept is kept until `[retention]`, off by default, removes its study."
     )
     patient = commit.Requester("", "", 0, "")
     yield from _wrapped(

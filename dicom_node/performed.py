@@ -12,7 +12,7 @@ from pydicom import Dataset
 
 from .database import Database, performed_image, performed_step, performed_study
 from .errors import Rejected
-from .request import COMMON, Status, answered, read_attributes, valid_uid
+from .request import COMMON, Status, answered, read_attributes, text, valid_uid
 
 LOG = logging.getLogger(__name__)
 
@@ -54,10 +54,10 @@ def _create(database: Database, event: Any, now: float) -> str:
     if not (uid := _uid(request.AffectedSOPInstanceUID)):
         return "invalid uid"
     ds = read_attributes(request.AttributeList, event.context.transfer_syntax)
-    if ds.get("PerformedProcedureStepStatus") != "IN PROGRESS":
+    if text(ds, "PerformedProcedureStepStatus") != "IN PROGRESS":
         return "invalid state"
     scheduled = ds.get("ScheduledStepAttributesSequence") or []
-    studies = {study for item in scheduled if (study := _uid(item.get("StudyInstanceUID")))}
+    studies = {study for item in scheduled if (study := _uid(text(item, "StudyInstanceUID")))}
     if not studies:
         return "no study"
     calling = str(event.assoc.requestor.ae_title).strip()
@@ -81,7 +81,7 @@ def _set(database: Database, event: Any, now: float) -> str:
     if not (uid := _uid(request.RequestedSOPInstanceUID)):
         return "invalid uid"
     ds = read_attributes(request.ModificationList, event.context.transfer_syntax)
-    state = str(ds.get("PerformedProcedureStepStatus", "IN PROGRESS"))
+    state = text(ds, "PerformedProcedureStepStatus") or "IN PROGRESS"
     if state not in get_args(StepState):
         return "invalid state"
     images = _images(ds)
@@ -108,7 +108,7 @@ def _uid(value: Any) -> str:
 def _images(ds: Dataset) -> dict[str, str]:
     """The series of every image of the Performed Series Sequence (0040,0340); other objects take no part."""
     return {
-        valid_uid(image.get("ReferencedSOPInstanceUID")): valid_uid(series.get("SeriesInstanceUID"))
+        valid_uid(text(image, "ReferencedSOPInstanceUID")): valid_uid(text(series, "SeriesInstanceUID"))
         for series in ds.get("PerformedSeriesSequence") or []
         for image in series.get("ReferencedImageSequence") or []
     }

@@ -22,8 +22,8 @@ from .errors import Rejected, Unavailable
 
 LOG = logging.getLogger(__name__)
 
-#: What is read of a data set, bytes: references to 40,000 images. These are the only ones read in a receiving process.
-LIMIT = 4_000_000
+#: What is read of a data set, bytes: references to 18,000 images. These are the only ones read in a receiving process.
+LIMIT = 2_000_000
 #: Deflated is not among them: a few bytes of it become any number.
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
 VALID_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
@@ -71,6 +71,16 @@ def read_attributes(value: Any, transfer_syntax: str) -> Dataset:
         return decode(value, syntax.is_implicit_VR, syntax.is_little_endian)
     except Exception as error:  # the boundary to hostile bytes: any failure is this data set's
         raise Rejected(f"it cannot be read ({type(error).__name__})") from error
+
+
+def text(ds: Dataset, keyword: str) -> str:
+    """The value of a short element, as far as it is ASCII; "" where there is none.
+
+    Not converted by pydicom, which writes values that it dislikes into the log.
+    """
+    element = ds.get_item(keyword)
+    value = b"" if element is None or not isinstance(element.value, bytes) else element.value
+    return value.decode("ascii", "replace").strip("\0 ")
 
 
 def valid_uid(value: Any) -> str:

@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from certificates import authority
 from node_values import CT
 from pydicom import Dataset
 from pynetdicom import AE, build_role, evt
@@ -21,6 +23,7 @@ from dicom_node.config import Peer, ReceiveSettings
 from dicom_node.database import Database, commitment, instance
 from dicom_node.receive import Receiver
 from dicom_node.status import status
+from dicom_node.tls import client_context, server_context
 
 SC = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -245,6 +248,43 @@ def test_what_cannot_be_a_request_is_refused_and_the_association_goes_on(
     monkeypatch.undo()
     assert ask(assoc, asking((CT, kept[0]))).Status == 0x0000
     assoc.abort()
+
+
+def test_what_a_scanner_writes_stays_out_of_the_log(
+    port: int, kept: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    ds = asking((CT, kept[0]))
+    with pytest.warns(UserWarning, match="Invalid value"):
+        ds.PatientID, ds.ReferencedSOPSequence[0].ReferencedSOPInstanceUID = "SECRET" * 20, "SECRET"
+    assoc = Scanner().associate(port)
+    caplog.clear()  # of what this side's pydicom said
+    assert ask(assoc, ds).Status == 0x0115
+    assoc.abort()
+    assert "SECRET" not in caplog.text
+
+
+def test_a_report_goes_by_tls_where_requests_come_by_tls(
+    archive: Archive, database: Database, kept: list[str], tmp_path: Path
+) -> None:
+    tls = authority(tmp_path, "ours")
+    handlers = {evt.EVT_N_ACTION: partial(commit.on_action, database, archive.storage)}
+    receiver = Receiver(ReceiveSettings(port=0, tls=tls), lambda one: "stored", lambda: 1e6, handlers)
+    scanner = Scanner()
+    assoc = scanner.ae.associate("127.0.0.1", receiver.start(), tls_args=(client_context(tls), "127.0.0.1"))
+    assert ask(assoc, asking((CT, kept[0]))).Status == 0x0000
+    assoc.release()
+    receiver.stop()
+    server = scanner.ae.start_server(
+        ("127.0.0.1", 0),
+        block=False,
+        evt_handlers=[(evt.EVT_N_EVENT_REPORT, scanner.report)],
+        ssl_context=server_context(tls),
+    )
+    peer = Peer("CT1", port=server.server_address[1])
+    settings = ReceiveSettings(port=0, peers=(peer,), tls=tls)
+    commit.report(database, archive.storage, settings, lambda: time.time() + 10)
+    server.shutdown()
+    assert scanner.outcome() == (1, [kept[0]], {})
 
 
 def test_a_deflated_data_set_is_not_even_negotiated(port: int) -> None:

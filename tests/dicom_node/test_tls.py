@@ -45,10 +45,15 @@ def listening(ours: TlsSettings) -> Iterator[tuple[int, list[Received]]]:
 
 
 def storescu(port: int, path: Path, *tls: str) -> int:
-    program = shutil.which("storescu")
+    return dcmtk("storescu", *tls, "127.0.0.1", str(port), str(path))
+
+
+def dcmtk(name: str, *arguments: str) -> int:
+    """The exit code of one of dcmtk's commands."""
+    program = shutil.which(name)
     if program is None:
-        pytest.skip("storescu is not installed")
-    command = [program, *tls, "127.0.0.1", str(port), str(path)]
+        pytest.skip(f"{name} is not installed")
+    command = [program, *arguments]
     return subprocess.run(command, env={"TCP_NODELAY": "1"}, capture_output=True, timeout=60).returncode
 
 
@@ -67,6 +72,14 @@ def test_storescu_with_a_certificate_of_our_authority_sends(listening, ours, fil
     port, kept = listening
     assert storescu(port, file, *shown(ours, ours.authorities)) == 0
     assert [one.sop_instance_uid for one in kept] == ["1.2.3.4"]
+
+
+def test_echoscu_is_answered_by_tls_only_and_only_to_a_certificate(listening, ours, strangers) -> None:
+    here = "127.0.0.1", str(listening[0])
+    assert dcmtk("echoscu", *shown(ours, ours.authorities), *here) == 0
+    assert dcmtk("echoscu", *shown(strangers, ours.authorities), *here) != 0
+    assert dcmtk("echoscu", *here) != 0
+    assert dcmtk("echoscu", *shown(ours, strangers.authorities), *here) != 0  # it does not trust us
 
 
 def test_a_certificate_of_another_authority_none_and_plain_tcp_send_nothing(
