@@ -39,12 +39,14 @@ def overview(analysis: Analysis) -> Figure:
     """
     figure = Figure(figsize=(16, 12), dpi=100, facecolor="black")
     FigureCanvasAgg(figure)
-    figure.text(0.02, 0.965, "CT lung ventilation/perfusion", color="white", fontsize=26, va="center")
-    figure.text(0.02, 0.022, RESEARCH_USE, color="#ffdc78", fontsize=17, va="center")
+    # in the middle: viewers write into the corners
+    style = {"ha": "center", "va": "center"}
+    figure.text(0.42, 0.965, "CT lung ventilation/perfusion", color="white", fontsize=26, **style)
+    figure.text(0.42, 0.022, RESEARCH_USE, color="#ffdc78", fontsize=17, **style)
     planes(figure, analysis, (0.035, 0.05, 0.62, 0.88), "white")
     fractions(figure, analysis, (0.66, 0.34, 0.33, 0.58), "white")
     words = (classes_in_words(analysis.parameters), worst_zone(analysis), quality_in_words(analysis.findings))
-    lines = [line for part in words for line in [*textwrap.wrap(part, 55), ""]]
+    lines = [line for part in words for line in [*textwrap.wrap(part, 52), ""]]
     figure.text(0.66, 0.31, "\n".join(lines), color="white", fontsize=14, va="top", linespacing=1.4)
     return figure
 

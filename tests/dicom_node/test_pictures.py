@@ -153,13 +153,15 @@ def assert_map(ds: Dataset, analysis: Analysis, name: str) -> None:
     """Every voxel of the CT has the value of the working grid's voxel its centre lies in, by position."""
     grid = analysis.expiratory
     found = frames_by_position(ds, grid)
-    centres = np.moveaxis(np.indices(grid.shape), 0, -1).reshape(-1, 3)
-    inside = np.floor(analysis.grid.indices(grid.points(centres.astype(float))) + 0.5 + 1e-6).astype(int)
-    known = ((inside >= 0) & (inside < analysis.grid.shape)).all(axis=1) & (analysis.lungs.ravel() > 0)
-    expected = np.zeros(len(centres), dtype=np.float32)
-    expected[known] = np.nan_to_num(analysis.maps[name][tuple(inside[known].T)], nan=0.0)
-    assert np.ptp(expected) > 0
-    np.testing.assert_array_equal(found, expected.reshape(grid.shape))
+    rows, columns = np.meshgrid(np.arange(grid.shape[1]), np.arange(grid.shape[2]), indexing="ij")
+    assert np.ptp(found) > 0
+    for k, frame in enumerate(found):
+        centres = np.stack([np.full(rows.size, k), rows.ravel(), columns.ravel()], axis=1).astype(float)
+        inside = np.floor(analysis.grid.indices(grid.points(centres)) + 0.5 + 1e-6).astype(int)
+        known = ((inside >= 0) & (inside < analysis.grid.shape)).all(axis=1) & (analysis.lungs[k].ravel() > 0)
+        expected = np.zeros(rows.size, dtype=np.float32)
+        expected[known] = np.nan_to_num(analysis.maps[name][tuple(inside[known].T)], nan=0.0)
+        np.testing.assert_array_equal(frame.ravel(), expected)
 
 
 def frames_by_position(ds: Dataset, grid: Grid) -> np.ndarray:
@@ -422,7 +424,8 @@ def test_real_series_make_valid_objects_of_every_kind(shared: Path, tmp_path: Pa
     kept = replace(analysis, lungs=np.where(np.arange(len(analysis.lungs))[:, None, None] % 70 == 60,
                                             analysis.lungs, 0).astype(np.uint8))  # fmt: skip
     made = all_of(kept, case, load_volume(case.pair.expiratory, paths))
-    assert_map(made["maps"][0], analysis, "V")
+    assert_map(made["maps"][0], kept, "V")
+    assert_equal(made["seg"][0], kept)
     for kind, found in made.items():
         assert found, kind
         (tmp_path / "x.dcm").write_bytes(as_bytes(found[-1]))
