@@ -27,6 +27,8 @@ PANELS: tuple[Mapping[str, str], ...] = (
     {"mean_v": "#440154"},
     {"laa950": "#8c510a"},
 )
+#: No axis ends below this, by its unit: noise is not to look like a course.
+LEAST_TOP = {"%": 5.0, "1": 0.2}
 #: Dates of the table; the rest is in the plots.
 MOST_ROWS = 11
 
@@ -72,8 +74,11 @@ def draw(figure: Figure, visits: Sequence[Visit]) -> None:
         axes.xaxis_date()
         axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
         axes.tick_params(labelsize=7)
-        axes.margins(x=0.04, y=0.1)
-        axes.set_ylim(bottom=0)
+        axes.margins(x=0.04)
+        drawn = [visit.measures.get(name, np.nan) for visit in visits for name in panel]
+        finite = [value for value in drawn if np.isfinite(value)]
+        least = LEAST_TOP[MEASURES[next(iter(panel))].unit]
+        axes.set_ylim(min([0.0, *finite]), max([least, *(1.1 * value for value in finite)]))
         axes.grid(alpha=0.25)
         axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(-0.01, 0.99), ncols=4, frameon=False)
     _table(figure, visits[-MOST_ROWS:], 0.195)
