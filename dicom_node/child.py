@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 
-def begin(prepare: Callable[[], None] | None = None, nice: int = 0) -> None:
+def begin(
+    prepare: Callable[[], None] | None = None, nice: int = 0, memory: int = resource.RLIM_INFINITY
+) -> None:
     """Set up this child process.
 
     Parameters
@@ -21,6 +24,8 @@ def begin(prepare: Callable[[], None] | None = None, nice: int = 0) -> None:
         E.g. configures the log.
     nice : int
         Added to the niceness; positive also offers this process to the out-of-memory killer before the node.
+    memory : int
+        Bytes this process may allocate; more is a MemoryError.
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the node, which then ends its children
         signal.signal(number, signal.SIG_IGN)
@@ -30,6 +35,7 @@ def begin(prepare: Callable[[], None] | None = None, nice: int = 0) -> None:
         os.nice(nice)
         with suppress(OSError):  # Linux only
             Path("/proc/self/oom_score_adj").write_text("1000")
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.RLIM_INFINITY))
     threading.Thread(target=_end_with_parent, daemon=True, name="end-with-parent").start()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from pydicom import Dataset, dcmread
 
 from .errors import Rejected
+from .limits import TooMuch, check_inflated
 from .malformed import MALFORMED
 from .model import Header, Slice
 
@@ -83,7 +84,16 @@ def read_header(path: Path) -> Header:
     OSError
         Where the disk fails.
     """
-    ds = _read(path)
+    try:
+        return _header(path, _read(path))
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # pydicom's, of a sequence whose bytes are not DICOM
+        raise Rejected(f"SOP instance {_name(path)} cannot be read: {error}") from error
+
+
+def _header(path: Path, ds: Dataset) -> Header:
     uids = {
         k: _text(ds, k) for k in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
     }
@@ -117,7 +127,10 @@ def _read(path: Path) -> Dataset:
     if start[128:132] != b"DICM" and not bare:
         raise Rejected(f"SOP instance {_name(path)} is not a DICOM file")
     try:
+        check_inflated(path)
         return dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS), force=True)
+    except TooMuch as error:
+        raise Rejected(f"SOP instance {_name(path)} cannot be read: {error}") from error
     except MALFORMED as error:
         raise Rejected(f"SOP instance {_name(path)} cannot be read: {type(error).__name__}") from error
 

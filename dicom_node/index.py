@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from .child import begin
 from .errors import Rejected, Unavailable
+from .limits import READER_BYTES
 
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ class Reader(Generic[T]):
     def _read_some(self, paths: list[Path]) -> list[T | str]:
         """Read until the process dies or hangs; the file it was at is tried again alone, then blamed."""
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, get_context("spawn"), begin, (self._prepare,))
+            self._pool = ProcessPoolExecutor(1, get_context("spawn"), begin, (self._prepare, 0, READER_BYTES))
         values: list[T | str] = []
         try:
             futures = [self._pool.submit(_attempt, self._read, path) for path in paths]

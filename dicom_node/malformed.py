@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
@@ -17,4 +18,7 @@ MALFORMED = (
     struct.error,
     NotImplementedError,
     OverflowError,
+    RecursionError,
+    MemoryError,
+    zlib.error,
 )

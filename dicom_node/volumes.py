@@ -22,6 +22,7 @@ from analysis.errors import Rejected as AnalysisRejected
 from analysis.volume import Grid, Volume
 
 from .errors import Rejected
+from .limits import VOXELS, check_frames, check_inflated
 from .model import Series
 
 AIR = -1024
@@ -63,7 +64,10 @@ def load_volume(
         Where a slice is missing, cannot be decoded, or says not how its values become HU (PS3.3 C.11.1).
     """
     first = series.slices[0]
-    array = np.empty((len(series.slices), first.rows, first.columns), dtype=np.int16)
+    shape = (first.rows, first.columns)
+    if (voxels := len(series.slices) * first.rows * first.columns) > VOXELS:
+        raise Rejected(f"series {series.series_instance_uid} has {voxels} voxels, more than {VOXELS}")
+    array = np.empty((len(series.slices), *shape), dtype=np.int16)
     wanted: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for k, s in enumerate(series.slices):
         wanted[s.sop_instance_uid].append((s.frame, k))
@@ -72,11 +76,7 @@ def load_volume(
     def load(item: tuple[str, list[tuple[int, int]]]) -> None:
         nonlocal done
         sop_instance_uid, frames = item
-        for k, hu in _decode(sop_instance_uid, sorted(frames), paths):
-            if hu.shape != array.shape[1:]:
-                raise Rejected(
-                    f"SOP instance {sop_instance_uid} decodes to {hu.shape}, not {array.shape[1:]}"
-                )
+        for k, hu in _decode(sop_instance_uid, sorted(frames), paths, shape):
             array[k] = hu
             with lock:
                 done += 1
@@ -119,22 +119,24 @@ def grid_of(series: Series) -> Grid:
 
 
 def _decode(
-    sop_instance_uid: str, frames: list[tuple[int, int]], paths: Mapping[str, Path]
+    sop_instance_uid: str, frames: list[tuple[int, int]], paths: Mapping[str, Path], shape: tuple[int, int]
 ) -> Iterator[tuple[int, NDArray[np.int16]]]:
     """(k, HU of the slice) for each (frame, k) of one instance."""
     if sop_instance_uid not in paths:
         raise Rejected(f"SOP instance {sop_instance_uid} is not in the archive")
     path = paths[sop_instance_uid]
     try:
+        check_inflated(path)
         ds = dcmread(path, specific_tags=list(TAGS), force=True)
+        check_frames(ds, shape)
         indices = [frame - 1 for frame, _ in frames]
         for (frame, k), values in zip(frames, _frames(path, ds, indices), strict=True):
             yield k, to_hu(values, ds, frame)
     except Rejected:
         raise
-    except OSError:
-        raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's; pydicom raises OSErrors without a number for bytes that are not DICOM
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Rejected(f"SOP instance {sop_instance_uid} cannot be decoded: {reason}") from error
 

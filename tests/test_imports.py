@@ -89,6 +89,7 @@ SUPPORT = {
         "association",
         "tls",
         "malformed",
+        "limits",
         "phase",
         "analysis",
     ),

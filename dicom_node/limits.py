@@ -1,0 +1,146 @@
+"""A file's bytes -> whether they may be read: what they inflate to, the size their compressed frames claim."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGExtended12Bit,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+)
+
+#: A deflated data set may become so long, bytes: an Enhanced CT of 1000 slices.
+INFLATED = 1 << 29
+#: Voxels of a stack, e.g. 1024 slices of 1024 x 1024.
+VOXELS = 1 << 30
+#: What the process may allocate that reads headers, bytes.
+READER_BYTES = 2 << 30
+PIECE = 1 << 20
+
+WAVELET = frozenset({*JPEG2000TransferSyntaxes, *(UID(f"1.2.840.10008.1.2.4.{n}") for n in (201, 202, 203))})
+SCANS = frozenset({*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes})
+#: Start of Frame of JPEG (ISO/IEC 10918-1 Table B.1) and JPEG-LS (ISO/IEC 14495-1 C.1.1).
+START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+
+
+class TooMuch(ValueError):
+    """A file asks for more than any image needs: why, in a sentence that "it cannot be read" begins."""
+
+
+def check_inflated(path: Path) -> None:
+    """Refuse a deflated data set (PS3.5 A.5) that is a bomb, without ever holding it.
+
+    Raises
+    ------
+    TooMuch
+        Where it becomes longer than `INFLATED`.
+    zlib.error
+        Where it is not deflated at all.
+    """
+    with path.open("rb") as file:
+        read_preamble(file, force=True)
+        if _read_file_meta_info(file).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+            return
+        inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while not inflate.eof and (piece := inflate.unconsumed_tail or file.read(PIECE)):
+            size += len(inflate.decompress(piece, PIECE))
+            if size > INFLATED:
+                raise TooMuch(f"its data set inflates to more than {INFLATED >> 20} MB")
+
+
+def check_frames(ds: Dataset, shape: tuple[int, int]) -> None:
+    """Refuse pixel data of another size than a slice has; decoders allocate what a codestream claims, or crash.
+
+    Parameters
+    ----------
+    ds : Dataset
+        With its Pixel Data (7FE0,0010) and File Meta Information.
+    shape : (int, int)
+        Rows and columns.
+
+    Raises
+    ------
+    TooMuch
+    """
+    if (ds.Rows, ds.Columns) != shape:
+        raise TooMuch(f"it has {ds.Rows} x {ds.Columns} pixels, the stack {shape[0]} x {shape[1]}")
+    if ds.SamplesPerPixel != 1:
+        raise TooMuch(f"it has {ds.SamplesPerPixel} samples a pixel, CT has 1")
+    if not 0 < ds.BitsStored <= ds.BitsAllocated <= 32:
+        raise TooMuch(f"it stores {ds.BitsStored} of {ds.BitsAllocated} bits a pixel")
+    syntax = ds.file_meta.get("TransferSyntaxUID")
+    if syntax not in SCANS and syntax not in WAVELET:
+        return
+    claim_of = wavelet_claim if syntax in WAVELET else scan_claim
+    tables = ds.get("ExtendedOffsetTable"), ds.get("ExtendedOffsetTableLengths")
+    for frame in generate_frames(
+        ds.PixelData,
+        number_of_frames=int(ds.get("NumberOfFrames") or 1),
+        extended_offsets=None if None in tables else tables,
+    ):
+        claim = claim_of(frame)
+        if (claim.rows, claim.columns, claim.components) != (*shape, 1) or claim.bits > ds.BitsAllocated:
+            raise TooMuch(f"its compressed pixels are {claim}, not {shape[0]} x {shape[1]} x 1")
+        if syntax == JPEGExtended12Bit and claim.bits not in (8, 12):
+            raise TooMuch(f"its JPEG has {claim.bits} bits a pixel, not 8 or 12")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a codestream says of itself; zeros where it says nothing."""
+
+    rows: int = 0
+    columns: int = 0
+    components: int = 0
+    bits: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.rows} x {self.columns} x {self.components} of {self.bits} bits"
+
+
+def scan_claim(codestream: bytes) -> Claim:
+    """Of a JPEG or JPEG-LS.
+
+    Examples
+    --------
+    >>> print(scan_claim(bytes.fromhex("ffd8 ffc3 000b 10 0100 0200 01 01 11 00")))
+    256 x 512 x 1 of 16 bits
+    """
+    at = 2
+    while at + 10 <= len(codestream) and codestream[at] == 0xFF:
+        marker = codestream[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif marker in START_OF_FRAME:
+            rows, columns = _number(codestream, at + 5, 2), _number(codestream, at + 7, 2)
+            return Claim(rows, columns, codestream[at + 9], codestream[at + 4])
+        else:
+            at += 2 + _number(codestream, at + 2, 2)
+    return Claim()
+
+
+def wavelet_claim(codestream: bytes) -> Claim:
+    """Of a JPEG 2000 (SIZ, ISO/IEC 15444-1 A.5.1), in a JP2 file's box or not."""
+    at = 0
+    if codestream[4:8] == b"jP  ":
+        while at + 8 <= len(codestream) and codestream[at + 4 : at + 8] != b"jp2c":
+            at += max(8, _number(codestream, at, 4))
+        at += 8
+    if codestream[at : at + 4] != b"\xff\x4f\xff\x51" or len(codestream) < at + 43:
+        return Claim()
+    right, bottom, left, top = (_number(codestream, at + place, 4) for place in (8, 12, 16, 20))
+    bits = (codestream[at + 42] & 0x7F) + 1
+    return Claim(bottom - top, right - left, _number(codestream, at + 40, 2), bits)
+
+
+def _number(data: bytes, at: int, size: int) -> int:
+    return int.from_bytes(data[at : at + size], "big")
