@@ -63,6 +63,8 @@ ANSWER_SECONDS = 0.5
 GROWTH_MB = 64.0
 #: Processes that receive, the node's first children; the next reads headers.
 ACCEPTORS = 2
+#: Of a process that receives: for syncing names, and a connection that just ends.
+LATER_THREADS = 2
 #: So long after the last word of its peer, no thread of an association is left, seconds.
 LEFT_SECONDS = 40.0
 #: The database's pool of 8 connections, 3 files each, fills with time.
@@ -245,8 +247,8 @@ def run_pdus(folder: Path, count: int, seed: int, bombs: bool) -> list[str]:
     node = start(config, folder)
     try:
         answers(port)
+        idle = min(p.threads for p in acceptors(node.pid)) + LATER_THREADS
         spoken = conversations(port, images)
-        idle = max(p.threads for p in settled(node.pid))
         fuzz_pdus(port, spoken, min(2000, count // 4), seed)  # until everything is loaded that will be
         before, main = settled(node.pid, idle), holds(node.pid)
         began = time.monotonic()
@@ -273,8 +275,8 @@ def run_pdus(folder: Path, count: int, seed: int, bombs: bool) -> list[str]:
     return wrong
 
 
-def settled(node: int, threads: int = 0) -> list[Process]:
-    """Its processes, once no association is left in them: with so few threads, or after a while."""
+def settled(node: int, threads: int) -> list[Process]:
+    """Its processes, once no association is left in them: with so few threads; or after a while."""
     end = time.monotonic() + LEFT_SECONDS
     while time.monotonic() < end:
         if all(p.threads <= threads for p in acceptors(node)):

@@ -3,7 +3,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
 
+import pytest
 import sqlalchemy as sa
 from node_values import CT, EXPLICIT
 
@@ -64,6 +66,29 @@ def test_a_step_that_fails_is_called_again() -> None:
     schedule = Schedule({"step": step}, 0.02)
     schedule.start()
     assert until(lambda: calls[0] >= 4)
+    schedule.stop()
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=-2), timedelta(days=20000)])
+def test_a_clock_that_is_set_stops_no_tick(monkeypatch: pytest.MonkeyPatch, jump: timedelta) -> None:
+    calls, shift = [0], [timedelta()]
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + shift[0]
+
+    def step() -> None:
+        calls[0] += 1
+
+    for module in ("apscheduler.schedulers.base", "dicom_node.schedule"):
+        monkeypatch.setattr(f"{module}.datetime", Clock)
+    schedule = Schedule({"step": step}, 0.05)
+    schedule.start()
+    assert until(lambda: calls[0] >= 2)
+    shift[0] = jump
+    before = calls[0]
+    assert until(lambda: calls[0] >= before + 5)
     schedule.stop()
 
 
