@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -102,7 +103,7 @@ def clock(folder: Path, seconds: float) -> Outcome:
     days = (3, -2, 400, 0)
     shift.write_text("0")
     try:
-        site.start({"PYTHONPATH": str(folder / "clock")})
+        site.start({"PYTHONPATH": str(folder / "clock") + os.pathsep + os.environ.get("PYTHONPATH", "")})
         site.senders.start()
         for jump in days:
             time.sleep(seconds)
