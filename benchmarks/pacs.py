@@ -24,7 +24,7 @@ from dicom_node.ct_series import Scan, write_ct_series
 from dicom_node.database import Database, delivery, job, result
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-OBJECTS = 100
+OBJECTS = 400
 
 
 def sick_pacs(folder: Path, seconds: float) -> Outcome:

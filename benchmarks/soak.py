@@ -71,7 +71,9 @@ def soak(folder: Path, associations: int) -> Outcome:
 def conversation(port: int, folder: Path) -> list[bytes]:
     """The requestor's turns of a real storescu that sends one small slice."""
     uid = f"{ROOT.decode()}{FIRST}"
-    volume = Volume(np.zeros((2, 16, 16), np.int16), Grid.axial((2, 16, 16), (5.0, 4.0, 4.0)))
+    volume = Volume(
+        np.arange(512, dtype=np.int16).reshape(2, 16, 16), Grid.axial((2, 16, 16), (5.0, 4.0, 4.0))
+    )
     path = write_ct_series(volume, folder, Scan("soak", "soak", attributes={"SOPInstanceUID": uid}))[0]
     proxy = Proxy(port)
     command = ["storescu", "-aec", "VQNODE", "127.0.0.1", str(proxy.port), str(path)]

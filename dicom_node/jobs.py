@@ -20,6 +20,9 @@ MoveName = Literal[
     "start", "finish", "refuse", "fail", "interrupt", "postpone", "supersede", "retry", "cancel"
 ]
 
+#: Seconds until a job is tried again after the disk or the database was away: the longest pause there is.
+POSTPONED = 30.0
+
 
 @dataclass(frozen=True)
 class Move:
@@ -132,10 +135,12 @@ def move(
 
 
 def start_next(database: Database, now: float) -> Job | None:
-    """Take the oldest job that is due: RUNNING, one attempt more."""
-    query = (
-        sa.select(job).where(job.c.state == "READY", job.c.due_at <= now).order_by(job.c.created, job.c.id)
-    )
+    """Take the oldest job that is due: RUNNING, one attempt more.
+
+    A time further ahead than `POSTPONED` can only come of a clock that was set back; it counts as due.
+    """
+    due = sa.or_(job.c.due_at <= now, job.c.due_at > now + POSTPONED)
+    query = sa.select(job).where(job.c.state == "READY", due).order_by(job.c.created, job.c.id)
     with database.writing() as connection:
         for row in connection.execute(query.limit(5)).all():
             attempt = row.attempt + 1

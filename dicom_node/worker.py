@@ -45,8 +45,6 @@ STAGES: Mapping[str, float] = {
     "measures": 0.86,
     "objects": 0.88,
 }
-#: Seconds until a job is tried again after the disk or the database was away.
-POSTPONED = 30.0
 
 
 @dataclass(frozen=True)
@@ -153,7 +151,7 @@ def run(order: Order) -> None:
         _verdict(database, order, "refuse", reason=str(error))
     except Unavailable as error:
         LOG.warning("job %d postponed: %s", job.id, error)
-        _verdict(database, order, "postpone", reason=str(error), due_at=now() + POSTPONED)
+        _verdict(database, order, "postpone", reason=str(error), due_at=now() + jobs.POSTPONED)
     except Exception as error:  # noqa: BLE001  the boundary of the process: recorded as the job's state
         frames = traceback.extract_tb(error.__traceback__)
         LOG.error(

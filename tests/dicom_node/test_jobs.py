@@ -43,6 +43,14 @@ def test_the_same_pair_is_one_job_and_what_it_holds_comes_back(database: Databas
     assert (found.pair, found.parameters, found.attempt, found.revision) == (make_pair(), PARAMETERS, 1, 1)
 
 
+def test_a_job_made_before_the_clock_was_set_back_is_run(database: Database) -> None:
+    create(database, make_pair(), now=90_000.0)
+    assert jobs.start_next(database, 90_000.0 - jobs.POSTPONED) is None
+    found = jobs.start_next(database, 100.0)
+    assert found is not None
+    assert found.attempt == 1
+
+
 def test_more_images_make_a_revision_that_supersedes_what_has_not_begun(database: Database) -> None:
     create(database, make_pair())
     create(database, make_pair(count=4))
