@@ -50,7 +50,7 @@ def kills(folder: Path, count: int) -> Outcome:
 PARTS: Mapping[str, tuple[Callable[[Path, int], Outcome], int]] = {
     "kill": (kills, 200),
     "disk": (full_disk, 30),
-    "lock": (locked, 45),
+    "lock": (locked, 80),
     "clock": (clock, 8),
     "crowd": (crowd, 60),
     "pacs": (sick_pacs, 300),
