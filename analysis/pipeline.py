@@ -108,9 +108,8 @@ class Phase:
             slice(box[2].start * i, box[2].stop * i),
         )
         densities = ms.Densities.of(volume.crop(fine_box), _repeat(zone, (k, j, i)))
-        air = np.asarray(whole.array, dtype=np.float32)[ndimage.binary_erosion(found.airways)]
         checks = (
-            float(np.median(air)) if air.size else float("nan"),
+            quality.trachea_hu(found.airways, whole),
             quality.edge_percent(found.labels, whole),
             quality.mediastinal_hu(found.labels, whole),
         )

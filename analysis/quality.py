@@ -10,10 +10,12 @@ import numpy as np
 from scipy import ndimage
 
 from .errors import Rejected
+from .morphology import bounding_box
 from .registration import RegistrationQuality
 from .volume import Grid, Labels, Mask, Volume
 
 Verdict = Literal["pass", "warn", "fail"]
+MIDDLE = 0.7  # share of the trachea's largest depth from which a voxel counts as its middle
 
 SHARP_KERNEL = re.compile(r"\b([BI][rvf]?[67]\d[fshd]?|LUNG|BONE|EDGE|FC[58]\d|YC|YD|HRCT)\b", re.IGNORECASE)
 
@@ -121,7 +123,7 @@ def mass_ratio(insp_g: float, exp_g: float) -> Finding:
 
 
 def trachea_air(phase: str, hu: float) -> Finding:
-    """Median HU in the trachea and main bronchi; NaN where none was found."""
+    """Density of air as the scanner measures it, from `trachea_hu`; NaN where no trachea was found."""
     name, limit = f"trachea air, {phase}", "warn > 20 HU from -1000"
     if not np.isfinite(hu):
         return Finding(name, "warn", None, "[hnsf'U]", limit, f"no trachea was found on {phase}")
@@ -153,6 +155,24 @@ def mediastinal_density(phase: str, hu: float) -> Finding:
     if hu > 90:
         words += ": contrast medium was given, V/Q from density is not valid"
     return Finding(name, _verdict(hu > 90, False), hu, "[hnsf'U]", limit, words)
+
+
+def trachea_hu(airways: Mask, volume: Volume) -> float:
+    """Median HU in the middle of the trachea, where its wall does not blur in; NaN where none was found.
+
+    Parameters
+    ----------
+    airways : (k, j, i) bool
+        Air of the trachea and the main bronchi.
+    volume : Volume
+    """
+    box = bounding_box(airways)
+    if box is None:
+        return float("nan")
+    depth = ndimage.distance_transform_edt(np.pad(airways[box], 1), sampling=volume.grid.spacing)[
+        1:-1, 1:-1, 1:-1
+    ]
+    return float(np.median(volume.array[box][depth >= MIDDLE * depth.max()]))
 
 
 def edge_percent(labels: Labels, volume: Volume) -> float:

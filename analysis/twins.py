@@ -18,6 +18,7 @@ from .breathing import Array, Breathing, PhaseName, Truth, shares_of, slabs
 from .defects import Defect, choose_defects, health, with_ventilation
 from .errors import Rejected
 from .fields import Field, grid_points, lattice, sample
+from .morphology import grow_box
 from .motion import Motion, surface
 from .scanner import Look, made_grid, scan
 from .sliding import body_field
@@ -252,15 +253,19 @@ def _without_lungs(volume: Volume, labels: Labels) -> NDArray[np.int16]:
 
 
 def _without_wall(volume: Volume, labels: Labels) -> NDArray[np.int16]:
-    """The CT with the lungs' rim as dense as the lung behind it: the wall's blur is the scanner's, not tissue."""
-    lungs = labels > 0
+    """The CT with the lungs' rim as dense as the lung behind it: the wall's blur is the scanner's, not tissue.
+
+    So are the voxels just outside, which are interpolated between wherever the surface lies between two voxels.
+    """
     out = np.array(volume.array, dtype=np.int16)
-    box = ndimage.find_objects(lungs.astype(np.uint8))[0]
-    deep = ndimage.distance_transform_edt(lungs[box], sampling=volume.grid.spacing) > WALL_MM
+    box = ndimage.find_objects((labels > 0).astype(np.uint8))[0]
+    box = grow_box(box, WALL_MM, volume.grid.spacing, labels.shape)
+    lungs = labels[box] > 0
+    deep = ndimage.distance_transform_edt(lungs, sampling=volume.grid.spacing) > WALL_MM
     behind = ndimage.distance_transform_edt(
         ~deep, sampling=volume.grid.spacing, return_distances=False, return_indices=True
     )
-    rim = lungs[box] & ~deep
+    rim = ndimage.binary_dilation(lungs, np.ones((3, 3, 3), dtype=bool)) & ~deep
     out[box][rim] = np.minimum(out[box], out[box][tuple(behind)])[rim]
     return out
 

@@ -52,7 +52,9 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     python = None if given.no_peer else peer_python(given.out / "peers")
-    results: dict[str, list[Row]] = {"real pair": real_pair(python), "identical images": identical()}
+    results: dict[str, list[Row]] = {
+        "real pair": real_pair(python), "identical images": identical(), "compiling": compiling()
+    }  # fmt: skip
     results["twins"], pair = twins(given.twins, python)
     results["size"] = growth(pair, given.out)
     (given.out / "registration.json").write_text(json.dumps(results, indent=1) + "\n")
@@ -93,7 +95,27 @@ def real_pair(python: Path | None) -> list[Row]:
         u, grid, seconds = convexadam(python, (fixed, moving), (masks[0], masks[1]), spacing)
         tre = Distances.of(landmark_errors(u, grid, here, there))
         rows.append({"method": f"ConvexAdam, {spacing} mm", "seconds": seconds, **distances(tre)})
-    return rows
+    steps = landmark_steps(here, fixed.grid), landmark_steps(there, moving.grid)
+    return [*rows, {"method": "a perfect field, landmarks rounded so", **rounding(*steps, len(here))}]
+
+
+def landmark_steps(points: np.ndarray, grid: Grid) -> np.ndarray:
+    """The coarsest grid, mm along k, j, i, on which all landmarks lie: whole, half, quarter… voxels."""
+    index = grid.indices(points)
+    parts = [
+        next(part for part in (1, 2, 4, 8, 16, 1000) if np.abs(a * part - np.rint(a * part)).max() < 0.02)
+        for a in index.T
+    ]
+    return np.array(grid.spacing) / np.array(parts)
+
+
+def rounding(here: np.ndarray, there: np.ndarray, landmarks: int) -> Row:
+    """What rounding both landmarks of each pair to their grids makes of a field without error."""
+    rng = np.random.default_rng(0)
+    draws = [rng.uniform(-step / 2, step / 2, (4000, landmarks, 3)) for step in (here, there)]
+    lengths = np.linalg.norm(draws[0] + draws[1], axis=-1)
+    p50, p95 = np.percentile(lengths, [50, 95], axis=1)
+    return {"mean": float(lengths.mean()), "median": float(p50.mean()), "p95": float(p95.mean())}
 
 
 def identical() -> list[Row]:
@@ -102,6 +124,25 @@ def identical() -> list[Row]:
     lungs = segment(volume).labels
     found = register(volume, lungs, volume, lungs)
     return [{"largest displacement mm": float(np.abs(found.displacement[lungs > 0]).max())}]
+
+
+def compiling() -> list[Row]:
+    """A small registration in a new process without and with compiled kernels on the disk, s."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = (
+            "import time; from benchmarks.registration import warm_up; t = time.perf_counter(); warm_up()"
+        )
+        seconds = [
+            float(
+                subprocess.run(
+                    [sys.executable, "-c", f"{script}; print(time.perf_counter() - t)"],
+                    check=True, capture_output=True, text=True, cwd=HERE.parent,
+                    env={**os.environ, "NUMBA_CACHE_DIR": folder},
+                ).stdout
+            )
+            for _ in range(2)
+        ]  # fmt: skip
+    return [{"cold s": seconds[0], "warm s": seconds[1]}]
 
 
 def twins(count: int, python: Path | None) -> tuple[list[Row], tuple[Volume, Volume]]:

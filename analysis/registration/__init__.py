@@ -34,7 +34,7 @@ class RegistrationQuality:
     Attributes
     ----------
     closure : float
-        (sum J v - V_moving) / V_moving over the lungs, 1.
+        (sum J v - V_moving) / V_moving over the lungs, 1: of det(I + du/dx), before it is scaled.
     folding : float
         Share of lung voxels with J <= 0.
     inverse_consistency : float
@@ -62,7 +62,7 @@ class Registration:
         u(x), mm, LPS (x, y, z): fixed point x lies at x + u(x) in the moving image. Outside the lungs it is the
         nearest lung's field, continued.
     jacobian : (k, j, i) float32
-        det(I + du/dx), more than 0; 1 outside the lungs.
+        det(I + du/dx), more than 0, scaled so that each lung grows to its moving volume; 1 outside the lungs.
     quality : RegistrationQuality
     back : mapping of int to LungField
         Each lung's field from moving to fixed.
@@ -121,12 +121,12 @@ def register(
     jac = np.ones(fixed.grid.shape, dtype=np.float32)
     for lung, one in found.items():
         inside = fixed_lungs == lung
-        jac[inside] = one.jacobian[inside]
+        jac[inside] = one.jacobian[inside] / np.float32(one.growth)
     fields = {lung: one.u for lung, one in found.items()}
     return Registration(
         _continued(fields, fixed_lungs, fixed.grid.directions),
         jac,
-        _quality(fixed, fixed_lungs, moving, moving_lungs, jac, found),
+        _quality(fixed_lungs, moving_lungs, moving.grid.voxel_ml, jac, found),
         {lung: one.back for lung, one in found.items()},
         moving_lungs,
         moving.grid,
@@ -143,24 +143,18 @@ def _continued(fields: Mapping[int, Float], lungs: Labels, directions: np.ndarra
 
 
 def _quality(
-    fixed: Volume,
-    fixed_lungs: Labels,
-    moving: Volume,
-    moving_lungs: Labels,
-    jac: Float,
-    found: Mapping[int, _OneLung],
+    fixed_lungs: Labels, moving_lungs: Labels, moving_ml: float, jac: Float, found: Mapping[int, _OneLung]
 ) -> RegistrationQuality:
-    inside = np.isin(fixed_lungs, list(found))
-    moving_ml = float(np.isin(moving_lungs, list(found)).sum()) * moving.grid.voxel_ml
-    carried_ml = float(jac[inside].sum(dtype=np.float64)) * fixed.grid.voxel_ml
+    volumes = {lung: moving_ml * float((moving_lungs == lung).sum()) for lung in found}
+    carried = sum(one.growth * volumes[lung] for lung, one in found.items())
     shares = [float((fixed_lungs == lung).sum()) for lung in found]
 
     def mean(values: list[float]) -> float:
         return float(np.average(values, weights=shares))
 
     return RegistrationQuality(
-        closure=carried_ml / moving_ml - 1,
-        folding=float((jac[inside] <= 0).mean()),
+        closure=carried / sum(volumes.values()) - 1,
+        folding=float((jac[np.isin(fixed_lungs, list(found))] <= 0).mean()),
         inverse_consistency=mean([one.inconsistency for one in found.values()]),
         similarity=mean([one.similarity for one in found.values()]),
         feature_residual=mean([one.feature_residual for one in found.values()]),
@@ -184,10 +178,14 @@ class _Shares:
 
 @dataclass(frozen=True, eq=False)
 class _OneLung:
-    """One lung's displacement on the fixed grid, mm along its axes, its Jacobian, the field back, and its quality."""
+    """One lung's displacement on the fixed grid, mm along its axes, its Jacobian, the field back, and its quality.
+
+    `growth` is the volume that the Jacobian carries the lung to, over the moving lung's.
+    """
 
     u: Float
     jacobian: Float
+    growth: float
     back: LungField
     inconsistency: float
     similarity: float
@@ -211,8 +209,12 @@ def _one_lung(
     offset = ((f.origins[-1] - m.origins[-1]) / FINEST_MM).astype(np.float32)
     u = (forward.u / FINEST_MM).astype(np.float32)
     similarity, residual = agreement(f.levels[-1], m.levels[-1], offset, u, LEVELS[-1].radius)
+    displacement, jac = unfold(forward.on(fixed.grid), inside, fixed.grid.spacing)
+    carried_ml = float(jac[inside].sum(dtype=np.float64)) * fixed.grid.voxel_ml
     return _OneLung(
-        *unfold(forward.on(fixed.grid), inside, fixed.grid.spacing),
+        displacement,
+        jac,
+        carried_ml / (float(there.sum()) * moving.grid.voxel_ml),
         backward,
         _inconsistency(forward, backward, f),
         similarity,

@@ -6,7 +6,7 @@ import pytest
 from analysis.errors import Rejected
 from analysis.phantom import ThoraxShape, thorax_phantom
 from analysis.pipeline import Parameters, Phase, analyse, analyse_phases
-from analysis.quality import lungs_found
+from analysis.quality import lungs_found, trachea_air, trachea_hu
 from analysis.volume import Grid, Volume
 
 
@@ -39,6 +39,11 @@ def test_a_scan_that_stops_in_the_lungs_is_named(pair):
         )
         for volume in (insp, exp)
     ]
+    assert "the scan does not cover the lungs" in refused(*cut)
+
+
+def test_a_scan_too_narrow_for_a_lung_is_named(pair):
+    cut = [v.crop((*(slice(0, n) for n in v.grid.shape[:2]), slice(40, v.grid.shape[2]))) for v in pair]
     assert "the scan does not cover the lungs" in refused(*cut)
 
 
@@ -83,3 +88,15 @@ def test_a_volume_without_lungs_is_refused(pair):
     _, exp = pair
     solid = Volume(np.where(exp.array < -200, 40, exp.array).astype(np.int16), exp.grid)
     assert "no lungs found" in refused(solid, solid)
+
+
+def test_air_is_measured_in_the_middle_of_the_trachea():
+    grid = Grid.axial((30, 21, 21), (2.0, 2.0, 2.0))
+    radius = np.linalg.norm(np.indices(grid.shape[1:]) - 10, axis=0) * 2.0
+    hu = np.broadcast_to(np.where(radius < 6, -995, np.where(radius < 9, -900, 40)), grid.shape)
+    volume = Volume(hu.astype(np.int16), grid)
+    airways = np.broadcast_to(radius < 9, grid.shape)
+    assert trachea_hu(airways, volume) == -995
+    assert trachea_air("inspiration", -995).verdict == "pass"
+    assert trachea_air("inspiration", -960).verdict == "warn"
+    assert np.isnan(trachea_hu(airways & False, volume))

@@ -172,6 +172,15 @@ def test_lung_mass_is_kept(motion, chest, phase):
     assert np.abs(kept - here)[inner].mean() < 0.03 * here[inner].mean()
 
 
+def test_a_made_lung_is_lung_up_to_its_surface(motion, chest):
+    volume, labels = chest
+    plain = Volume(np.where(labels > 0, -760, 40).astype(np.int16), volume.grid)
+    twin = make_twin(plain, labels, "inspiration", motion, (), STILL)
+    inside = twin.truth.lungs > 0
+    rho = 1 + twin.expiratory.array[inside] / 1000
+    np.testing.assert_allclose(rho, 0.24 * twin.truth.jacobian[inside], atol=0.01)
+
+
 def test_the_truth_of_a_twin_agrees_with_itself(motion, chest):
     twin = make_twin(*chest, "expiration", motion, None, Look(slice_mm=4.0, noise_hu=5.0))
     truth, inner = twin.truth, ndimage.binary_erosion(twin.truth.lungs > 0, iterations=2)
