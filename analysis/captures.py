@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from .classes import VQClass
-from .colours import CLASS_NAME, CLASS_RGB, SCALES, class_rgb, map_rgb, top_of
+from .colours import CLASS_NAME, CLASS_RGB, SCALES, class_rgb, map_rgb, top_of, unit_of
 from .pipeline import Analysis
 from .volume import Float, Labels, Mask, Volume
 
@@ -65,7 +65,10 @@ def fused(analysis: Analysis, ct: Volume, layer: str) -> Iterator[tuple[int, Lab
     """
     top = 1.0 if layer == "classes" else top_of(analysis.maps[layer])
     columns = ct.grid.shape[2]
-    strip = _strip(layer, top, max(columns, 256), ct.grid.spacing[2])[:, :columns]
+    title = TITLES[layer]
+    if layer in SCALES:
+        title += f" ({unit_of(layer, analysis.parameters.ventilation)})"
+    strip = _strip(layer, title, top, max(columns, 256), ct.grid.spacing[2])[:, :columns]
     index = working_index(analysis)
     for k in lung_slices(analysis):
         picture = np.repeat(grey(ct.array[k])[..., None], 3, axis=2)
@@ -125,7 +128,7 @@ def working_index(analysis: Analysis) -> list[NDArray[np.intp]]:
     return out
 
 
-def _strip(layer: str, top: float, width: int, pixel_mm: float) -> Labels:
+def _strip(layer: str, title: str, top: float, width: int, pixel_mm: float) -> Labels:
     """The legend: title and a bar of 5 cm, scale or classes, and limits of use."""
     size = max(11, width // 30)
     height = 4 * size + size // 2
@@ -134,7 +137,7 @@ def _strip(layer: str, top: float, width: int, pixel_mm: float) -> Labels:
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
     small = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), max(9, size * 5 // 6))
     row = size * 3 // 2
-    draw.text((4, 1), TITLES[layer] + (f" ({SCALES[layer].unit})" if layer in SCALES else ""), font=font)
+    draw.text((4, 1), title, font=font)
     bar = round(BAR_MM / pixel_mm)
     draw.rectangle((width - 6 - bar, size // 2, width - 6, size // 2 + 3), fill="white")
     draw.text((width - 12 - bar, size // 2 + 2), f"{BAR_MM / 10:g} cm", font=small, anchor="rm")

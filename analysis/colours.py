@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib import colormaps
 
 from .classes import VQClass
+from .ventilation import VENTILATIONS
 from .volume import Float, Labels
 
 RGB = tuple[int, int, int]
@@ -57,9 +58,15 @@ class Scale:
 
 
 SCALES: Mapping[str, Scale] = {
-    "V": Scale("Ventilation V = J - 1", "ml/ml", "viridis"),
+    "V": Scale("Ventilation V", "ml/ml", "viridis"),
     "Q": Scale("Perfusion surrogate Q", "g/ml", "inferno"),
 }
+
+
+def unit_of(name: str, ventilation: str) -> str:
+    """Unit of a map of `SCALES` as written in legends, where V is made by ``ventilation``."""
+    made = VENTILATIONS[ventilation].unit
+    return made if name == "V" and made != "1" else SCALES[name].unit
 
 
 def top_of(values: Float) -> float:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .captures import LAYERS, TITLES, grey
 from .classes import VQClass
-from .colours import CLASS_NAME, CLASS_RGB, SCALES, class_rgb, map_rgb, top_of
+from .colours import CLASS_NAME, CLASS_RGB, SCALES, class_rgb, map_rgb, top_of, unit_of
 from .pipeline import Analysis, Parameters
 from .quality import Finding
 from .regions import REGIONS, ZONES_OF
@@ -122,14 +122,15 @@ def planes(figure: Figure, analysis: Analysis, box: tuple[float, float, float, f
                           ha="right", va="center", fontsize=size)  # fmt: skip
         if layer in SCALES:
             bar = figure.add_axes((left + width * 0.92, low + height * 0.03, width * 0.02, height * 0.24))
-            _scale(figure, bar, layer, top_of(analysis.maps[layer]), ink)
+            _scale(figure, bar, layer, analysis, ink)
 
 
-def _scale(figure: Figure, axes: Any, layer: str, top: float, ink: str) -> None:
-    scale = SCALES[layer]
-    bar = figure.colorbar(ScalarMappable(Normalize(0, top), scale.colormap), cax=axes)
+def _scale(figure: Figure, axes: Any, layer: str, analysis: Analysis, ink: str) -> None:
+    colours = ScalarMappable(Normalize(0, top_of(analysis.maps[layer])), SCALES[layer].colormap)
+    bar = figure.colorbar(colours, cax=axes)
     bar.ax.tick_params(colors=ink, labelsize=4 + 0.5 * figure.get_figwidth())
-    bar.ax.set_title(scale.unit, color=ink, fontsize=4 + 0.5 * figure.get_figwidth())
+    unit = unit_of(layer, analysis.parameters.ventilation)
+    bar.ax.set_title(unit, color=ink, fontsize=4 + 0.5 * figure.get_figwidth())
 
 
 def _fused(

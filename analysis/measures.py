@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .classes import VQClass
 from .regions import ZONES_OF
-from .ventilation import density
+from .ventilation import (
+    VENTILATIONS,
+    delta_specific_volume,
+    density,
+    hu_ventilation,
+    mass_corrected_hu_ventilation,
+    mcvc,
+)
 from .volume import Labels, Volume
 
 HU_MIN, HU_MAX = -1024, 3071
@@ -34,6 +41,9 @@ class Measure:
     unit: str
 
 
+#: Share of the mean below which V or Q is a defect (129Xe convention).
+DEFECT = 0.60
+
 #: Every measure a region can have; the order is the order of reports.
 MEASURES: Mapping[str, Measure] = {
     "normal": Measure("Normal lung, fraction of classified volume", "%"),
@@ -53,6 +63,10 @@ MEASURES: Mapping[str, Measure] = {
     "cv_v": Measure("Ventilation, coefficient of variation", "1"),
     "h_v": Measure("Ventilation heterogeneity H = IQR/mean", "1"),
     "vdp": Measure("Ventilation defect percentage (V < 0.6 mean)", "%"),
+    "v_hu": Measure("Ventilation from HU, of the regional means", "1"),
+    "v_hu_corrected": Measure("Ventilation from HU, mass-corrected, of the regional means", "1"),
+    "v_mcvc": Measure("Mass-conserving volume change, of the regional means", "1"),
+    "delta_svg": Measure("Change of specific gas volume, of the regional means", "ml/g"),
     "mean_q": Measure("Perfusion surrogate Q = |mass change|, mean", "g/ml"),
     "mean_m": Measure("Signed apparent mass change m, mean", "g/ml"),
     "cv_q": Measure("Perfusion surrogate, coefficient of variation", "1"),
@@ -70,6 +84,13 @@ MEASURES: Mapping[str, Measure] = {
     "prm_normal": Measure("PRM normal", "%"),
     "prm_unclassified": Measure("PRM not classified", "%"),
 }
+
+
+def measures_of(ventilation: str) -> Mapping[str, Measure]:
+    """`MEASURES` as they read where V is made by ``ventilation``, a key of `ventilation.VENTILATIONS`."""
+    kind = VENTILATIONS[ventilation]
+    mean_v = replace(MEASURES["mean_v"], meaning=f"Ventilation V = {kind.formula}, mean", unit=kind.unit)
+    return {**MEASURES, "mean_v": mean_v}
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +207,6 @@ def map_measures(
     q: NDArray[np.float32],
     m: NDArray[np.float32],
     means: tuple[float, float],
-    low: float,
 ) -> dict[str, float]:
     """Heterogeneity of V and Q in the voxels of one region.
 
@@ -196,8 +216,6 @@ def map_measures(
         Smoothed V (ml/ml), Q and signed m (g/mL) of the region's classified voxels.
     means : (2,) float
         Mean V and mean Q of both lungs: what the defect percentages and V/Q are normalised by.
-    low : float
-        Share of the mean below which V or Q is a defect.
     """
     mean_v, cv_v, h_v = _spread(v)
     mean_q, cv_q, h_q = _spread(q)
@@ -208,13 +226,34 @@ def map_measures(
         "mean_v": mean_v,
         "cv_v": cv_v,
         "h_v": h_v,
-        "vdp": float("nan") if empty else 100 * float((v < low * means[0]).mean()),
+        "vdp": float("nan") if empty else 100 * float((v < DEFECT * means[0]).mean()),
         "mean_q": mean_q,
         "mean_m": float("nan") if empty else float(m.mean(dtype=np.float64)),
         "cv_q": cv_q,
         "h_q": h_q,
-        "qdp": float("nan") if empty else 100 * float((q < low * means[1]).mean()),
+        "qdp": float("nan") if empty else 100 * float((q < DEFECT * means[1]).mean()),
         "median_vq": float("nan") if empty else float(np.nanmedian(vq)),
+    }
+
+
+def hu_measures(
+    hu_insp: NDArray[np.float32], hu_exp: NDArray[np.float32], mass_change: float
+) -> dict[str, float]:
+    """Ventilation by the HU methods of one region, as one subregion.
+
+    Parameters
+    ----------
+    hu_insp, hu_exp : (n,) float32
+        HU at corresponding points of the region's classified voxels.
+    mass_change : float
+        f = (M_insp - M_exp) / M_exp of both lungs.
+    """
+    insp, exp = (np.asarray(hu.mean(dtype=np.float64) if hu.size else np.nan) for hu in (hu_insp, hu_exp))
+    return {
+        "v_hu": float(hu_ventilation(insp, exp)),
+        "v_hu_corrected": float(mass_corrected_hu_ventilation(insp, exp, mass_change)),
+        "v_mcvc": float(mcvc(insp, exp)),
+        "delta_svg": float(delta_specific_volume(insp, exp)),
     }
 
 

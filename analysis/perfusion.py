@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 AnyFloat = NDArray[np.floating]
@@ -20,7 +21,7 @@ def mass_change(jacobian: AnyFloat, rho_insp: AnyFloat, rho_exp: AnyFloat) -> An
 
     References
     ----------
-    Castillo E et al. CT-derived perfusion (CT-P), Med Phys 2021, doi:10.1002/mp.14920.
+    Castillo E et al. CT-derived perfusion (CT-P), Med Phys 2021, doi:10.1002/mp.14792.
     """
     return jacobian * rho_insp - rho_exp
 
@@ -31,3 +32,25 @@ def perfusion(mean_mass_change: AnyFloat) -> AnyFloat:
     A surrogate of perfusion, not a measurement of it.
     """
     return np.abs(mean_mass_change)
+
+
+@njit(cache=True)
+def deposit(values, index, shape):  # type: ignore[no-untyped-def]
+    """Lay (n,) values down at (n, 3) fractional indices, trilinearly: (k, j, i) float64 with exactly their sum.
+
+    What falls outside the grid is laid down at its edge.
+    """
+    out = np.zeros(shape)
+    for n in range(values.shape[0]):
+        cell = np.empty(3, np.int64)
+        part = np.empty(3)
+        for a in range(3):
+            x = min(max(index[n, a], 0.0), shape[a] - 1.0)
+            cell[a] = min(int(x), shape[a] - 2)
+            part[a] = x - cell[a]
+        for corner in range(8):
+            w = values[n]
+            for a in range(3):
+                w *= part[a] if (corner >> a) & 1 else 1 - part[a]
+            out[cell[0] + (corner & 1), cell[1] + ((corner >> 1) & 1), cell[2] + (corner >> 2)] += w
+    return out

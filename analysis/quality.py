@@ -12,7 +12,7 @@ from scipy import ndimage
 from .errors import Rejected
 from .morphology import bounding_box
 from .registration import RegistrationQuality
-from .volume import Grid, Labels, Mask, Volume
+from .volume import Float, Grid, Labels, Mask, Volume
 
 Verdict = Literal["pass", "warn", "fail"]
 MIDDLE = 0.7  # share of the trachea's largest depth from which a voxel counts as its middle
@@ -253,6 +253,16 @@ def acquisition_findings(inspiration: Acquisition, expiration: Acquisition) -> t
         Finding("kernel", _verdict(False, warn), None, "1", "warn where sharp or different", words)
     )
     return tuple(findings)
+
+
+def perfusion_agreement(m: Float, deposited: Float) -> Finding:
+    """Whether the mass change by the Jacobian and by depositing mass, (n,) both, tell the same."""
+    name, limit = "perfusion cross-check", "warn < 0.9"
+    if m.size < 2 or not (np.ptp(m) and np.ptp(deposited)):
+        return Finding(name, "warn", None, "1", limit, "there is no mass change to check")
+    r = float(np.corrcoef(m, deposited)[0, 1])
+    words = f"mass change by the Jacobian and by depositing every voxel's mass correlate by {r:.3f}"
+    return Finding(name, _verdict(False, not r >= 0.9), r, "1", limit, words)
 
 
 def registration_findings(quality: RegistrationQuality) -> tuple[Finding, ...]:

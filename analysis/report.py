@@ -15,7 +15,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
 from .figures import RESEARCH_USE, classes_in_words, fractions, planes, quality_in_words, worst_zone
-from .measures import MEASURES
+from .measures import measures_of
 from .pipeline import Analysis
 from .quality import Finding
 from .trend import Visit, draw
@@ -36,7 +36,7 @@ TITLE = "CT lung ventilation/perfusion report"
 METHOD = (
     "Expiratory and inspiratory non-contrast CT were registered deformably within the lungs. Ventilation V is the "
     "local volume change (Jacobian - 1); the perfusion surrogate Q is the magnitude of the local mean change of "
-    "apparent blood mass (Castillo 2021, doi:10.1002/mp.14920). Both are smoothed alike (sigma {sigma_mm:g} mm) and "
+    "apparent blood mass (Castillo 2021, doi:10.1002/mp.14792). Both are smoothed alike (sigma {sigma_mm:g} mm) and "
     "called low below {low:.0%} of their mean over both lungs. Dead space: Q low, V preserved. Shunt: V low, Q "
     "preserved. Matched defect: both low. Vessels and a rim of {rim_mm:g} mm are not classified; abnormal regions "
     "below {min_defect_ml:g} ml count as normal. All maps lie on the expiratory CT."
@@ -138,7 +138,7 @@ def _measurements(analysis: Analysis) -> list[Line]:
     ]
     first = _heading("Measurements")
     lines = [Line(first.height, (*first.texts, *heads))]
-    for name, measure in MEASURES.items():
+    for name, measure in measures_of(analysis.parameters.ventilation).items():
         values = (analysis.measures[region].get(name) for region in COLUMNS)
         numbers = [
             (0.66 + 0.12 * n, _number(value, measure.unit), {"ha": "right"}) for n, value in enumerate(values)

@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .volume import Float
 
 AnyFloat = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Ventilation:
+    """A way to make V.
+
+    Parameters
+    ----------
+    formula : str
+        In a few words, for a report.
+    unit : str
+        UCUM; ``"1"`` is ml/ml.
+    """
+
+    formula: str
+    unit: str
+
+
+#: Every way to make V; the first is the default.
+VENTILATIONS: Mapping[str, Ventilation] = {
+    "jacobian": Ventilation("J - 1", "1"),
+    "hu": Ventilation("from HU", "1"),
+    "mass-corrected hu": Ventilation("from HU, mass-corrected", "1"),
+    "mcvc": Ventilation("MCVC", "1"),
+    "ijf": Ventilation("IJF - 1", "1"),
+    "delta svg": Ventilation("delta SVg", "ml/g"),
+}
 
 
 def density(hu: AnyFloat) -> AnyFloat:
@@ -48,15 +78,15 @@ def mass_corrected_hu_ventilation(hu_insp: AnyFloat, hu_exp: AnyFloat, mass_chan
     return hu_ventilation(corrected, hu_exp)
 
 
-def mcvc(hu_insp: AnyFloat, hu_exp: AnyFloat) -> float:
+def mcvc(hu_insp: AnyFloat, hu_exp: AnyFloat) -> AnyFloat:
     """Mass-conserving volume change of a subregion: mean(rho_e) / mean(rho_i) - 1 (Castillo 2020).
 
     Parameters
     ----------
     hu_insp, hu_exp : array
-        HU at corresponding points of one subregion.
+        Mean HU of subregions, at corresponding points.
     """
-    return float(density(hu_exp).mean() / density(hu_insp).mean() - 1)
+    return density(hu_exp) / density(hu_insp) - 1
 
 
 def delta_specific_volume(hu_insp: AnyFloat, hu_exp: AnyFloat) -> AnyFloat:

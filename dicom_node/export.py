@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from analysis.classes import VQClass
 from analysis.figures import RESEARCH_USE
 from analysis.lungs import Lung
-from analysis.measures import MEASURES
-from analysis.regions import REGIONS
+from analysis.measures import Measure, measures_of
+from analysis.pipeline import Analysis
+from analysis.ventilation import VENTILATIONS
 from analysis.volume import Grid
 
 from .errors import Unavailable
@@ -47,7 +48,7 @@ class Image:
 
 #: By their names in `Analysis.maps`, on the working grid; NaN outside the classified lung where the map has no value.
 MAPS: Mapping[str, Image] = {
-    "V": Image("V.nii.gz", "ml/ml", "Ventilation V = J - 1"),
+    "V": Image("V.nii.gz", "ml/ml", "Ventilation V"),
     "Q": Image("Q.nii.gz", "g/ml", "Perfusion surrogate Q = |local mean of mass change|"),
     "m": Image("m.nii.gz", "g/ml", "Signed local mean of apparent mass change m"),
     "V/Q": Image("VQ.nii.gz", "1", "Ratio of V and Q, each over its mean"),
@@ -61,6 +62,13 @@ LABELS: Mapping[str, Image] = {
     "classes": Image("classes.nii.gz", "", ", ".join(f"{c} {c.name.lower()}" for c in VQClass)),
     "lungs": Image("lungs.nii.gz", "", ", ".join(f"{lung} {lung.name.lower()}" for lung in Lung)),
 }
+
+
+def images_of(analysis: Analysis) -> Mapping[str, Image]:
+    """`MAPS`, V as it was made."""
+    made = VENTILATIONS[analysis.parameters.ventilation]
+    unit = MAPS["V"].unit if made.unit == "1" else made.unit
+    return {**MAPS, "V": replace(MAPS["V"], unit=unit, meaning=f"Ventilation V = {made.formula}")}
 
 
 def export(record: Record, out: Path) -> tuple[Path, ...]:
@@ -78,19 +86,20 @@ def export(record: Record, out: Path) -> tuple[Path, ...]:
         Where it cannot be written.
     """
     analysis = record.analysis
+    maps, kinds = images_of(analysis), measures_of(analysis.parameters.ventilation)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name, image in MAPS.items():
+        for name, image in maps.items():
             write_nifti(out, image, analysis.maps[name], analysis.grid)
         write_nifti(out, DISPLACEMENT, analysis.displacement * RAS, analysis.grid)
         for name, image in LABELS.items():
             write_nifti(out, image, getattr(analysis, name), analysis.expiratory)
-        _write_csv(out / "measures.csv", analysis.measures)
+        _write_csv(out / "measures.csv", analysis.measures, kinds)
         text = json.dumps(_description(record), indent=1)
         (out / "measures.json").write_text(text + "\n", encoding="utf-8")
     except (OSError, RuntimeError) as error:  # the latter is how SimpleITK says it
         raise Unavailable(f"{out} cannot be written ({type(error).__name__})") from error
-    images = (*MAPS.values(), DISPLACEMENT, *LABELS.values())
+    images = (*maps.values(), DISPLACEMENT, *LABELS.values())
     return tuple(out / name for name in (*(i.file for i in images), "measures.csv", "measures.json"))
 
 
@@ -104,13 +113,13 @@ def write_nifti(out: Path, image: Image, array: NDArray[Any], grid: Grid) -> Non
     sitk.WriteImage(made, str(out / image.file), useCompression=True)
 
 
-def _write_csv(path: Path, measures: Mapping[str, Mapping[str, float]]) -> None:
+def _write_csv(path: Path, measures: Mapping[str, Mapping[str, float]], kinds: Mapping[str, Measure]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("region", "measure", "value", "unit", "meaning"))
-        for region in REGIONS:
-            for name, measure in MEASURES.items():
-                value = measures[region][name]
+        for region, values in measures.items():
+            for name, measure in kinds.items():
+                value = values[name]
                 writer.writerow(
                     (region, name, "" if np.isnan(value) else value, measure.unit, measure.meaning)
                 )
@@ -118,7 +127,8 @@ def _write_csv(path: Path, measures: Mapping[str, Mapping[str, float]]) -> None:
 
 def _description(record: Record) -> dict[str, Any]:
     analysis = record.analysis
-    images = (*MAPS.values(), DISPLACEMENT, *LABELS.values())
+    images = (*images_of(analysis).values(), DISPLACEMENT, *LABELS.values())
+    kinds = measures_of(analysis.parameters.ventilation)
     return {
         "software": f"vq-dicom-node {analysis.version}",
         "limits": RESEARCH_USE,
@@ -127,10 +137,10 @@ def _description(record: Record) -> dict[str, Any]:
         "parameters": asdict(analysis.parameters),
         "measures": {
             region: {
-                name: {"value": None if np.isnan(value) else value, "unit": MEASURES[name].unit}
-                for name, value in analysis.measures[region].items()
+                name: {"value": None if np.isnan(value) else value, "unit": kinds[name].unit}
+                for name, value in values.items()
             }
-            for region in REGIONS
+            for region, values in analysis.measures.items()
         },
         "quality": [asdict(finding) for finding in analysis.findings],
         "registration": asdict(analysis.registration),

@@ -22,8 +22,8 @@ ORDER = (
         "registration",
         "ventilation",
     ),
-    *("perfusion", "classes", "regions", "measures", "quality", "pipeline", "phantom", "convergence"),
-    *("fields", "motion"),
+    *("perfusion", "subregions", "classes", "regions", "measures", "quality", "parameters", "phase", "maps"),
+    *("pipeline", "phantom", "convergence", "fields", "motion"),
     *(
         "defects",
         "sliding",

@@ -84,7 +84,7 @@ CLASS_CODES: Mapping[VQClass, Code] = {
 
 #: Map of `analysis.pipeline.Analysis.maps` -> what its values are.
 MAP_QUANTITIES: Mapping[str, Code] = {
-    "V": private("V", "Ventilation V = J - 1"),
+    "V": private("V", "Ventilation V"),
     "Q": private("Q", "Perfusion surrogate Q"),
     "m": private("M", "Signed apparent mass change"),
     "V/Q": private("VQ_RATIO", "Normalised V/Q ratio"),
@@ -121,6 +121,7 @@ UNITS: Mapping[str, Code] = {
     "g": Code("g", "UCUM", "gram"),
     "ml/ml": Code("ml/ml", "UCUM", "milliliter per milliliter"),
     "g/ml": Code("g/ml", "UCUM", "gram per milliliter"),
+    "ml/g": Code("ml/g", "UCUM", "milliliter per gram"),
     "mm": Code("mm", "UCUM", "millimeter"),
     "[hnsf'U]": Code("[hnsf'U]", "UCUM", "Hounsfield unit"),
 }
@@ -188,9 +189,9 @@ METHODS: Mapping[str, Code] = {
 }
 
 
-def measure_code(name: str) -> Code:
-    """Concept of a measure of `analysis.measures.MEASURES`."""
-    return STANDARD_MEASURES.get(name) or private(name.upper()[:16], MEASURES[name].meaning[:64])
+def measure_code(name: str, meaning: str = "") -> Code:
+    """Concept of a measure of `analysis.measures.MEASURES`; ``meaning`` where its method has words of its own."""
+    return STANDARD_MEASURES.get(name) or private(name.upper()[:16], (meaning or MEASURES[name].meaning)[:64])
 
 
 def unit_code(unit: str) -> Code:

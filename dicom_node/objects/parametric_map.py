@@ -7,7 +7,7 @@ voxel of the CT has the value of the voxel of the working grid it lies in.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from highdicom import (
@@ -21,6 +21,7 @@ from pydicom import Dataset
 
 from analysis.captures import on_slice, working_index
 from analysis.pipeline import Analysis
+from analysis.ventilation import VENTILATIONS
 from analysis.volume import Float, Grid
 
 from . import codes
@@ -55,7 +56,7 @@ class MapKind:
 
 
 MAPS: Mapping[str, MapKind] = {
-    "V": MapKind("VQ_VENTILATION", "Ventilation V = J - 1", "ml/ml", "Ventilation V"),
+    "V": MapKind("VQ_VENTILATION", "Ventilation V", "ml/ml", "Ventilation V"),
     "Q": MapKind(
         "VQ_PERFUSION", "Perfusion surrogate Q = |local mean of mass change|", "g/ml", "Perfusion surrogate Q"
     ),
@@ -76,7 +77,7 @@ def build_maps(analysis: Analysis, case: Case) -> Iterator[Dataset]:
 
 def _build(name: str, analysis: Analysis, case: Case) -> ParametricMap:
     on_ct = 4 * int(np.prod(analysis.expiratory.shape)) <= LARGEST
-    kind, grid = MAPS[name], analysis.expiratory if on_ct else analysis.grid
+    kind, grid = _kind(name, analysis), analysis.expiratory if on_ct else analysis.grid
     known = analysis.maps[name][np.isfinite(analysis.maps[name])]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
     orientation = [float(c) for c in (*grid.directions[:, 2], *grid.directions[:, 1])]
@@ -125,6 +126,15 @@ def _values(ds: Dataset, name: str, analysis: Analysis, grid: Grid) -> bytes:
             known &= analysis.lungs[k] > 0
         frame[...] = np.where(known, values, OUTSIDE)
     return out.tobytes()
+
+
+def _kind(name: str, analysis: Analysis) -> MapKind:
+    """What a map is called; V as it was made."""
+    made = VENTILATIONS[analysis.parameters.ventilation]
+    if name != "V":
+        return MAPS[name]
+    unit = MAPS["V"].unit if made.unit == "1" else made.unit
+    return replace(MAPS["V"], words=f"Ventilation V = {made.formula}", unit=unit)
 
 
 def _window(known: Float) -> VOILUTTransformation:

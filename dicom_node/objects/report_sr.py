@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TypeAlias
 
@@ -30,7 +29,7 @@ from highdicom.sr import (
 from highdicom.sr.coding import CodedConcept
 from pydicom import Dataset
 
-from analysis.measures import MEASURES
+from analysis.measures import measures_of
 from analysis.pipeline import Analysis
 from analysis.quality import Finding
 from analysis.regions import REGIONS
@@ -109,7 +108,7 @@ def _group(name: str, analysis: Analysis, case: Case, segmentation: Dataset) -> 
         "finding_type": codes.FINDING,
         "algorithm_id": _algorithm(analysis),
         "finding_sites": [FindingSite(site.structure, laterality=site.laterality)],
-        "measurements": _measurements(analysis.measures.get(name, {})),
+        "measurements": _measurements(analysis, name),
     }
     if name not in REGION_SEGMENT:
         middle = case.expiratory[len(case.expiratory) // 2]
@@ -130,17 +129,18 @@ def _algorithm(analysis: Analysis) -> AlgorithmIdentification:
     return AlgorithmIdentification(MODEL_NAME, analysis.version, parameters)
 
 
-def _measurements(values: Mapping[str, float]) -> list[Measurement]:
+def _measurements(analysis: Analysis, region: str) -> list[Measurement]:
     """Every number there is. One that is not (an empty region) is left out: readers fail on empty values."""
+    values = analysis.measures.get(region, {})
     return [
         Measurement(
-            name=codes.measure_code(name),
+            name=codes.measure_code(name, measure.meaning),
             value=float(f"{values[name]:.{DIGITS}g}"),
             unit=codes.unit_code(measure.unit),
             derivation=codes.DERIVATIONS.get(name),
             method=codes.METHODS.get(name),
         )
-        for name, measure in MEASURES.items()
+        for name, measure in measures_of(analysis.parameters.ventilation).items()
         if math.isfinite(values.get(name, math.nan))
     ]
 

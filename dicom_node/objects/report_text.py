@@ -7,7 +7,7 @@ import math
 from pydicom import Dataset
 from pydicom.uid import BasicTextSRStorage
 
-from analysis.measures import MEASURES
+from analysis.measures import measures_of
 from analysis.pipeline import Analysis
 from analysis.regions import REGIONS
 from analysis.report import LIMITS, METHOD
@@ -47,7 +47,7 @@ def _lines(analysis: Analysis, region: str) -> list[str]:
     values = analysis.measures[region]
     return [
         f"{measure.meaning}: {values[name]:.4g}{UNITS.get(measure.unit, ' ' + measure.unit)}"
-        for name, measure in MEASURES.items()
+        for name, measure in measures_of(analysis.parameters.ventilation).items()
         if math.isfinite(values.get(name, math.nan))
     ]
 

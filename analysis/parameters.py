@@ -1,0 +1,72 @@
+"""What a user chooses -> Parameters: everything a result depends on besides the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import Rejected
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Everything a result depends on besides the images; written into every result.
+
+    Parameters
+    ----------
+    grid_mm : float
+        Working resolution: axes finer than this are averaged in whole voxels.
+    sigma_mm : float
+        Standard deviation of the Gaussian that smooths V and Q alike (8 mm ~ 19 mm FWHM, as SPECT).
+    ventilation : str
+        How V is made: a key of `ventilation.VENTILATIONS`.
+    perfusion : {"gaussian", "subregions", "deposit"}
+        How the mass change is averaged: over a Gaussian, as the least-squares fit to subregions, or over a Gaussian
+        after every inspiratory voxel's mass was deposited where it came from.
+    tau_v, tau_q : float
+        Relative counting error to which subregions grow, for the ``ijf`` ventilation and for perfusion.
+    normalisation : {"mean", "percentile", "reference"}
+        What V and Q are divided by: their mean, their 90th percentile, or `reference_v` and `reference_q`.
+    reference_v, reference_q : float
+        V and Q (g/ml) of healthy lung, for ``normalisation = "reference"``.
+    gravity : bool
+        Take the regression of log V and log Q on height out before they are compared with `low`.
+    low : float
+        V or Q below this share of what it is normalised by is low.
+    min_defect_ml : float
+        Smaller abnormal regions count as normal.
+    rim_mm : float
+        Width of the lung's rim left out of V, Q and classes.
+    accept_failed_checks : bool
+        Produce a result although a quality check failed; the finding stays in the result.
+
+    Raises
+    ------
+    Rejected
+        Where a value is out of its range, or the reference is missing.
+    """
+
+    grid_mm: float = 2.0
+    sigma_mm: float = 8.0
+    ventilation: Literal["jacobian", "hu", "mass-corrected hu", "mcvc", "ijf", "delta svg"] = "jacobian"
+    perfusion: Literal["gaussian", "subregions", "deposit"] = "gaussian"
+    tau_v: float = 0.05
+    tau_q: float = 0.0385
+    normalisation: Literal["mean", "percentile", "reference"] = "mean"
+    reference_v: float = 0.0
+    reference_q: float = 0.0
+    gravity: bool = False
+    low: float = 0.60
+    min_defect_ml: float = 1.0
+    rim_mm: float = 3.0
+    accept_failed_checks: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("grid_mm", "sigma_mm", "tau_v", "tau_q", "low"):
+            if not getattr(self, name) > 0:
+                raise Rejected(f"{name} must be more than 0, not {getattr(self, name):g}")
+        for name in ("min_defect_ml", "rim_mm", "reference_v", "reference_q"):
+            if not getattr(self, name) >= 0:
+                raise Rejected(f"{name} must not be less than 0, not {getattr(self, name):g}")
+        if self.normalisation == "reference" and not (self.reference_v and self.reference_q):
+            raise Rejected("normalisation by a reference needs reference_v and reference_q")
