@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from . import ventilation as vs
-from .classes import classify, normalise
+from .classes import classify, normalised
 from .errors import Rejected
 from .parameters import Parameters
 from .perfusion import deposit, mass_change, perfusion
@@ -98,14 +98,9 @@ def match(
 
 
 def vq(
-    insp: Phase,
-    exp: Phase,
-    displacement: Float,
-    jacobian: Float,
-    parameters: Parameters,
-    inverse: Float | None = None,
+    insp: Phase, exp: Phase, displacement: Float, jacobian: Float, parameters: Parameters
 ) -> tuple[dict[str, Float], Mask, Labels]:
-    """V, Q and classes from a displacement field.
+    """V, Q and classes from a displacement field alone, by the methods that need no inverse; without gravity's part.
 
     Parameters
     ----------
@@ -113,36 +108,55 @@ def vq(
     displacement, jacobian : (k, j, i, 3), (k, j, i) float32 on ``exp.work.grid``
         From expiration to inspiration, mm LPS; and J.
     parameters : Parameters
-    inverse : (k, j, i, 3) float32 on ``insp.work.grid``, optional
-        From inspiration to expiration, mm LPS; for the methods that count and deposit, and their cross-check.
 
     Returns
     -------
     maps : dict of str to (k, j, i) float32
-        As `pipeline.Analysis.maps`, finite everywhere; with ``inverse`` also ``"m deposit"``.
+        As of `make_maps`.
     mask : (k, j, i) bool
         Where they hold.
     classes : (k, j, i) uint8
         Values of `classes.VQClass`.
+    """
+    pair = match(insp, exp, displacement, jacobian, parameters.rim_mm, None)
+    maps, v_n, q_n = make_maps(pair, parameters)
+    classes = classify(v_n, q_n, pair.mask, pair.grid.voxel_ml, parameters.low, parameters.min_defect_ml)
+    return maps, pair.mask, classes
+
+
+def make_maps(
+    pair: Matched, parameters: Parameters, height: Float | None = None
+) -> tuple[dict[str, Float], Float, Float]:
+    """Every map of two matched phases, and normalised V and Q.
+
+    Parameters
+    ----------
+    pair : Matched
+    parameters : Parameters
+    height : (k, j, i) float32, optional
+        mm above the floor; needed where ``parameters.gravity``.
+
+    Returns
+    -------
+    maps : dict of str to (k, j, i) float32
+        As `pipeline.Analysis.maps`, finite everywhere; where there are deposits also ``"m deposit"``.
+    v_n, q_n : (k, j, i) float32
+        As of `classes.normalised`.
 
     Raises
     ------
     Rejected
-        Where the parameters need ``inverse`` and it is not given.
+        Where the parameters need deposits and there are none.
     """
-    pair = match(insp, exp, displacement, jacobian, parameters.rim_mm, inverse)
-    grid, mask = pair.grid, pair.mask
-    maps = _smooth(pair, parameters)
-    v_n, q_n = normalise(maps["V"], mask), normalise(maps["Q"], mask)
+    maps = smooth(pair, parameters)
+    v_n, q_n = normalised(maps, pair.mask, parameters, height)
     with np.errstate(divide="ignore", invalid="ignore"):
-        maps["V/Q"] = np.where(mask, v_n / q_n, 0).astype(np.float32)
-    classes = classify(
-        v_n, q_n, mask, grid.voxel_ml, low=parameters.low, min_defect_ml=parameters.min_defect_ml
-    )
-    return {**maps, "jacobian": jacobian, "ct_exp": pair.ct_exp, "ct_insp": pair.ct_insp}, mask, classes
+        maps["V/Q"] = np.where(pair.mask, v_n / q_n, 0).astype(np.float32)
+    maps |= {"jacobian": pair.jacobian, "ct_exp": pair.ct_exp, "ct_insp": pair.ct_insp}
+    return maps, v_n, q_n
 
 
-def _smooth(pair: Matched, parameters: Parameters) -> dict[str, Float]:
+def smooth(pair: Matched, parameters: Parameters) -> dict[str, Float]:
     """V, Q and m at one effective resolution: what a method has averaged already is not averaged again."""
     (v, v_mm), (m, m_mm) = ventilation_map(pair, parameters), mass_map(pair, parameters)
     raw = {"V": (v, v_mm), "m": (m, m_mm)}
@@ -153,8 +167,8 @@ def _smooth(pair: Matched, parameters: Parameters) -> dict[str, Float]:
     for own in {mm for _, mm in raw.values()}:
         names = [name for name, (_, mm) in raw.items() if mm == own]
         rest = float(np.sqrt(sigma**2 - own**2))
-        smooth = masked_gaussian([raw[n][0] for n in names], pair.mask, pair.grid.spacing, rest)
-        maps.update(zip(names, smooth, strict=True))
+        means = masked_gaussian([raw[n][0] for n in names], pair.mask, pair.grid.spacing, rest)
+        maps.update(zip(names, means, strict=True))
     maps["Q"] = perfusion(maps["m"]).astype(np.float32)
     return maps
 

@@ -41,6 +41,14 @@ class Measure:
     unit: str
 
 
+#: Fractions whose uncertainty and sensitivity are measured.
+FIRM: Mapping[str, str] = {
+    "dead_space": "Dead space",
+    "shunt": "Shunt",
+    "matched_defect": "Matched defect",
+    "total_abnormal": "Total abnormal",
+}
+
 #: Share of the mean below which V or Q is a defect (129Xe convention).
 DEFECT = 0.60
 
@@ -51,10 +59,14 @@ MEASURES: Mapping[str, Measure] = {
     "shunt": Measure("Shunt, fraction of classified volume", "%"),
     "matched_defect": Measure("Matched defect, fraction of classified volume", "%"),
     "total_abnormal": Measure("Total abnormal, fraction of classified volume", "%"),
+    **{f"{name}_sd": Measure(f"{words}, standard uncertainty", "%") for name, words in FIRM.items()},
+    **{f"{name}_50": Measure(f"{words}, at the threshold 0.50", "%") for name, words in FIRM.items()},
+    **{f"{name}_75": Measure(f"{words}, at the threshold 0.75", "%") for name, words in FIRM.items()},
     "classified_volume": Measure("Classified lung volume (expiration)", "ml"),
     "excluded": Measure("Lung not classified (vessels, rim), fraction of lung", "%"),
     "volume_exp": Measure("Lung volume, expiration", "ml"),
-    "volume_insp": Measure("Lung volume, inspiration", "ml"),
+    "volume_insp": Measure("Lung volume, inspiration (total lung capacity)", "ml"),
+    "tidal_gas": Measure("Gas volume inspired (change of gas volume)", "ml"),
     "volume_ratio": Measure("Lung volume ratio, expiration/inspiration", "1"),
     "mass_exp": Measure("Lung mass, expiration", "g"),
     "mass_insp": Measure("Lung mass, inspiration", "g"),
@@ -131,6 +143,10 @@ class Densities:
         """Mass of the region, vessels in it included, g."""
         return float((self.histogram(region) * np.maximum(density(HU), 0)).sum() * self.voxel_ml)
 
+    def gas_ml(self, region: str) -> float:
+        """Volume of gas in the region, mL: -HU/1000 of every voxel (0 where there is none)."""
+        return float((self.histogram(region) * np.clip(-HU / 1000, 0, 1)).sum() * self.voxel_ml)
+
     def mean_density(self, region: str) -> float:
         """Mean HU of the parenchyma (HU <= -250)."""
         counts = self.histogram(region)[PARENCHYMA]
@@ -156,6 +172,7 @@ def density_measures(inspiration: Densities, expiration: Densities, region: str)
         "volume_exp": e.volume_ml(region),
         "volume_insp": i.volume_ml(region),
         "volume_ratio": _ratio(e.volume_ml(region), i.volume_ml(region)),
+        "tidal_gas": i.gas_ml(region) - e.gas_ml(region),
         "mass_exp": e.mass_g(region),
         "mass_insp": i.mass_g(region),
         "mass_ratio": _ratio(i.mass_g(region), e.mass_g(region)),
@@ -191,6 +208,25 @@ def class_measures(classes: Labels, lung_voxels: int, voxel_ml: float) -> dict[s
         "classified_volume": classified * voxel_ml,
         "excluded": 100 - 100 * _ratio(classified, float(lung_voxels)),
     }
+
+
+def firmness_measures(
+    curves: Mapping[str, tuple[float, ...]], errors: Mapping[str, float]
+) -> dict[str, float]:
+    """Uncertainty and sensitivity of the fractions of one region.
+
+    Parameters
+    ----------
+    curves : mapping of fraction to tuple of float
+        Percent at thresholds from 0.50 to 0.75.
+    errors : mapping of fraction to float
+        Standard uncertainty from the registration's error, percent.
+    """
+    return (
+        {f"{name}_sd": errors[name] for name in FIRM}
+        | {f"{name}_50": curves[name][0] for name in FIRM}
+        | {f"{name}_75": curves[name][-1] for name in FIRM}
+    )
 
 
 def _spread(values: NDArray[np.float32]) -> tuple[float, float, float]:

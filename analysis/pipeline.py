@@ -11,12 +11,15 @@ from scipy import ndimage
 
 from . import measures as ms
 from . import quality
-from .maps import vq
+from .classes import classify
+from .errors import Rejected
+from .maps import make_maps, match, vq
 from .parameters import Parameters
 from .phase import Phase, order_phases
 from .quality import Acquisition, Finding, QualityRejected
 from .regions import REGIONS, ZONES_OF, zones
 from .registration import RegistrationQuality, register
+from .uncertainty import error_mm, fraction_sd, sensitivity
 from .volume import Float, Grid, Labels, Mask, Volume
 
 __all__ = ["Analysis", "Parameters", "Phase", "analyse", "analyse_phases", "order_phases", "vq"]
@@ -50,6 +53,8 @@ class Analysis:
         u(x), mm, LPS (x, y, z): x + u(x) is the inspiratory point of expiratory point x.
     measures : mapping of region name to mapping of measure name to float
         Names of `regions.REGIONS` and `measures.MEASURES`; NaN where a region has no voxel.
+    sensitivity : mapping of region name to mapping of fraction to tuple of float
+        Every fraction of `uncertainty.FRACTIONS` at each threshold of `uncertainty.THRESHOLDS`, percent.
     findings : tuple of Finding
         Every quality check, passed ones included.
     registration : RegistrationQuality
@@ -64,6 +69,7 @@ class Analysis:
     maps: Mapping[str, Float]
     displacement: Float
     measures: Mapping[str, Mapping[str, float]]
+    sensitivity: Mapping[str, Mapping[str, tuple[float, ...]]]
     findings: tuple[Finding, ...]
     registration: RegistrationQuality
 
@@ -114,8 +120,9 @@ def analyse_phases(
     parameters : Parameters
     progress : callable
     acquisitions : (Acquisition, Acquisition), optional
-        What the headers say of inspiration and expiration; checked with the rest.
+        What the headers say of inspiration and expiration; checked with the rest. ``parameters.gravity`` needs them.
     """
+    height = _height(exp.work.grid, acquisitions) if parameters.gravity else None
     findings = _pair_findings(insp, exp)
     if acquisitions:
         findings += quality.acquisition_findings(*acquisitions)
@@ -127,12 +134,20 @@ def analyse_phases(
     findings += quality.registration_findings(registration.quality)
     _gate(findings, parameters)
     progress("maps", 0.0)
-    maps, mask, classes = vq(
-        insp, exp, registration.displacement, registration.jacobian, parameters, registration.inverse
+    pair = match(
+        insp, exp, registration.displacement, registration.jacobian, parameters.rim_mm, registration.inverse
     )
+    maps, v_n, q_n = make_maps(pair, parameters, height)
+    mask, voxel_ml = pair.mask, pair.grid.voxel_ml
+    classes = classify(v_n, q_n, mask, voxel_ml, parameters.low, parameters.min_defect_ml)
     findings += (quality.perfusion_agreement(maps["m"][mask], maps.pop("m deposit")[mask]),)
     progress("measures", 0.0)
-    table = _measure(insp, exp, maps, classes, mask)
+    regions = _regions(exp)
+    curves = sensitivity(v_n, q_n, mask, voxel_ml, parameters.min_defect_ml, regions)
+    errors = fraction_sd(pair, regions, parameters, error_mm(registration.quality), height)
+    table = _measure(insp, exp, maps, classes, mask, regions)
+    for region, row in table.items():
+        row |= ms.firmness_measures(curves[region], errors[region])
     for name in ("V", "Q", "m", "V/Q"):
         maps[name][~mask] = np.nan
     progress("measures", 1.0)
@@ -146,6 +161,7 @@ def analyse_phases(
         maps=maps,
         displacement=registration.displacement,
         measures=table,
+        sensitivity=curves,
         findings=findings,
         registration=registration.quality,
     )
@@ -175,19 +191,36 @@ def _gate(findings: tuple[Finding, ...], parameters: Parameters) -> None:
         raise QualityRejected(findings)
 
 
-def _measure(
-    insp: Phase, exp: Phase, maps: Mapping[str, Float], classes: Labels, mask: Mask
-) -> dict[str, dict[str, float]]:
+def _height(grid: Grid, acquisitions: tuple[Acquisition, Acquisition] | None) -> Float:
+    """mm above the floor of every voxel, as the patient lay on expiration."""
+    up = acquisitions[1].up if acquisitions else None
+    if up is None:
+        raise Rejected("gravity's part of V and Q cannot be taken out: nothing says how the patient lay")
+    return grid.centres() @ np.array(up, dtype=np.float32)
+
+
+def _regions(exp: Phase) -> dict[str, Mask]:
+    """Voxels of every region on the expiratory working grid."""
     zone = zones(exp.lungs, exp.work.grid)
+    return {region: np.isin(zone, ZONES_OF[region]) for region in REGIONS}
+
+
+def _measure(
+    insp: Phase,
+    exp: Phase,
+    maps: Mapping[str, Float],
+    classes: Labels,
+    mask: Mask,
+    regions: Mapping[str, Mask],
+) -> dict[str, dict[str, float]]:
     v, q, m = maps["V"][mask], maps["Q"][mask], maps["m"][mask]
     means = float(v.mean(dtype=np.float64)), float(q.mean(dtype=np.float64))
     insp_hu, exp_hu = maps["ct_insp"][mask], maps["ct_exp"][mask]
     mass_change = insp.densities.mass_g("lungs") / exp.densities.mass_g("lungs") - 1
     hu = [ndimage.median_filter(maps[name], 3) for name in ("ct_insp", "ct_exp")]
-    prm = (zone > 0) & np.logical_and.reduce([(h >= -1000) & (h <= -500) for h in hu])
+    prm = (exp.lungs > 0) & np.logical_and.reduce([(h >= -1000) & (h <= -500) for h in hu])
     table = {}
-    for region in REGIONS:
-        inside = np.isin(zone, ZONES_OF[region])
+    for region, inside in regions.items():
         here, there = inside[mask], inside & prm
         table[region] = {
             **ms.class_measures(classes[inside & mask], int(inside.sum()), exp.work.grid.voxel_ml),

@@ -59,11 +59,14 @@ class Acquisition:
         The larger of slice thickness and spacing, mm.
     contrast : str
         Contrast/Bolus Agent (0018,0010); "" for none.
+    up : (3,) float or None
+        Unit vector away from the floor, LPS, as the patient lay; None where it is not known.
     """
 
     kernel: str
     slice_mm: float
     contrast: str
+    up: tuple[float, float, float] | None = None
 
 
 class QualityRejected(Rejected):

@@ -24,7 +24,7 @@ OWN_MANUFACTURER = "vq-dicom-node"
 
 TAGS = [
     "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer",
-    "SeriesDescription", "ProtocolName", "ImageComments", "BodyPartExamined",
+    "SeriesDescription", "ProtocolName", "ImageComments", "BodyPartExamined", "PatientPosition",
     "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "AcquisitionNumber",
     "AcquisitionContextSequence", "StudyInstanceUID", "SeriesInstanceUID",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
@@ -115,6 +115,7 @@ def _header(path: Path, ds: Dataset) -> Header:
         body_part=_text(ds, "BodyPartExamined"),
         acquired=_text(ds, "AcquisitionDateTime")
         or _text(ds, "AcquisitionDate") + _text(ds, "AcquisitionTime"),
+        patient_position=_text(ds, "PatientPosition"),
         ignored=ignored,
     )  # fmt: skip
 

@@ -76,6 +76,8 @@ class Header:
         Body Part Examined (0018,0015).
     acquired : str
         Acquisition date and time, "YYYYMMDDHHMMSS.ffffff" as far as given; "" for none.
+    patient_position : str
+        Patient Position (0018,5100).
     ignored : str
         Why it takes no part in a pair ("derived image", "localizer", "not CT"); "" where it does.
     """
@@ -94,6 +96,7 @@ class Header:
     gantry_tilt: float = 0.0
     body_part: str = ""
     acquired: str = ""
+    patient_position: str = ""
     ignored: str = ""
 
 
@@ -115,6 +118,8 @@ class Series:
     description, kernel, contrast : str
     acquired : str
         When the first of its slices was acquired; two reconstructions of one breath-hold share it.
+    patient_position : str
+        Patient Position (0018,5100) of its slices; "" where not given.
     derived : bool
         True where the scanner calls the images DERIVED although they are plain reconstructions.
     """
@@ -129,6 +134,7 @@ class Series:
     kernel: str
     contrast: str
     acquired: str = ""
+    patient_position: str = ""
     derived: bool = False
 
     @property

@@ -192,6 +192,7 @@ def _series(stack: list[_Member], rules: PairingRules) -> Series:
         kernel=stack[0].slice.acquisition[ACQUISITION.index("kernel")],
         contrast=next((m.header.contrast for m in stack if m.header.contrast), ""),
         acquired=min(m.header.acquired for m in stack),
+        patient_position=first.patient_position,
         derived=stack[0].slice.acquisition[ACQUISITION.index("image type")].upper().startswith("DERIVED"),
     )  # fmt: skip
 

@@ -45,6 +45,13 @@ STAGES: Mapping[str, float] = {
     "measures": 0.86,
     "objects": 0.88,
 }
+#: End of Patient Position (0018,5100: supine, prone, decubitus right or left) -> away from the floor, LPS.
+UP: Mapping[str, tuple[float, float, float]] = {
+    "S": (0.0, -1.0, 0.0),
+    "P": (0.0, 1.0, 0.0),
+    "DR": (1.0, 0.0, 0.0),
+    "DL": (-1.0, 0.0, 0.0),
+}
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,8 @@ def in_order(pair: Pair, lung_ml: tuple[float, float]) -> Pair:
 
 def acquisition(series: Series) -> Acquisition:
     """What the quality checks want to know of how a series was made."""
-    return Acquisition(series.kernel, max(series.gap, series.slices[0].thickness or 0.0), series.contrast)
+    thickness = max(series.gap, series.slices[0].thickness or 0.0)
+    return Acquisition(series.kernel, thickness, series.contrast, UP.get(series.patient_position[2:]))
 
 
 def run(order: Order) -> None:

@@ -22,8 +22,8 @@ ORDER = (
         "registration",
         "ventilation",
     ),
-    *("perfusion", "subregions", "classes", "regions", "measures", "quality", "parameters", "phase", "maps"),
-    *("pipeline", "phantom", "convergence", "fields", "motion"),
+    *("perfusion", "parameters", "subregions", "classes", "regions", "measures", "quality", "phase", "maps"),
+    *("uncertainty", "pipeline", "phantom", "convergence", "fields", "motion"),
     *(
         "defects",
         "sliding",

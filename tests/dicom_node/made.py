@@ -121,6 +121,7 @@ def analysis_of(expiratory: Series, *, missing: Sequence[VQClass] = (), work: in
         maps,
         displacement,
         measures,
+        {r: {"shunt": (1.0, 1.5, 2.0, 2.5, 3.0, 3.5)} for r in REGIONS},
         findings,
         registration,
     )
