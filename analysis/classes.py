@@ -28,6 +28,12 @@ CLASS_OF = np.array(
 )
 #: Percentile of ``normalisation = "percentile"``.
 PERCENTILE = 90.0
+#: What V and Q are divided by, in words for a report, by ``normalisation``.
+NORMALISED_BY: Mapping[str, str] = {
+    "mean": "mean over both lungs",
+    "percentile": "90th percentile over both lungs",
+    "reference": "reference value",
+}
 
 
 def normalise(values: Float, mask: Mask, by: float | None = None) -> Float:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .captures import LAYERS, TITLES, grey
-from .classes import VQClass
+from .classes import NORMALISED_BY, VQClass
 from .colours import CLASS_NAME, CLASS_RGB, SCALES, class_rgb, map_rgb, top_of, unit_of
 from .pipeline import Analysis, Parameters
 from .quality import Finding
@@ -54,7 +54,8 @@ def overview(analysis: Analysis) -> Figure:
 def classes_in_words(parameters: Parameters) -> str:
     """What the colours mean."""
     return (
-        f"Low: below {parameters.low:.0%} of the mean of both lungs. Dead space: perfusion low, ventilation preserved. "
+        f"Low: below {parameters.low:.0%} of its {NORMALISED_BY[parameters.normalisation]}. "
+        "Dead space: perfusion low, ventilation preserved. "
         "Shunt: ventilation low, perfusion preserved. Matched defect: both low."
     )
 
@@ -64,7 +65,7 @@ def worst_zone(analysis: Analysis) -> str:
     shares = {
         words: analysis.measures[region]["total_abnormal"]
         for region, words in REGIONS.items()
-        if len(ZONES_OF[region]) == 1 and np.isfinite(analysis.measures[region]["total_abnormal"])
+        if len(ZONES_OF.get(region, ())) == 1 and np.isfinite(analysis.measures[region]["total_abnormal"])
     }
     if not shares or max(shares.values()) <= 0:
         return "No zone shows abnormal lung."
@@ -154,7 +155,7 @@ def fractions(figure: Figure, analysis: Analysis, box: tuple[float, float, float
     axes.set_axis_off()
     size = min(2.9 * figure.get_figwidth() * box[2], 36 * figure.get_figheight() * box[3] / 12)
     heads = [*(CLASS_NAME[c].replace(" ", "\n") for c in CLASS_RGB), "Total\nabnormal"]
-    rows = [(words, analysis.measures[region]) for region, words in REGIONS.items()]
+    rows = [(REGIONS[region], values) for region, values in analysis.measures.items()]
     step = 1 / (len(rows) + 3)
     axes.text(0, 1.0, "Percent of classified lung", color=ink, fontsize=size, va="top")
     for n, head in enumerate(heads):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .classes import VQClass
-from .regions import ZONES_OF
+from .regions import LABELS_OF
 from .ventilation import (
     VENTILATIONS,
     delta_specific_volume,
@@ -48,6 +48,9 @@ FIRM: Mapping[str, str] = {
     "matched_defect": "Matched defect",
     "total_abnormal": "Total abnormal",
 }
+
+#: Measures that say how firm a fraction is, shown beside it.
+FIRMNESS = frozenset(f"{name}_{kind}" for name in FIRM for kind in ("sd", "50", "75"))
 
 #: Share of the mean below which V or Q is a defect (129Xe convention).
 DEFECT = 0.60
@@ -107,12 +110,12 @@ def measures_of(ventilation: str) -> Mapping[str, Measure]:
 
 @dataclass(frozen=True, eq=False)
 class Densities:
-    """Histograms of HU, one for each zone, in one phase.
+    """Histograms of HU, one for each zone (or each lobe), in one phase.
 
     Parameters
     ----------
     counts : (7, n) int64
-        Voxels of zone 0 (none) to 6 at HU = column - 1024.
+        Voxels of label 0 (none) to 6 at HU = column - 1024.
     voxel_ml : float
         Volume of a voxel, mL.
     """
@@ -121,19 +124,19 @@ class Densities:
     voxel_ml: float
 
     @classmethod
-    def of(cls, volume: Volume, zones: Labels) -> Densities:
-        """Count the HU of a volume's own voxels; ``zones`` (k, j, i) on the volume's grid."""
-        inside = zones > 0
+    def of(cls, volume: Volume, labels: Labels) -> Densities:
+        """Count the HU of a volume's own voxels; ``labels`` (k, j, i), zones or lobes, on the volume's grid."""
+        inside = labels > 0
         hu = np.clip(volume.array[inside], HU_MIN, HU_MAX).astype(np.int64) - HU_MIN
         width = HU_MAX - HU_MIN + 1
-        counts = np.bincount(zones[inside].astype(np.int64) * width + hu, minlength=7 * width).reshape(
+        counts = np.bincount(labels[inside].astype(np.int64) * width + hu, minlength=7 * width).reshape(
             7, width
         )
         return cls(counts, volume.grid.voxel_ml)
 
     def histogram(self, region: str) -> NDArray[np.int64]:
         """Counts at HU_MIN … HU_MAX of a region of `regions.REGIONS`."""
-        return self.counts[list(ZONES_OF[region])].sum(axis=0)
+        return self.counts[list(LABELS_OF[region])].sum(axis=0)
 
     def volume_ml(self, region: str) -> float:
         """Volume of the region, mL."""

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from . import measures as ms
 from . import quality
+from .errors import Rejected
 from .lungs import segment
 from .parameters import Parameters
 from .regions import zones
@@ -37,6 +38,8 @@ class Phase:
         Histograms of the CT's own voxels by zone.
     trachea_hu, edge_percent, mediastinal_hu : float
         What `quality` judges of one phase.
+    ct : Volume or None
+        The CT's own voxels of `work`; kept only where lobes are to be measured.
     """
 
     grid: Grid
@@ -48,10 +51,11 @@ class Phase:
     trachea_hu: float
     edge_percent: float
     mediastinal_hu: float
+    ct: Volume | None = None
 
     @classmethod
-    def of(cls, volume: Volume, parameters: Parameters) -> Phase:
-        """Find the lungs of a CT volume.
+    def of(cls, volume: Volume, parameters: Parameters, keep_ct: bool = False) -> Phase:
+        """Find the lungs of a CT volume; ``keep_ct`` where its lobes are to be measured.
 
         Raises
         ------
@@ -70,19 +74,27 @@ class Phase:
             slice(box[1].start * j, box[1].stop * j),
             slice(box[2].start * i, box[2].stop * i),
         )
-        densities = ms.Densities.of(volume.crop(fine_box), _repeat(zone, (k, j, i)))
+        ct = volume.crop(fine_box)
+        densities = ms.Densities.of(ct, _repeat(zone, (k, j, i)))
         checks = (
             quality.trachea_hu(found.airways, whole),
             quality.edge_percent(found.labels, whole),
             quality.mediastinal_hu(found.labels, whole),
         )
         work = Volume(np.ascontiguousarray(work.array, dtype=np.float32), work.grid)
-        return cls(volume.grid, work, np.ascontiguousarray(lungs), box, (k, j, i), densities, *checks)
+        kept = ct if keep_ct else None
+        return cls(volume.grid, work, np.ascontiguousarray(lungs), box, (k, j, i), densities, *checks, kept)
 
     @property
     def lung_ml(self) -> float:
         """Volume of the lungs, mL."""
         return float((self.lungs > 0).sum()) * self.work.grid.voxel_ml
+
+    def lobe_densities(self, lobes: Labels) -> ms.Densities:
+        """Histograms of the CT's own voxels by lobe; ``lobes`` (k, j, i) on ``work.grid``. Needs `ct`."""
+        if self.ct is None:
+            raise Rejected("the CT's own voxels were not kept: lobes cannot be measured")
+        return ms.Densities.of(self.ct, _repeat(lobes, self.factors))
 
     def fine(self, labels: Labels) -> Labels:
         """Labels on ``work.grid`` carried to every voxel of the CT, (k, j, i) uint8 on `grid`."""

@@ -13,11 +13,12 @@ from . import measures as ms
 from . import quality
 from .classes import classify
 from .errors import Rejected
+from .lobes import find_lobes
 from .maps import make_maps, match, vq
 from .parameters import Parameters
 from .phase import Phase, order_phases
 from .quality import Acquisition, Finding, QualityRejected
-from .regions import REGIONS, ZONES_OF, zones
+from .regions import LOBES, ZONES_OF, zones
 from .registration import RegistrationQuality, register
 from .uncertainty import error_mm, fraction_sd, sensitivity
 from .volume import Float, Grid, Labels, Mask, Volume
@@ -111,6 +112,7 @@ def analyse_phases(
     parameters: Parameters,
     progress: Progress = lambda stage, share: None,
     acquisitions: tuple[Acquisition, Acquisition] | None = None,
+    lobes: Volume | None = None,
 ) -> Analysis:
     """As `analyse`, from phases whose lungs are known already.
 
@@ -121,8 +123,16 @@ def analyse_phases(
     progress : callable
     acquisitions : (Acquisition, Acquisition), optional
         What the headers say of inspiration and expiration; checked with the rest. ``parameters.gravity`` needs them.
+    lobes : Volume, optional
+        Five labels, on either CT (`lobes.find_lobes`); both phases must have kept their ``ct``.
+
+    Raises
+    ------
+    Rejected, QualityRejected
+        As `analyse`; where ``lobes`` are no lobes of these lungs.
     """
     height = _height(exp.work.grid, acquisitions) if parameters.gravity else None
+    drawn = find_lobes(lobes, insp, exp) if lobes else None
     findings = _pair_findings(insp, exp)
     if acquisitions:
         findings += quality.acquisition_findings(*acquisitions)
@@ -142,10 +152,11 @@ def analyse_phases(
     classes = classify(v_n, q_n, mask, voxel_ml, parameters.low, parameters.min_defect_ml)
     findings += (quality.perfusion_agreement(maps["m"][mask], maps.pop("m deposit")[mask]),)
     progress("measures", 0.0)
-    regions = _regions(exp)
+    by_lobe = drawn.carried(insp, exp, registration.displacement, registration.inverse) if drawn else None
+    regions = _regions(exp, by_lobe[1] if by_lobe else None)
     curves = sensitivity(v_n, q_n, mask, voxel_ml, parameters.min_defect_ml, regions)
     errors = fraction_sd(pair, regions, parameters, error_mm(registration.quality), height)
-    table = _measure(insp, exp, maps, classes, mask, regions)
+    table = _measure(insp, exp, maps, classes, mask, regions, by_lobe)
     for region, row in table.items():
         row |= ms.firmness_measures(curves[region], errors[region])
     for name in ("V", "Q", "m", "V/Q"):
@@ -199,10 +210,13 @@ def _height(grid: Grid, acquisitions: tuple[Acquisition, Acquisition] | None) ->
     return grid.centres() @ np.array(up, dtype=np.float32)
 
 
-def _regions(exp: Phase) -> dict[str, Mask]:
-    """Voxels of every region on the expiratory working grid."""
+def _regions(exp: Phase, lobes: Labels | None) -> dict[str, Mask]:
+    """Voxels of every region on the expiratory working grid; of lobes, where they are known."""
     zone = zones(exp.lungs, exp.work.grid)
-    return {region: np.isin(zone, ZONES_OF[region]) for region in REGIONS}
+    out = {region: np.isin(zone, labels) for region, labels in ZONES_OF.items()}
+    if lobes is not None:
+        out |= {name: lobes == label for label, name in enumerate(LOBES, 1)}
+    return out
 
 
 def _measure(
@@ -212,6 +226,7 @@ def _measure(
     classes: Labels,
     mask: Mask,
     regions: Mapping[str, Mask],
+    lobes: tuple[Labels, Labels] | None,
 ) -> dict[str, dict[str, float]]:
     v, q, m = maps["V"][mask], maps["Q"][mask], maps["m"][mask]
     means = float(v.mean(dtype=np.float64)), float(q.mean(dtype=np.float64))
@@ -219,6 +234,8 @@ def _measure(
     mass_change = insp.densities.mass_g("lungs") / exp.densities.mass_g("lungs") - 1
     hu = [ndimage.median_filter(maps[name], 3) for name in ("ct_insp", "ct_exp")]
     prm = (exp.lungs > 0) & np.logical_and.reduce([(h >= -1000) & (h <= -500) for h in hu])
+    densities = insp.densities, exp.densities
+    of_lobes = (insp.lobe_densities(lobes[0]), exp.lobe_densities(lobes[1])) if lobes else densities
     table = {}
     for region, inside in regions.items():
         here, there = inside[mask], inside & prm
@@ -226,7 +243,7 @@ def _measure(
             **ms.class_measures(classes[inside & mask], int(inside.sum()), exp.work.grid.voxel_ml),
             **ms.map_measures(v[here], q[here], m[here], means),
             **ms.hu_measures(insp_hu[here], exp_hu[here], mass_change),
-            **ms.density_measures(insp.densities, exp.densities, region),
+            **ms.density_measures(*(of_lobes if region in LOBES else densities), region),
             **ms.prm_measures(hu[0][there], hu[1][there]),
         }
     return table

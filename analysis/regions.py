@@ -1,4 +1,4 @@
-"""Lung labels -> regions: the whole lung, left, right, and upper, middle and lower zone of each."""
+"""Lung labels -> regions: the whole lung, left, right, three zones of each; lobes where they are given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ import numpy as np
 
 from .volume import Grid, Labels
 
-#: name of a region -> words for a report; the order is the order of reports.
+#: name of a lobe -> words for a report; the order is that of their labels, from 1.
+LOBES: Mapping[str, str] = {
+    "right_upper_lobe": "Right upper lobe",
+    "right_middle_lobe": "Right middle lobe",
+    "right_lower_lobe": "Right lower lobe",
+    "left_upper_lobe": "Left upper lobe",
+    "left_lower_lobe": "Left lower lobe",
+}
+
+#: name of a region -> words for a report; the order is the order of reports. Lobes only where a mask of them is given.
 REGIONS: Mapping[str, str] = {
     "lungs": "Both lungs",
     "right": "Right lung",
@@ -19,6 +28,7 @@ REGIONS: Mapping[str, str] = {
     "left_upper": "Left upper zone",
     "left_middle": "Left middle zone",
     "left_lower": "Left lower zone",
+    **LOBES,
 }
 
 #: name of a region -> the zones it is made of: 1-3 right upper, middle, lower; 4-6 left.
@@ -33,6 +43,9 @@ ZONES_OF: Mapping[str, tuple[int, ...]] = {
     "left_middle": (5,),
     "left_lower": (6,),
 }
+
+#: name of a region -> its labels: among the zones, or among the lobes.
+LABELS_OF: Mapping[str, tuple[int, ...]] = {**ZONES_OF, **{name: (n,) for n, name in enumerate(LOBES, 1)}}
 
 
 def zones(lungs: Labels, grid: Grid) -> Labels:

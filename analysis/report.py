@@ -14,11 +14,14 @@ import numpy as np
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
+from .classes import NORMALISED_BY
 from .figures import RESEARCH_USE, classes_in_words, fractions, planes, quality_in_words, worst_zone
-from .measures import measures_of
+from .measures import FIRM, FIRMNESS, measures_of
+from .parameters import Parameters
 from .pipeline import Analysis
 from .quality import Finding
 from .trend import Visit, draw
+from .ventilation import VENTILATIONS
 
 A4 = (8.27, 11.69)
 INK = "#111111"
@@ -30,16 +33,20 @@ LINE = 0.0122
 DECIMALS = {"%": ".1f", "ml": ".0f", "g": ".0f", "[hnsf'U]": ".0f", "g/ml": ".4f"}
 #: Regions side by side in the table of numbers.
 COLUMNS = ("lungs", "right", "left")
+#: Right edge of the first column of numbers, and from one to the next, as shares of the page.
+COLUMN, WIDTH = 0.61, 0.145
 #: Embedded TrueType: searchable text in any script the fonts hold.
 STYLE = {"pdf.fonttype": 42, "font.family": ["DejaVu Sans"]}
 TITLE = "CT lung ventilation/perfusion report"
 METHOD = (
-    "Expiratory and inspiratory non-contrast CT were registered deformably within the lungs. Ventilation V is the "
-    "local volume change (Jacobian - 1); the perfusion surrogate Q is the magnitude of the local mean change of "
-    "apparent blood mass (Castillo 2021, doi:10.1002/mp.14792). Both are smoothed alike (sigma {sigma_mm:g} mm) and "
-    "called low below {low:.0%} of their mean over both lungs. Dead space: Q low, V preserved. Shunt: V low, Q "
-    "preserved. Matched defect: both low. Vessels and a rim of {rim_mm:g} mm are not classified; abnormal regions "
-    "below {min_defect_ml:g} ml count as normal. All maps lie on the expiratory CT."
+    "Expiratory and inspiratory non-contrast CT were registered deformably within the lungs. Ventilation V is "
+    "{formula}, J the local volume change; the perfusion surrogate Q is the magnitude of the local mean change of "
+    "apparent blood mass (Castillo 2021, doi:10.1002/mp.14792; method: {perfusion}). Both are smoothed alike (sigma "
+    "{sigma_mm:g} mm){gravity} and called low below {low:.0%} of their {by}. Dead space: Q low, V preserved. Shunt: V "
+    "low, Q preserved. Matched defect: both low. Vessels and a rim of {rim_mm:g} mm are not classified; abnormal "
+    "regions below {min_defect_ml:g} ml count as normal. All maps lie on the expiratory CT. A "
+    "fraction's standard uncertainty (after ±) is its change under random errors of the registration, of the size that "
+    "the registration sees of itself; in brackets stands the fraction at the thresholds 0.50 and 0.75."
 )
 LIMITS = (
     "Research use only; not for diagnosis. Q is a surrogate of perfusion derived from CT density, not a measurement "
@@ -47,6 +54,15 @@ LIMITS = (
     "V and Q are judged against the patient's own mean: disease that is the same everywhere is not seen in the "
     "fractions. Poor expiration, motion and misregistration change both maps."
 )
+
+
+def method_in_words(parameters: Parameters) -> str:
+    """How the result was made."""
+    return METHOD.format(
+        **vars(parameters) | {"gravity": ", freed of gravity's gradient" if parameters.gravity else ""},
+        formula=VENTILATIONS[parameters.ventilation].formula,
+        by=NORMALISED_BY[parameters.normalisation],
+    )
 
 
 @dataclass(frozen=True)
@@ -125,7 +141,7 @@ def _pictures(figure: Figure, analysis: Analysis) -> None:
 
 
 def _numbers(figure: Figure, analysis: Analysis) -> None:
-    told = (("Method", METHOD.format(**vars(analysis.parameters))), ("Limits", LIMITS))
+    told = (("Method", method_in_words(analysis.parameters)), ("Limits", LIMITS))
     lines = [*_measurements(analysis), *_quality(analysis.findings)]
     lines += [line for words, text in told for line in (_heading(words), *_paragraph(text))]
     _flow(figure, lines, 0.872, 0.045)
@@ -133,15 +149,17 @@ def _numbers(figure: Figure, analysis: Analysis) -> None:
 
 def _measurements(analysis: Analysis) -> list[Line]:
     heads = [
-        (0.66 + 0.12 * n, words, {"ha": "right", "color": GREY})
+        (COLUMN + WIDTH * n, words, {"ha": "right", "color": GREY})
         for n, words in enumerate(("Both lungs", "Right", "Left"))
     ]
     first = _heading("Measurements")
     lines = [Line(first.height, (*first.texts, *heads))]
     for name, measure in measures_of(analysis.parameters.ventilation).items():
-        values = (analysis.measures[region].get(name) for region in COLUMNS)
+        if name in FIRMNESS:
+            continue
         numbers = [
-            (0.66 + 0.12 * n, _number(value, measure.unit), {"ha": "right"}) for n, value in enumerate(values)
+            (COLUMN + WIDTH * n, _value(analysis.measures[region], name, measure.unit), {"ha": "right"})
+            for n, region in enumerate(COLUMNS)
         ]
         unit = {"1": "", "[hnsf'U]": "HU"}.get(measure.unit, measure.unit)
         row = ((LEFT, measure.meaning, {}), *numbers, (0.905, unit, {"color": GREY}))
@@ -180,6 +198,15 @@ def _flow(figure: Figure, lines: Sequence[Line], top: float, bottom: float) -> N
         for x, words, style in line.texts:
             size = style.get("size", 7) * scale
             figure.text(x, y, words, **{"color": INK, **style, "size": size})
+
+
+def _value(row: Mapping[str, float], name: str, unit: str) -> str:
+    """A number; of a fraction also its standard uncertainty and what it is at the thresholds 0.50 and 0.75."""
+    text = _number(row.get(name), unit)
+    if name not in FIRM or f"{name}_sd" not in row:
+        return text
+    sd, low, high = (_number(row.get(f"{name}_{kind}"), unit) for kind in ("sd", "50", "75"))
+    return f"{text} ± {sd} ({low}–{high})"
 
 
 def _number(value: float | None, unit: str) -> str:

@@ -445,10 +445,9 @@ def _measures_table(analysis: Analysis) -> Table:
     columns = (f"{n.replace('_', ' ')} {MEASURES[n].unit}".removesuffix(" 1") for n in names)
     table = Table("region", *columns, box=box.SIMPLE, padding=0)
     table.columns[0].no_wrap = True
-    for region, words in REGIONS.items():
-        row = analysis.measures[region]
+    for region, row in analysis.measures.items():
         table.add_row(
-            words, *(f"{row[n]:.1f}" if MEASURES[n].unit == "%" else f"{row[n]:.3f}" for n in names)
+            REGIONS[region], *(f"{row[n]:.1f}" if MEASURES[n].unit == "%" else f"{row[n]:.3f}" for n in names)
         )
     return table
 

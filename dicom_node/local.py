@@ -15,6 +15,7 @@ from pydicom import Dataset, dcmwrite
 
 from analysis import figures
 from analysis.pipeline import Analysis, Parameters
+from analysis.uncertainty import THRESHOLDS
 
 from . import jobs
 from .errors import Rejected
@@ -227,5 +228,6 @@ def _table(analysis: Analysis, found: Pair) -> dict[str, object]:
         "pairing": found.reason,
         "parameters": asdict(analysis.parameters),
         "measures": analysis.measures,
+        "sensitivity": {"thresholds": THRESHOLDS, "percent": analysis.sensitivity},
         "quality": [asdict(finding) for finding in analysis.findings],
     }

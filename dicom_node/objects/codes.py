@@ -42,6 +42,11 @@ BILATERAL = Code("51440002", "SCT", "Right and left")
 UPPER_ZONE = Code("281392002", "SCT", "Upper zone of lung")
 MIDDLE_ZONE = Code("281393007", "SCT", "Middle zone of lung")
 LOWER_ZONE = Code("281394001", "SCT", "Lower zone of lung")
+UPPER_LOBE = Code("45653009", "SCT", "Upper lobe of lung")
+MIDDLE_LOBE = Code("72481006", "SCT", "Middle lobe of right lung")
+LOWER_LOBE = Code("90572001", "SCT", "Lower lobe of lung")
+#: Property types of a Segmentation's lobes, those that name the side too: left and right upper, right and left lower.
+LOBES = frozenset({"45653009", "72481006", "90572001", "42400003", "44714003", "266005", "41224006"})
 
 ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
@@ -111,6 +116,11 @@ SITES: Mapping[str, Site] = {
     "left_upper": Site(UPPER_ZONE, LEFT),
     "left_middle": Site(MIDDLE_ZONE, LEFT),
     "left_lower": Site(LOWER_ZONE, LEFT),
+    "right_upper_lobe": Site(UPPER_LOBE, RIGHT),
+    "right_middle_lobe": Site(MIDDLE_LOBE, RIGHT),
+    "right_lower_lobe": Site(LOWER_LOBE, RIGHT),
+    "left_upper_lobe": Site(UPPER_LOBE, LEFT),
+    "left_lower_lobe": Site(LOWER_LOBE, LEFT),
 }
 
 #: UCUM code -> its meaning (pydicom's table lacks some of these).

@@ -69,7 +69,7 @@ def build_report(analysis: Analysis, case: Case, segmentation: Dataset) -> Compr
     content = MeasurementReport(
         observation_context=_observer(analysis, case),
         procedure_reported=codes.CT_OF_CHEST,
-        imaging_measurements=[_group(name, analysis, case, segmentation) for name in REGIONS],
+        imaging_measurements=[_group(name, analysis, case, segmentation) for name in analysis.measures],
         title=codes.REPORT_TITLE,
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(codes.ENGLISH),
     )

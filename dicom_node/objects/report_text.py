@@ -10,7 +10,7 @@ from pydicom.uid import BasicTextSRStorage
 from analysis.measures import measures_of
 from analysis.pipeline import Analysis
 from analysis.regions import REGIONS
-from analysis.report import LIMITS, METHOD
+from analysis.report import LIMITS, method_in_words
 
 from . import codes
 from .case import Case
@@ -33,9 +33,9 @@ def build_text_report(analysis: Analysis, case: Case) -> Dataset:
     quality = [f"{f.check}: {f.verdict.upper()}. {f.sentence}" for f in analysis.findings]
     ds.ContentSequence = [
         _language(),
-        *(_section(words, _lines(analysis, region)) for region, words in REGIONS.items()),
+        *(_section(REGIONS[region], _lines(analysis, region)) for region in analysis.measures),
         _section("Quality", quality),
-        _section("Method", [METHOD.format(**vars(analysis.parameters))]),
+        _section("Method", [method_in_words(analysis.parameters)]),
         _section("Limits of use", [LIMITS]),
     ]
     ds.CodingSchemeIdentificationSequence = [codes.scheme_item()]

@@ -38,7 +38,7 @@ def result_of(truth: Truth, shift: np.ndarray | None = None, volume: float = 250
     return Analysis(
         Parameters(), "0.1.0", grid, truth.classes, truth.lungs, grid,
         {name: values.astype(np.float32) for name, values in maps.items()},
-        np.zeros((*grid.shape, 3), np.float32), measures, (), RegistrationQuality(0, 0, 0, 1, 0),
+        np.zeros((*grid.shape, 3), np.float32), measures, {}, (), RegistrationQuality(0, 0, 0, 1, 0),
     )  # fmt: skip
 
 

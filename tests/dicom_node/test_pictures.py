@@ -24,7 +24,7 @@ from analysis.captures import OPACITY, WINDOW, lung_slices, worst_slices
 from analysis.classes import VQClass
 from analysis.colours import CLASS_RGB, map_rgb, top_of
 from analysis.figures import RESEARCH_USE
-from analysis.measures import MEASURES
+from analysis.measures import FIRMNESS, MEASURES
 from analysis.pipeline import Analysis
 from analysis.quality import Finding
 from analysis.report import A4, report_pdf
@@ -347,7 +347,9 @@ def test_the_pdf_says_who_what_and_how_far_to_trust_it(
     assert len(pages) == 2
     assert all("Müller, Jürgen" in page and "Research use only" in page for page in pages)
     assert f"{analysis.measures['lungs']['dead_space']:.1f}" in pages[0]
-    assert all(measure.meaning in pages[1] for measure in MEASURES.values())
+    assert all(measure.meaning in pages[1] for name, measure in MEASURES.items() if name not in FIRMNESS)
+    row = analysis.measures["lungs"]
+    assert f"{row['shunt']:.1f} ± {row['shunt_sd']:.1f} ({row['shunt_50']:.1f}" in pages[1]
     text = " ".join(pages[1].split())
     assert all(finding.sentence in text for finding in analysis.findings)
     assert "surrogate of perfusion" in pages[1]
