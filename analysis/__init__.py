@@ -6,13 +6,19 @@ In the order of computation:
 `volume`                  HU and where the voxels lie
 `lungs`                   left and right lung, airways
 `registration`            displacement from expiration to inspiration, Jacobian
-`ventilation`             V from the Jacobian (and the HU methods it is compared with)
+`ventilation`             V from the Jacobian, or from HU
 `perfusion`               apparent blood-mass change m and Q = \\|local mean of m\\|, a surrogate
 `smoothing`               mask-normalised Gaussian
+`parameters`              what a user chooses
+`subregions`              the map that has given means over subregions, by least squares
 `classes`                 normal, dead space, shunt, matched defect
-`regions`                 lungs, left, right, six zones
+`regions`                 lungs, left, right, six zones, five lobes
 `measures`                one table of numbers a region
 `quality`                 findings: pass, warn, fail
+`phase`                   one CT, ready to be registered
+`lobes`                   a mask of lobes, named and carried to both phases
+`maps`                    two phases and the field between them: V, Q, V/Q
+`uncertainty`             how firm a fraction is
 `pipeline`                `analyse`: all of the above
 `phantom`                 thorax phantoms with a known truth
 `convergence`             what the voxel size costs where the Jacobian is known exactly

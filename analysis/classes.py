@@ -31,7 +31,7 @@ PERCENTILE = 90.0
 #: What V and Q are divided by, in words for a report, by ``normalisation``.
 NORMALISED_BY: Mapping[str, str] = {
     "mean": "mean over both lungs",
-    "percentile": "90th percentile over both lungs",
+    "percentile": "90th percentile",
     "reference": "reference value",
 }
 

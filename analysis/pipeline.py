@@ -20,7 +20,7 @@ from .phase import Phase, order_phases
 from .quality import Acquisition, Finding, QualityRejected
 from .regions import LOBES, ZONES_OF, zones
 from .registration import RegistrationQuality, register
-from .uncertainty import error_mm, fraction_sd, sensitivity
+from .uncertainty import RegistrationError, fraction_sd, sensitivity
 from .volume import Float, Grid, Labels, Mask, Volume
 
 __all__ = ["Analysis", "Parameters", "Phase", "analyse", "analyse_phases", "order_phases", "vq"]
@@ -155,7 +155,7 @@ def analyse_phases(
     by_lobe = drawn.carried(insp, exp, registration.displacement, registration.inverse) if drawn else None
     regions = _regions(exp, by_lobe[1] if by_lobe else None)
     curves = sensitivity(v_n, q_n, mask, voxel_ml, parameters.min_defect_ml, regions)
-    errors = fraction_sd(pair, regions, parameters, error_mm(registration.quality), height)
+    errors = fraction_sd(pair, regions, parameters, RegistrationError.of(registration.quality), height)
     table = _measure(insp, exp, maps, classes, mask, regions, by_lobe)
     for region, row in table.items():
         row |= ms.firmness_measures(curves[region], errors[region])

@@ -70,41 +70,63 @@ def sensitivity(
     }
 
 
-#: A registration's error is taken as `GAIN` times what it still sees of it (features that miss each other, and there
-#: and back again), as a smooth random field: white noise under a Gaussian of `LENGTH_MM`.
-GAIN, LENGTH_MM = 1.0, 8.0
-#: Working resolution, and how many error fields are drawn.
-COARSE_MM, DRAWS = 4.0, 12
+#: A registration's error, from what it sees of it itself, by the factors that twins with a known truth show: a smooth
+#: random field (white noise under a Gaussian of `LENGTH_MM`) whose root mean square length is `GAIN` times what
+#: features and the way there and back miss, and one factor of J whose standard deviation is `CLOSURE_GAIN` times the
+#: closure.
+GAIN, LENGTH_MM, CLOSURE_GAIN = 4.0, 6.0, 2.0
+#: Working resolution, and how many errors are drawn.
+COARSE_MM, DRAWS = 4.0, 16
 
 
-def error_mm(quality: RegistrationQuality) -> float:
-    """Root mean square length of the registration's error, mm, from what it sees of it itself; NaN if nothing."""
-    return GAIN * float(np.hypot(quality.feature_residual, quality.inverse_consistency))
+@dataclass(frozen=True)
+class RegistrationError:
+    """How wrong a registration is likely to be.
+
+    Attributes
+    ----------
+    length_mm : float
+        Root mean square length of the displacement's error; NaN where nothing is known of it.
+    scale : float
+        Standard deviation of a factor common to all of J.
+    """
+
+    length_mm: float
+    scale: float
+
+    @classmethod
+    def of(cls, quality: RegistrationQuality) -> RegistrationError:
+        """From what the registration sees of its own error."""
+        seen = float(np.hypot(quality.feature_residual, quality.inverse_consistency))
+        return cls(GAIN * seen, CLOSURE_GAIN * abs(quality.closure))
 
 
 def fraction_sd(
-    pair: Matched, regions: Masks, parameters: Parameters, error: float, height: Float | None = None
+    pair: Matched,
+    regions: Masks,
+    parameters: Parameters,
+    error: RegistrationError,
+    height: Float | None = None,
 ) -> Percents:
     """Standard uncertainty of every fraction of every region, in percent of the classified lung.
 
     Random errors w of the registration are carried through to first order, J' = J + div(J w) and
     rho_i' = rho_i + w . grad rho_i, then averaged, normalised and classified as the maps are; the result is the root
-    mean square change of each fraction. Methods that count or deposit stand for by their continuous form.
+    mean square change of each fraction. Methods that count or deposit are stood for by their continuous form.
 
     Parameters
     ----------
     pair : Matched
     regions : mapping of name to (k, j, i) bool
     parameters : Parameters
-    error : float
-        Root mean square length of w, mm; NaN makes every uncertainty NaN.
+    error : RegistrationError
     height : (k, j, i) float32, optional
     """
-    if not np.isfinite(error) or not pair.mask.any():
+    if not np.isfinite([error.length_mm, error.scale]).all() or not pair.mask.any():
         return {region: dict.fromkeys(FRACTIONS, float("nan")) for region in regions}
     stage = _Stage.of(pair, regions, parameters, height)
-    base = stage.percents(np.zeros((*stage.pair.grid.shape, 3), np.float32))
-    changes = [_difference(stage.percents(w), base) for w in _errors(stage.pair, error)]
+    base = stage.percents(np.zeros((*stage.pair.grid.shape, 3), np.float32), 1.0)
+    changes = [_difference(stage.percents(*drawn), base) for drawn in _errors(stage.pair, error)]
     return {
         region: {
             name: float(np.sqrt(np.mean([change[region][name] ** 2 for change in changes])))
@@ -159,14 +181,14 @@ class _Stage:
         )
         return cls(coarse, gradients, parts, plain, None if height is None else mean(height))
 
-    def percents(self, w: Float) -> Percents:
-        """Fractions where the registration errs by ``w`` (k, j, i, 3), mm along k, j, i."""
+    def percents(self, w: Float, factor: float) -> Percents:
+        """Fractions where the registration errs by ``w`` (k, j, i, 3), mm along k, j, i, and J by ``factor``."""
         pair, p = self.pair, self.parameters
         divergence = sum(np.gradient(w[..., a], s, axis=a) for a, s in enumerate(pair.grid.spacing))
         along = [np.einsum("...a,...a", w, g) for g in self.gradients]
         moved = replace(
             pair,
-            jacobian=(pair.jacobian * (1 + divergence) + along[0]).astype(np.float32),
+            jacobian=(factor * (pair.jacobian * (1 + divergence) + along[0])).astype(np.float32),
             ct_insp=(pair.ct_insp + along[1]).astype(np.float32),
         )
         v_n, q_n = normalised(smooth(moved, p), pair.mask, p, self.height)
@@ -195,16 +217,15 @@ def _block_mean(factors: tuple[int, int, int], mask: Mask) -> Callable[..., Floa
     return mean
 
 
-def _errors(pair: Matched, error: float) -> Iterator[Float]:
-    """`DRAWS` smooth random fields (k, j, i, 3), mm, of root mean square length ``error`` over the mask."""
+def _errors(pair: Matched, error: RegistrationError) -> Iterator[tuple[Float, float]]:
+    """`DRAWS` smooth random fields (k, j, i, 3), mm, and factors of J."""
     rng = np.random.default_rng(0)
     sigma = [LENGTH_MM / s for s in pair.grid.spacing]
-    for _ in range(DRAWS):
-        w = np.stack(
-            [
-                ndimage.gaussian_filter(rng.standard_normal(pair.grid.shape, dtype=np.float32), sigma)
-                for _ in range(3)
-            ],
-            axis=-1,
-        )
-        yield w * np.float32(error / np.sqrt((w[pair.mask] ** 2).sum(axis=-1).mean()))
+    shape = pair.grid.shape
+    for factor in 1 + error.scale * rng.standard_normal(DRAWS):
+        noise = [
+            ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma) for _ in range(3)
+        ]
+        w = np.stack(noise, axis=-1)
+        length = np.sqrt((w[pair.mask] ** 2).sum(axis=-1).mean())
+        yield w * np.float32(error.length_mm / length), float(factor)

@@ -16,7 +16,7 @@ from .classes import VQClass
 from .figures import PLANES, RESEARCH_USE, aspect, class_map, on_working_grid, section
 from .phantom import Truth as PhantomTruth
 from .pipeline import Analysis, Phase, vq
-from .regions import REGIONS, ZONES_OF, zones
+from .regions import ZONES_OF, zones
 from .smoothing import masked_gaussian
 from .volume import Float, Grid, Labels, Mask
 
@@ -238,8 +238,8 @@ def agreement(analysis: Analysis, truth: Truth) -> Agreement:
     zone = zones(on_working_grid(analysis.lungs, analysis), analysis.grid)
     both = classes, truth.classes
     regions: dict[str, dict[str, tuple[float, float]]] = {}
-    for region in REGIONS:
-        here = known & np.isin(zone, ZONES_OF[region])
+    for region, labels in ZONES_OF.items():
+        here = known & np.isin(zone, labels)
         percent = [_percent(c[here]) for c in both]
         regions[region] = {
             **{name: _means(pair, here, known) for name, pair in maps.items()},

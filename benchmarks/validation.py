@@ -37,7 +37,7 @@ from analysis.fields import Field
 from analysis.lungs import segment
 from analysis.motion import Motion
 from analysis.pipeline import Parameters, Phase, analyse_phases
-from analysis.regions import REGIONS
+from analysis.regions import ZONES_OF
 from analysis.scanner import Look
 from analysis.twins import Twin, make_twin
 from analysis.validation import BlandAltman, agreement, compare
@@ -48,7 +48,7 @@ SHARED = Path(os.environ.get("VQ_SHARED", Path(__file__).parent.parent.parent / 
 CTS = {"Siemens": "normal001-siemens-jpegll.zip", "Philips": "popi-00-philips.zip"}
 MOTIONS = ("01", "02", "03", "04", "05", "06")
 SIZES = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
-ZONES = tuple(region for region in REGIONS if region.count("_"))
+ZONES = tuple(region for region, zones in ZONES_OF.items() if len(zones) == 1)
 CLASSES = tuple(c.name.lower() for c in VQClass if c > VQClass.NORMAL)
 PARAMETERS = Parameters(accept_failed_checks=True)
 Row = dict[str, Any]

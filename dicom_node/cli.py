@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -225,20 +227,42 @@ def run_(
         ),
     ],
     config: ConfigPath = None,
+    lobes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Mask of the five lobes on either CT: DICOM SEG, NIfTI or any image SimpleITK reads."
+        ),
+    ] = None,
+    lobes_command: Annotated[
+        str,
+        typer.Option(
+            help="Program of yours that draws the lobes, e.g. 'lungmask {ct} {lobes} --modelname LTRCLobes'; "
+            "both are NIfTI files."
+        ),
+    ] = "",
 ) -> None:
     """Analyse a pair that lies on disk; no PACS, no network.
 
     Writes seg.dcm, sr.dcm, pdf.dcm, key_objects.dcm, captures, maps, overview.png, measures.json and analysis.npz, from
     which `export` and `compare` work.
     """
+    from .lobes import LobeSource, draw_lobes, read_lobes
     from .local import run
 
     if not 2 <= len(sources) <= 3:
         raise typer.BadParameter("name INSP EXP OUT, or one pile and OUT", param_hint="INSP EXP OUT")
+    if lobes and lobes_command:
+        raise typer.BadParameter("a mask or a program, not both", param_hint="--lobes")
     settings = _config(config)
     warnings.simplefilter("ignore")
+    source: LobeSource | None = None
+    if lobes:
+        mask = read_lobes(lobes)
+        source = lambda ct: mask  # noqa: E731
+    elif lobes_command:
+        source = partial(draw_lobes, shlex.split(lobes_command))
     with bars() as progress:
-        outcome = run(tuple(sources[:-1]), sources[-1], settings.analysis, settings.pairing, progress)
+        outcome = run(tuple(sources[:-1]), sources[-1], settings.analysis, settings.pairing, progress, source)
     console = Console()
     console.print(_measures_table(outcome.analysis))
     for finding in outcome.analysis.findings:

@@ -20,6 +20,7 @@ from analysis.uncertainty import THRESHOLDS
 from . import jobs
 from .errors import Rejected
 from .headers import read_header
+from .lobes import LobeSource
 from .model import DEFAULT_OBJECTS, Assembled, Header, Pair, PairingRules, Phase
 from .objects.build import build_objects
 from .objects.case import Case, read_case
@@ -58,7 +59,12 @@ class Outcome:
 
 
 def run(
-    sources: tuple[Path, ...], out: Path, parameters: Parameters, rules: PairingRules, progress: Progress
+    sources: tuple[Path, ...],
+    out: Path,
+    parameters: Parameters,
+    rules: PairingRules,
+    progress: Progress,
+    lobes: LobeSource | None = None,
 ) -> Outcome:
     """Analyse a pair found on disk and write its results.
 
@@ -72,6 +78,8 @@ def run(
     rules : PairingRules
     progress : callable
         Called with the name of a stage and the share of it done.
+    lobes : callable, optional
+        Makes a mask of lobes from the CT.
 
     Raises
     ------
@@ -85,7 +93,7 @@ def run(
             piles.append(gather(source, Path(folder) / str(n)))
         found = _pair_of(piles, sources, rules)
         paths = {uid: path for pile in piles for uid, path in pile.paths.items()}
-        analysis, found = analyse_pair(found, paths, parameters, progress)
+        analysis, found = analyse_pair(found, paths, parameters, progress, lobes)
         progress("objects", 0.0)
         mark = jobs.fingerprint(found, parameters, version("vq-dicom-node"))
         case = read_case(found, paths, datetime.now().astimezone(), mark)

@@ -31,9 +31,10 @@ from analysis.validation import (
     phantom_truth_on,
     truth_figure,
 )
-from analysis.volume import Grid, Volume
+from analysis.volume import Volume
 
 from .errors import Rejected
+from .images import image_volume
 from .local import gather
 from .series import assemble
 from .volumes import load_volume
@@ -179,7 +180,7 @@ def read_image(source: Path) -> tuple[Volume, Points]:
     reader = sitk.ImageFileReader.GetImageIOFromFileName(str(source)) if source.is_file() else ""
     if reader and reader != "GDCMImageIO":
         try:
-            return _from_image(sitk.ReadImage(str(source)))
+            return image_volume(sitk.ReadImage(str(source)))
         except RuntimeError as error:
             raise Rejected(f"{source} cannot be read as an image") from error
     with tempfile.TemporaryDirectory(prefix="dicom-node-") as folder:
@@ -193,23 +194,6 @@ def read_image(source: Path) -> tuple[Volume, Points]:
             )
         volume = load_volume(found.series[0], pile.paths)
     return volume, np.array(volume.grid.affine)
-
-
-def _from_image(image: sitk.Image) -> tuple[Volume, Points]:
-    array = sitk.GetArrayFromImage(image)
-    if array.ndim != 3:
-        raise Rejected(f"an image of three dimensions is needed, not of {array.ndim}")
-    directions = np.array(image.GetDirection()).reshape(3, 3)[:, ::-1]
-    affine = np.eye(4)
-    affine[:3, :3] = directions * np.array(image.GetSpacing())[::-1]
-    affine[:3, 3] = image.GetOrigin()
-    mine = affine.copy()
-    if np.linalg.det(directions) > 0:
-        array = array[::-1]
-        mine[:3, 3] += mine[:3, 0] * (len(array) - 1)
-        mine[:3, 0] *= -1
-    hu = np.ascontiguousarray(np.clip(array, -1024, 32767).astype(np.int16))
-    return Volume(hu, Grid(hu.shape, mine)), affine
 
 
 def read_points(path: Path, affine: Points) -> Points:

@@ -23,6 +23,7 @@ from .child import begin
 from .database import Database, result
 from .durable import make_folder, write_file
 from .errors import Rejected, Unavailable
+from .lobes import LobeSource
 from .model import DEFAULT_OBJECTS, Pair, Series
 from .objects.build import build_objects
 from .objects.case import Case, read_case
@@ -68,7 +69,11 @@ class Order:
 
 
 def analyse_pair(
-    pair: Pair, paths: Mapping[str, Path], parameters: Parameters, progress: Progress
+    pair: Pair,
+    paths: Mapping[str, Path],
+    parameters: Parameters,
+    progress: Progress,
+    lobes: LobeSource | None = None,
 ) -> tuple[Analysis, Pair]:
     """Load both series, tell inspiration from expiration, analyse.
 
@@ -79,6 +84,8 @@ def analyse_pair(
     parameters : Parameters
     progress : callable
         Called with a stage of `STAGES` and the share of that stage done, 0…1.
+    lobes : callable, optional
+        Makes a mask of lobes, given the first series.
 
     Returns
     -------
@@ -90,19 +97,21 @@ def analyse_pair(
     Rejected, analysis.errors.Rejected
         Where the images cannot give a valid result, or a series says one phase and its lungs another.
     """
-    phases = []
+    phases, mask = [], None
     for n, series in enumerate((pair.inspiratory, pair.expiratory)):
         volume = load_volume(series, paths, lambda share, n=n: progress("reading", (n + share) / 2))  # type: ignore[misc]
         progress("lungs", n / 2)
         try:
-            phases.append(Phase.of(volume, parameters))
+            phases.append(Phase.of(volume, parameters, keep_ct=lobes is not None))
         except analysis_errors.Rejected as error:
             raise Rejected(f"series {series.series_instance_uid}: {error}") from error
+        if lobes is not None and n == 0:
+            mask = lobes(volume)
         del volume
     ordered = in_order(pair, (phases[0].lung_ml, phases[1].lung_ml))
     insp, exp = order_phases(*phases)
     made = acquisition(ordered.inspiratory), acquisition(ordered.expiratory)
-    return analyse_phases(insp, exp, parameters, progress, made), ordered
+    return analyse_phases(insp, exp, parameters, progress, made, mask), ordered
 
 
 def in_order(pair: Pair, lung_ml: tuple[float, float]) -> Pair:

@@ -72,6 +72,7 @@ STEPS = {
     "retention",
 }
 JOINERS = {
+    "lobes",
     "worker",
     "node",
     "acceptors",
@@ -91,6 +92,7 @@ JOINERS = {
 }
 #: Shared by steps: values, settings, and what several of them stand on.
 SUPPORT = {
+    "images",
     *(
         "model",
         "errors",

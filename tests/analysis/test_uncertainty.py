@@ -12,7 +12,7 @@ from analysis.classes import VQClass, classify, normalise, normalised, without_g
 from analysis.maps import Matched, make_maps
 from analysis.parameters import Parameters
 from analysis.registration import RegistrationQuality
-from analysis.uncertainty import FRACTIONS, THRESHOLDS, error_mm, fraction_sd, percents, sensitivity
+from analysis.uncertainty import FRACTIONS, THRESHOLDS, RegistrationError, fraction_sd, percents, sensitivity
 from analysis.volume import Grid
 
 SHAPE = (28, 28, 28)
@@ -113,7 +113,9 @@ def test_sensitivity_holds_the_result_at_its_threshold_and_grows_with_it():
 
 def test_the_uncertainty_grows_with_the_error_and_is_zero_without():
     regions = {"lungs": ALL, "half": np.arange(28)[:, None, None] * ALL < 14}
-    none, small, large = (fraction_sd(PAIR, regions, Parameters(), e) for e in (0.0, 0.3, 0.9))
+    none, small, large = (
+        fraction_sd(PAIR, regions, Parameters(), RegistrationError(e, 0.0)) for e in (0.0, 0.3, 0.9)
+    )
     for name in FRACTIONS:
         assert none["lungs"][name] == 0
         assert 0 < small["lungs"][name] < large["lungs"][name]
@@ -125,10 +127,10 @@ def test_the_uncertainty_covers_errors_of_the_size_it_was_told():
     parameters, regions = Parameters(), {"lungs": ALL}
     _, v_n, q_n = make_maps(PAIR, parameters)
     right = percents(classify(v_n, q_n, ALL, GRID.voxel_ml, 0.6, 1.0), regions)["lungs"]
-    sd = fraction_sd(PAIR, regions, parameters, 0.6)["lungs"]
+    sd = fraction_sd(PAIR, regions, parameters, RegistrationError(0.6, 0.0))["lungs"]
     rng, within = np.random.default_rng(7), []
     for _ in range(12):
-        w = np.stack([ndimage.gaussian_filter(rng.standard_normal(SHAPE), 2) for _ in range(3)], axis=-1)
+        w = np.stack([ndimage.gaussian_filter(rng.standard_normal(SHAPE), 1.5) for _ in range(3)], axis=-1)
         w *= 0.6 / np.sqrt((w**2).sum(axis=-1).mean())
         divergence = sum(np.gradient(w[..., a], 4.0, axis=a) for a in range(3))
         at = np.indices(SHAPE) + np.moveaxis(w, -1, 0) / 4.0
@@ -146,7 +148,16 @@ def test_the_uncertainty_covers_errors_of_the_size_it_was_told():
     assert 0.8 < np.mean(within) <= 1
 
 
+def test_a_volume_that_does_not_close_makes_fractions_less_certain():
+    regions = {"lungs": ALL}
+    sd = [
+        fraction_sd(PAIR, regions, Parameters(), RegistrationError(0.3, scale))["lungs"]["dead_space"]
+        for scale in (0.0, 0.03)
+    ]
+    assert sd[1] > 1.2 * sd[0]
+
+
 def test_an_unknown_error_makes_an_unknown_uncertainty():
     quality = RegistrationQuality(0.0, 0.0, 0.04, 0.9, float("nan"))
-    sd = fraction_sd(PAIR, {"lungs": ALL}, Parameters(), error_mm(quality))
+    sd = fraction_sd(PAIR, {"lungs": ALL}, Parameters(), RegistrationError.of(quality))
     assert np.isnan(list(sd["lungs"].values())).all()
