@@ -19,7 +19,6 @@ from .lungs import Lung
 from .measures import MEASURES
 from .pipeline import Analysis
 from .quality import Finding, Verdict, registration_findings
-from .regions import REGIONS
 from .registration import RegistrationQuality, kernels, register
 from .volume import Float, Grid, Labels, Mask, Volume
 
@@ -115,10 +114,9 @@ def compare(
         later=np.where(both, classes[1], 0).astype(np.uint8),
         displacement=registration.displacement,
         measures={
-            region: {
-                name: (earlier.measures[region][name], later.measures[region][name]) for name in MEASURES
-            }
-            for region in REGIONS
+            region: {name: (values[name], later.measures[region][name]) for name in MEASURES}
+            for region, values in earlier.measures.items()
+            if region in later.measures
         },
         findings=(*_breathing(earlier, later), *registration_findings(registration.quality)),
         registration=registration.quality,

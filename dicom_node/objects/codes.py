@@ -10,7 +10,7 @@ from highdicom.sr.coding import CodedConcept
 from pydicom.sr.coding import Code
 
 from analysis.classes import VQClass
-from analysis.measures import MEASURES
+from analysis.measures import FIRM, FIRMNESS, MEASURES
 
 PRIVATE_SCHEME = "99VQ"
 
@@ -139,6 +139,7 @@ UNITS: Mapping[str, Code] = {
 VOLUME = Code("118565006", "SCT", "Volume")
 VOXEL_SUM = Code("126030", "DCM", "Sum of segmented voxel method for volume")
 MEAN = Code("373098007", "SCT", "Mean")
+DEVIATION = Code("386136009", "SCT", "Standard deviation")
 MEDIAN = Code("373099004", "SCT", "Median")
 VARIATION = Code("C0681921", "UMLS", "Coefficient of Variance")
 
@@ -164,6 +165,10 @@ DERIVATIONS: Mapping[str, Code] = {
     ),
     **dict.fromkeys(("vdp", "qdp", "laa950", "laa856"), FRACTION),
     **dict.fromkeys(("prm_emphysema", "prm_fsad", "prm_normal", "prm_unclassified"), FRACTION),
+    **dict.fromkeys(FIRMNESS, FRACTION),
+    **dict.fromkeys((f"{name}_sd" for name in FIRM), DEVIATION),
+    **dict.fromkeys(("v_hu", "v_hu_corrected", "v_mcvc", "delta_svg"), MEAN),
+    "tidal_gas": TOTAL,
     "median_vq": MEDIAN,
     "perc15": PERCENTILE_15,
 }
@@ -195,6 +200,18 @@ METHODS: Mapping[str, Code] = {
         ("prm_emphysema", "prm_fsad", "prm_normal", "prm_unclassified"),
         private("PRM", "Parametric response map (Galban 2012)"),
     ),
+    **dict.fromkeys(
+        FIRMNESS, private("LOW_V_LOW_Q_AT", "Classes at another threshold of normalised V and Q")
+    ),
+    **dict.fromkeys(
+        (f"{name}_sd" for name in FIRM),
+        private("REGISTRATION_SD", "Change under random errors of the registration"),
+    ),
+    **dict.fromkeys(
+        ("v_hu", "v_hu_corrected", "v_mcvc", "delta_svg"),
+        private("REGION_HU", "Ventilation from the region's mean HU"),
+    ),
+    "tidal_gas": private("GAS_SUM", "Sum of gas shares -HU/1000"),
     "median_vq": private("V_BY_Q", "Ratio of V and Q, each divided by its mean"),
 }
 

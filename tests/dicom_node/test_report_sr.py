@@ -189,7 +189,12 @@ def test_dsrdump_prints_the_fractions(objects: list[Dataset], tmp_path: Path) ->
         ["dsrdump", str(tmp_path / "sr.dcm")], capture_output=True, check=True, env=environment
     )
     text = done.stdout.decode()
-    for words in ("Dead space, fraction", "Shunt, fraction", "Matched defect, fraction", "Total abnormal"):
+    for words in (
+        "Dead space, fraction",
+        "Shunt, fraction",
+        "Matched defect, fraction",
+        "Total abnormal, fraction",
+    ):
         assert text.count(words) == len(REGIONS)
 
 

@@ -25,7 +25,7 @@ from real_pair_series import read_mha, write_pair
 from serving import COMMAND, Serve
 
 from analysis.classes import VQClass
-from analysis.regions import REGIONS
+from analysis.regions import ZONES_OF
 from dicom_node.objects.codes import measure_code
 
 SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
@@ -220,7 +220,7 @@ def test_dciodvfy_and_dsrdump_read_the_results_of_a_real_chest(
     assert errors(delivered[name].seg) == errors(delivered[name].sr) == []
     said = dcmtk("dsrdump", str(delivered[name].sr)).stdout
     for measure in FRACTIONS:
-        assert said.count(f'"{measure_code(measure).meaning}")=') == len(REGIONS)
+        assert said.count(f'"{measure_code(measure).meaning}")=') == len(ZONES_OF)
 
 
 @pytest.mark.slow
