@@ -27,6 +27,7 @@ from analysis.figures import RESEARCH_USE
 from analysis.measures import FIRMNESS, MEASURES
 from analysis.pipeline import Analysis
 from analysis.quality import Finding
+from analysis.regions import REGIONS
 from analysis.report import A4, report_pdf
 from analysis.volume import Grid, Volume
 from dicom_node.ct_series import Scan, write_ct_series
@@ -402,7 +403,7 @@ def test_the_text_report_names_every_number(made: dict[str, list[Dataset]], tmp_
     (tmp_path / "x.dcm").write_bytes(as_bytes(made["text_sr"][0]))
     done = subprocess.run(["dsrdump", "+Pl", str(tmp_path / "x.dcm")], capture_output=True, check=True)
     text = done.stdout.decode()
-    assert text.count("Total abnormal, fraction of classified volume") == 9
+    assert text.count("Total abnormal, fraction of classified volume") == len(REGIONS)
     assert "Research use only" in text
 
 
