@@ -12,18 +12,20 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from analysis.pipeline import Analysis, Phase
+from analysis.registration import jacobian
 from analysis.volume import Grid, Volume
 
 Row = dict[str, Any]
 
 
 def jacobian_rows(analysis: Analysis, exp: Phase) -> Iterator[Row]:
-    """J of the same displacement by ITK's filter, over the lungs."""
+    """J of the same displacement by ITK's filter, over the lungs: before it is scaled to each lung's growth."""
     image = sitk.GetImageFromArray(analysis.displacement.astype(np.float64), isVector=True)
     place(image, analysis.grid)
     theirs = sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(image))
     inside = ndimage.binary_erosion(exp.lungs > 0, iterations=2)
-    ours, theirs = analysis.maps["jacobian"][inside], theirs[inside]
+    along = (analysis.displacement @ analysis.grid.directions).astype(np.float32)
+    ours, theirs = jacobian(along, analysis.grid.spacing)[inside], theirs[inside]
     peer = "ITK DisplacementFieldJacobianDeterminant"
     yield {"value": "J, mean", "peer": peer, "ours": float(ours.mean()), "theirs": float(theirs.mean())}
     largest = f"largest difference {np.abs(ours - theirs).max():.2g}"
