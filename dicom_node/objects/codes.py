@@ -80,10 +80,10 @@ ALGORITHM_FAMILY = private("REG_VQ", "Deformable registration of paired CT")
 
 #: Class -> property type of its segment; ventilation, dead space and shunt have no standard code.
 CLASS_CODES: Mapping[VQClass, Code] = {
-    VQClass.NORMAL: private("NORMAL", "Ventilation and perfusion preserved"),
-    VQClass.DEAD_SPACE: private("DEAD_SPACE", "Dead space (low perfusion)"),
-    VQClass.SHUNT: private("SHUNT", "Shunt (low ventilation)"),
-    VQClass.MATCHED_DEFECT: private("MATCHED", "Matched ventilation/perfusion defect"),
+    VQClass.NORMAL: private("NORMAL_LUNG", "Ventilation and perfusion preserved"),
+    VQClass.DEAD_SPACE: private("DEAD_SPACE_LUNG", "Dead space (low perfusion)"),
+    VQClass.SHUNT: private("SHUNT_LUNG", "Shunt (low ventilation)"),
+    VQClass.MATCHED_DEFECT: private("MATCHED_LUNG", "Matched ventilation/perfusion defect"),
 }
 
 

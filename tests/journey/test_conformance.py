@@ -54,6 +54,13 @@ def test_the_document_is_what_the_code_says() -> None:
     assert document.read_text() == statement(), "dicom-node conformance > docs/conformance.md"
 
 
+def test_a_private_code_means_one_thing() -> None:
+    table = statement().split("## Private codes", 1)[1]
+    values = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert len(values) > 50
+    assert sorted(values) == sorted(set(values))
+
+
 def test_every_class_is_taken_in_the_first_syntax_of_the_table(port: int) -> None:
     backwards = TRANSFER_SYNTAXES[:0:-1]  # all but the first
     for at in range(0, len(STORAGE_CLASSES), 60):
