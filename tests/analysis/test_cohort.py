@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -74,7 +74,6 @@ def test_dunn_and_holm_agree_with_scikit_posthocs() -> None:
     assert found.epsilon2 == pytest.approx(reference.statistic / 13)
 
 
-@settings(deadline=None)  # of a busy machine
 @given(
     st.lists(st.integers(0, 9), min_size=2, max_size=8), st.lists(st.integers(0, 9), min_size=2, max_size=8)
 )

@@ -39,7 +39,7 @@ V = np.exp(0.4 * noise(5))
 Q = np.exp(0.4 * noise(6))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 1000), st.floats(0.3, 0.9), st.floats(0, 20), st.floats(1e-3, 1e3))
 def test_fractions_sum_to_one_and_know_no_scale(seed, low, min_ml, scale):
     v, q = np.exp(0.5 * noise(seed)), np.exp(0.5 * noise(seed + 1))
@@ -59,7 +59,7 @@ def test_fractions_sum_to_one_and_know_no_scale(seed, low, min_ml, scale):
     assert np.mean(found != classes(scale)) < 1e-3 or min_ml > 0
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, 1000), st.sampled_from([(0, 1), (1, 2), (0, 2)]), st.integers(1, 3))
 def test_classes_turn_with_the_patient(seed, axes, quarters):
     v, q = np.exp(0.5 * noise(seed)), np.exp(0.5 * noise(seed + 1))

@@ -78,7 +78,7 @@ def test_every_move_has_a_letter_of_its_own() -> None:
     assert sorted(letters) == list("bcdefghij")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(sorted(jobs.MOVES)), max_size=8))
 def test_no_sequence_of_moves_leaves_the_table(names: list[jobs.MoveName]) -> None:
     database = Database("sqlite://")

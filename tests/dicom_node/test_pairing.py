@@ -181,7 +181,7 @@ def test_contrast_goes_with_the_series() -> None:
     assert paired(contrast, stack("2", "Exp")).inspiratory.contrast == "Iomeron"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.randoms(use_true_random=False))
 def test_arrival_order_does_not_matter(random: object) -> None:
     found = [

@@ -34,7 +34,7 @@ def test_feet_first_ascends_along_row_x_column() -> None:
     assert z == sorted(z, reverse=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.randoms(use_true_random=False), st.integers(0, 40))
 def test_arrival_order_and_repetition_do_not_matter(random: object, repeated: int) -> None:
     found = [
@@ -50,7 +50,7 @@ def test_arrival_order_and_repetition_do_not_matter(random: object, repeated: in
     assert assemble(shuffled) == expected
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(-math.pi, math.pi), st.floats(-0.6, 0.6), st.sampled_from([0.6, 1.25, 3.0]), st.booleans())
 def test_any_orientation_makes_a_stack(turn: float, lean: float, gap: float, prone: bool) -> None:
     row = (math.cos(turn), math.sin(turn), 0.0)
