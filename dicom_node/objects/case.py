@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,11 @@ class Case:
     fingerprint: str
     trend: tuple[Visit, ...] = ()
 
+    @cached_property
+    def _sources(self) -> str:
+        """The SOP Instance UIDs of all images: read once, every picture's own UID is made of them."""
+        return "\n".join(str(ds.SOPInstanceUID) for ds in (*self.expiratory, *self.inspiratory))
+
     def uid(self, analysis: Analysis, role: str) -> UID:
         """A UID that is the same for the same sources, software, parameters and role.
 
@@ -81,9 +87,8 @@ class Case:
         role : str
             What the UID is for, e.g. ``"seg instance"``.
         """
-        sources = [d.SOPInstanceUID for d in (*self.expiratory, *self.inspiratory)]
         parts = [
-            *sources,
+            self._sources,
             analysis.version,
             repr(sorted(asdict(analysis.parameters).items())),
             self.fingerprint,
