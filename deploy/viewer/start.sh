@@ -36,7 +36,7 @@ cat > "$folder/orthanc.json" <<END
  "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"], "DicomWeb": {"Enable": true, "Root": "/dicom-web/"}}
 END
 cat > "$folder/nginx.conf" <<END
-daemon off; pid $folder/nginx/pid; error_log $folder/nginx/error.log; worker_processes 1;
+user $(id -un) $(id -gn); daemon off; pid $folder/nginx/pid; error_log $folder/nginx/error.log; worker_processes 1;
 events { worker_connections 256; }
 http {
     include /etc/nginx/mime.types; 
