@@ -33,6 +33,8 @@ PDU = "131072"
 SLICE_BYTES = 512 * 512 * 2
 #: Of this node and of Orthanc, with their logs: no images, but as large.
 DATABASES = "node.db", "index"
+#: A receiver that has just started may still be at that.
+SETTLE_SECONDS = 3.0
 
 
 def storescp(folder: Path, port: int) -> list[str]:
@@ -133,25 +135,26 @@ def measure(
 ) -> tuple[float, float]:
     """Images/s of one fresh receiver, and its milliseconds of processor time an image."""
     port = free_port()
-    with tempfile.TemporaryDirectory(dir=disk) as name:
-        folder = Path(name)
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                receiver(folder, port), env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True
-            )
-        try:
-            wait_ready(port)
-            before = cpu_seconds(process.pid)
-            seconds = send(slices, port)
-            spent = cpu_seconds(process.pid) - before
-        finally:
-            process.terminate()
-            process.wait(60)
-        sent = sum(len(list(one.iterdir())) for one in slices)
-        files = (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(DATABASES))
-        kept = sum(p.stat().st_size >= SLICE_BYTES for p in files)
-        if kept != sent:
-            raise SystemExit(f"{sent} images were sent, {kept} are on the disk")
+    folder = Path(tempfile.mkdtemp(dir=disk))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            receiver(folder, port), env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_ready(port)
+        os.sync()  # what another left to be written would be written now, by whoever syncs
+        time.sleep(SETTLE_SECONDS)
+        before = cpu_seconds(process.pid)
+        seconds = send(slices, port)
+        spent = cpu_seconds(process.pid) - before
+    finally:
+        process.terminate()
+        process.wait(60)
+    sent = sum(len(list(one.iterdir())) for one in slices)
+    files = (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(DATABASES))
+    kept = sum(p.stat().st_size >= SLICE_BYTES for p in files)
+    if kept != sent:
+        raise SystemExit(f"{sent} images were sent, {kept} are on the disk")
     return sent / seconds, 1000 * spent / sent
 
 
@@ -161,7 +164,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="on the disk to be measured")
-    parser.add_argument("--images", type=int, default=320, help="a measurement, shared by the senders")
+    parser.add_argument("--images", type=int, default=640, help="a measurement, shared by the senders")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
@@ -170,20 +173,28 @@ def main() -> None:
         " | ".join(RECEIVERS),
         "| (images/s, processor time an image)\n|---|" + "---|" * len(RECEIVERS),
     )
-    for senders in (1, 4, 16):
-        found: dict[str, list[tuple[float, float]]] = {name: [] for name in RECEIVERS}
-        with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-            slices = [Path(name) / str(n) for n in range(senders)]
-            for folder in slices:
-                make_slices(folder, max(1, arguments.images // senders))
-            for _ in range(arguments.rounds):
-                for receiver, command in RECEIVERS.items():
-                    found[receiver].append(measure(command, slices, arguments.folder))
-        medians = [
-            f"{statistics.median(rates):.0f} ({statistics.median(spent):.1f} ms)"
-            for rates, spent in (zip(*values, strict=True) for values in found.values())
-        ]
-        print(f"| {senders} |", " | ".join(medians), "|", flush=True)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
+        for senders in (1, 4, 16):
+            row = compare(senders, arguments.images // senders, arguments.rounds, Path(name))
+            print(f"| {senders} |", " | ".join(row), "|", flush=True)
+
+
+def compare(senders: int, images: int, rounds: int, disk: Path) -> list[str]:
+    """What every receiver does with `images` of each of so many senders; all files are left in `disk`.
+
+    They are removed at the end only: ext4 looks over every inode deleted within a minute before it gives one out.
+    """
+    slices = [disk / f"{senders}-{n}" for n in range(senders)]
+    for folder in slices:
+        make_slices(folder, images)
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in RECEIVERS}
+    for _ in range(rounds):
+        for name, command in RECEIVERS.items():
+            found[name].append(measure(command, slices, disk))
+    return [
+        f"{statistics.median(rates):.0f} ({statistics.median(spent):.1f} ms)"
+        for rates, spent in (zip(*values, strict=True) for values in found.values())
+    ]
 
 
 if __name__ == "__main__":

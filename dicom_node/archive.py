@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,8 +30,6 @@ Outcome = Literal["stored", "same", "other"]
 SHELVES = [f"{n:02x}" for n in range(256)]
 #: Read of a file at one time, bytes.
 PIECE = 1 << 20
-#: A row that a power cut left without a file is not older than the newest by more than this, seconds.
-UNSETTLED_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,6 @@ class Archive:
         self.storage, self.database, self.clock = storage, database, clock
         self.incoming = make_folder(storage / "incoming")
         self._shelve = GroupCommit(self._shelve_all)
-        self._syncing = ThreadPoolExecutor(1, "sync-names")
         for folder in ("archive", "quarantine"):
             for shelf in SHELVES:
                 make_folder(storage / folder / shelf)
@@ -107,30 +103,30 @@ class Archive:
         """
         hashed = hashlib.sha256(dataset)
         digest = hashed.hexdigest()
-        known = self._known(sop_instance_uid)
-        if known == (digest, transfer_syntax_uid):
-            return self._same(sop_instance_uid)
         head = file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
         name = _name(sop_instance_uid, hashlib.sha256(head).digest(), hashed.digest())
-        row = {"sop_instance_uid": sop_instance_uid, "sha256": digest, "calling_ae": calling_ae}
-        if known is not None:
-            return self._quarantine(name, [head, dataset], row)
-        target = self.storage / "archive" / name
-        uids = {"sop_class_uid": sop_class_uid, "transfer_syntax_uid": transfer_syntax_uid}
-        rest: dict[str, str | float] = {
-            "path": self._relative(target),
-            "size": len(dataset),
-            "received_at": self.clock(),
-        }
+        path = f"archive/{name}"
         draft = write_draft([head, dataset], self.incoming)
-        if self._shelve(_Draft(draft, target, {**row, **uids, **rest})):
+        row: dict[str, str | float] = {
+            "sop_instance_uid": sop_instance_uid,
+            "sop_class_uid": sop_class_uid,
+            "transfer_syntax_uid": transfer_syntax_uid,
+            "sha256": digest,
+            "size": len(dataset),
+            "path": path,
+            "received_at": self.clock(),
+            "calling_ae": calling_ae,
+        }
+        if self._shelve(_Draft(draft, self.storage / path, row)):
             return "stored"
-        # another association stored this UID between the look and the insert
+        # its UID has a row: of the same file, which was replaced by its like, or of another
         if self._known(sop_instance_uid) == (digest, transfer_syntax_uid):
-            return self._same(sop_instance_uid)
-        outcome = self._quarantine(name, [head, dataset], row)
-        remove(target)
-        return outcome
+            return "same"
+        self._quarantine(
+            name, [head, dataset], {k: row[k] for k in ("sop_instance_uid", "sha256", "calling_ae")}
+        )
+        remove(self.storage / path)
+        return "other"
 
     def sweep(self) -> tuple[int, int]:
         """Tidy up after a crash: remove drafts, adopt whole files that have no row.
@@ -148,12 +144,11 @@ class Archive:
             draft.unlink()
         sync_folders({self.incoming})
         with self.database.reading() as connection:
-            rows = connection.execute(sa.select(instance.c.path, instance.c.received_at)).all()
-        known = {row.path for row in rows}
+            known = set(connection.scalars(sa.select(instance.c.path)))
         shelves = (self.storage / "archive" / shelf for shelf in SHELVES)
         found = {self._relative(file) for shelf in shelves for file in shelf.iterdir()}
-        newest = max((row.received_at for row in rows), default=0.0)
-        self._miss([row for row in rows if row.path not in found], newest - UNSETTLED_SECONDS)
+        for path in sorted(known - found):
+            LOG.error("the file %s is missing", path)
         return len(drafts), sum(self._adopt(self.storage / path) for path in sorted(found - known))
 
     def unindexed(self, limit: int) -> list[Stored]:
@@ -193,28 +188,11 @@ class Archive:
             row = connection.execute(query).one_or_none()
         return None if row is None else (row.sha256, row.transfer_syntax_uid)
 
-    def _same(self, sop_instance_uid: str) -> Outcome:
-        """Answer for what is here already, once its name is durable: who wrote it may not have come so far."""
-        for path in self.paths([sop_instance_uid]).values():
-            sync_folders({path.parent})
-        return "same"
-
     def _shelve_all(self, drafts: Sequence[_Draft]) -> list[bool]:
-        """Name the files, then make names and rows durable side by side; False for a UID that has a row already.
-
-        A power cut in between leaves a file without a row or a row without a file, neither acknowledged: `sweep`
-        adopts the one and drops the other.
-        """
+        """Name the files, make their names durable, then their rows; False for a UID that has a row already."""
         name_files([(one.draft, one.target) for one in drafts])
-        names = self._syncing.submit(sync_folders, {one.target.parent for one in drafts})
-        try:
-            inserted = self._insert([one.row for one in drafts])
-        finally:
-            wait([names])
-        if error := names.exception():
-            self._drop([str(one.row["path"]) for one in drafts])
-            raise error
-        return inserted
+        sync_folders({one.target.parent for one in drafts})
+        return self._insert([one.row for one in drafts])
 
     def _insert(self, rows: Sequence[dict[str, str | float]]) -> list[bool]:
         query = self.database.insert(instance).on_conflict_do_nothing()
@@ -225,25 +203,12 @@ class Archive:
                 inserted[at] = bool(connection.execute(query, rows[at]).rowcount)
         return [inserted[at] for at in range(len(rows))]
 
-    def _quarantine(self, name: str, parts: list[bytes | memoryview], row: dict[str, str]) -> Outcome:
+    def _quarantine(self, name: str, parts: list[bytes | memoryview], row: dict[str, str | float]) -> None:
         target = self.storage / "quarantine" / name
         write_file(target, parts, self.incoming)
         values = {"path": self._relative(target), "received_at": self.clock(), **row}
         with self.database.writing() as connection:
             connection.execute(self.database.insert(quarantine).values(**values).on_conflict_do_nothing())
-        return "other"
-
-    def _miss(self, rows: Iterable[Any], since: float) -> None:
-        """Drop rows whose file has no name: those of a power cut were not acknowledged, and will come again."""
-        for row in rows:
-            if row.received_at < since:
-                LOG.error("the file %s is missing", row.path)
-        self._drop([row.path for row in rows if row.received_at >= since])
-
-    def _drop(self, paths: list[str]) -> None:
-        with self.database.writing() as connection:
-            for path in paths:
-                connection.execute(sa.delete(instance).where(instance.c.path == path))
 
     def _adopt(self, path: Path) -> bool:
         """Make a row for a file that has none; False where its UID has another file, or it is damaged."""
@@ -293,20 +258,23 @@ class Archive:
         return path.relative_to(self.storage).as_posix()
 
 
-def index(connection: sa.Connection, sop_instance_uid: str, read: Header | str) -> None:
-    """Record what was read of an instance: its header, or why it cannot be read."""
-    values: dict[str, str] = (
-        {"problem": read}
-        if isinstance(read, str)
-        else {
-            "header": dump(read),
-            "study_uid": read.study_instance_uid,
-            "series_uid": read.series_instance_uid,
+def index(connection: sa.Connection, read: Mapping[str, Header | str]) -> None:
+    """Record what was read of instances, by SOP Instance UID: the header, or why it cannot be read."""
+    rows = [
+        {
+            "uid": uid,
+            "problem": found if isinstance(found, str) else None,
+            "header": None if isinstance(found, str) else dump(found),
+            "study_uid": None if isinstance(found, str) else found.study_instance_uid,
+            "series_uid": None if isinstance(found, str) else found.series_instance_uid,
         }
-    )
-    connection.execute(
-        sa.update(instance).where(instance.c.sop_instance_uid == sop_instance_uid).values(**values)
-    )
+        for uid, found in read.items()
+    ]
+    values: dict[str, Any] = {
+        name: sa.bindparam(name) for name in ("problem", "header", "study_uid", "series_uid")
+    }
+    query = sa.update(instance).where(instance.c.sop_instance_uid == sa.bindparam("uid")).values(**values)
+    connection.execute(query, rows)
 
 
 def _name(sop_instance_uid: str, head: bytes, dataset: bytes) -> str:

@@ -14,6 +14,8 @@ from .child import begin
 from .errors import Rejected, Unavailable
 from .limits import READER_BYTES
 
+#: Images that come now go before headers of those that have come.
+NICE = 19
 T = TypeVar("T")
 
 
@@ -37,6 +39,10 @@ class Reader(Generic[T]):
         self._pool: ProcessPoolExecutor | None = None
         self._closed = False
 
+    def start(self) -> None:
+        """Start the process before there is a file, so that it does not take its time from receiving one."""
+        self._running().submit(int)
+
     def read_all(self, paths: Iterable[Path]) -> list[T | str]:
         """What was read of each file, or why it cannot be read, in one sentence.
 
@@ -58,6 +64,12 @@ class Reader(Generic[T]):
         self._closed = True
         self._end()
 
+    def _running(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            start = self._prepare, NICE, READER_BYTES
+            self._pool = ProcessPoolExecutor(1, get_context("spawn"), begin, start)
+        return self._pool
+
     def _end(self) -> None:
         if self._pool is None:
             return
@@ -69,11 +81,9 @@ class Reader(Generic[T]):
 
     def _read_some(self, paths: list[Path]) -> list[T | str]:
         """Read until the process dies or hangs; the file it was at is tried again alone, then blamed."""
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, get_context("spawn"), begin, (self._prepare, 0, READER_BYTES))
-        values: list[T | str] = []
+        pool, values = self._running(), list[T | str]()
         try:
-            futures = [self._pool.submit(_attempt, self._read, path) for path in paths]
+            futures = [pool.submit(_attempt, self._read, path) for path in paths]
             for future in futures:
                 values.append(future.result(self._timeout))
         except (BrokenProcessPool, Late) as error:

@@ -105,6 +105,7 @@ class Node:
         if drafts or adopted or again:
             LOG.info("recovered: %d drafts removed, %d files adopted, %d jobs again", drafts, adopted, again)
         self.trail.activity(started=True)
+        self._reader.start()
         self.port = self._acceptors.start()
         self._schedule.start()
         self._keeping.start()
@@ -134,8 +135,8 @@ class Node:
             changed: dict[str, float] = {}
             came: dict[tuple[str, str], Counter[str]] = {}
             with self.database.writing() as connection:
+                index(connection, {s.sop_instance_uid: r for s, r in zip(new, read, strict=True)})
                 for stored, found in zip(new, read, strict=True):
-                    index(connection, stored.sop_instance_uid, found)
                     if isinstance(found, str):
                         LOG.warning("instance %s: %s", stored.sop_instance_uid, found)
                         continue

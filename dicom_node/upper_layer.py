@@ -47,6 +47,8 @@ LONGEST_RESPONSE = 512
 LOOK_SECONDS = 0.5
 
 
+#: So long a process leaves a new connection to those with fewer, seconds.
+AFTER_SECONDS = 0.02
 #: Connections a process takes for every association it may have: those still to be associated or rejected.
 CONNECTIONS = 2
 
@@ -79,6 +81,11 @@ class Load:
     def associations(self) -> int:
         """Requested and not rejected, of all processes."""
         return sum(self._numbers[1::2])
+
+    @property
+    def ahead(self) -> bool:
+        """Whether another process has fewer connections open than this one."""
+        return self._numbers[self._at] > min(self._numbers[0::2])
 
     def count(self, connections: int = 0, associations: int = 0) -> None:
         """Add to this process's numbers."""
@@ -233,40 +240,33 @@ class UpperLayer(DULServiceProvider):
     def _step(self) -> None:
         if self.artim_timer.expired:
             self.event_queue.put("Evt18")
-        if not self._process_recv_primitive() and self._is_transport_event():
-            self._idle_timer.restart()
-        try:
-            event = self.event_queue.get(block=False)
-        except queue.Empty:
-            self._poll(LOOK_SECONDS)
-            self._bell.still()
-        else:
-            self.state_machine.do_action(event)
+        if self.event_queue.empty() and not self._process_recv_primitive():
+            if self._poll():
+                self._read_pdu_data()
+                self._idle_timer.restart()
+            elif self.state_machine.current_state == "Sta13":
+                self.socket.close()
+        with suppress(queue.Empty):
+            self.state_machine.do_action(self.event_queue.get(block=False))
             if self._size and self.assoc.dimse.message is None:  # of a message that does not wait: C-CANCEL
                 self._memory.give(self._size)
                 self._size = 0
 
-    def _is_transport_event(self) -> bool:
-        if self._poll(0.0):
-            self._read_pdu_data()
-            return True
-        if self.state_machine.current_state == "Sta13":
-            self.socket.close()
-            return True
-        return False
-
-    def _poll(self, seconds: float) -> bool:
-        """True where bytes wait that may be read; waits for them, or for the bell."""
+    def _poll(self) -> bool:
+        """True where bytes wait that may be read; waits for them, or for the bell, not longer than a look."""
         connection, poll = self.socket.socket, select.poll()
         # the next message stays in the socket until the one before is being served
         if reads := connection is not None and not self.assoc.dimse.msg_queue.queue:
             if getattr(connection, "pending", int)():  # of TLS: decrypted already
                 return True
             poll.register(connection, select.POLLIN)
-        if seconds:
-            poll.register(self._bell.descriptor, select.POLLIN)
-        events = poll.poll(seconds * 1000)
-        return reads and any(descriptor != self._bell.descriptor for descriptor, _ in events)
+        poll.register(self._bell.descriptor, select.POLLIN)
+        closing = self.state_machine.current_state == "Sta13"
+        ready = [descriptor for descriptor, _ in poll.poll(0 if closing else LOOK_SECONDS * 1000)]
+        if self._bell.descriptor in ready:
+            self._bell.still()
+            ready.remove(self._bell.descriptor)
+        return reads and bool(ready)
 
     def _read_pdu_data(self) -> None:
         """Read one PDU; its event goes to the state machine."""
@@ -307,12 +307,23 @@ class UpperLayer(DULServiceProvider):
 
     def _fill(self, buffer: memoryview, deadline: float) -> None:
         connection = self.socket.socket
+        tls = isinstance(connection, ssl.SSLSocket)
         while buffer:
-            connection.settimeout(max(deadline - time.monotonic(), 0.001))
-            if not (count := connection.recv_into(buffer)):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            if tls:
+                connection.settimeout(left)
+                count = connection.recv_into(buffer)
+                connection.settimeout(self.network_timeout)
+            else:  # all of it in one call: every call lets the other threads take over
+                try:
+                    count = connection.recv_into(buffer, len(buffer), socket.MSG_WAITALL)
+                except BlockingIOError:  # nothing came for `LOOK_SECONDS`
+                    continue
+            if not count:
                 raise EOFError
             buffer = buffer[count:]
-        connection.settimeout(self.network_timeout)
 
     def _count(self, values: list[Any]) -> None:
         """Account for what came; refuse what is too much, or comes too slowly."""
@@ -463,6 +474,10 @@ class Acceptor(Association):
         return not self.dul.is_alive()
 
 
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+
+
 def _act(act: Callable[[], None]) -> None:
     try:
         act()
@@ -555,6 +570,8 @@ class Server(ThreadedAssociationServer):
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept, no more: pynetdicom shakes hands here, and one silent client would stop all others."""
+        if self.load.ahead:  # whoever is quick would get all: the others first, if they are there
+            time.sleep(AFTER_SECONDS)
         connection, address = self.socket.accept()
         connection.setblocking(True)
         return connection, address
@@ -580,5 +597,12 @@ class Server(ThreadedAssociationServer):
                 self._handshake.failed(client_address[0], getattr(error, "reason", None) or str(error))
                 self.load.count(connections=-1)
                 return
-        request.settimeout(self.ae.network_timeout)
+        if isinstance(request, ssl.SSLSocket):
+            request.settimeout(self.ae.network_timeout)
+        else:  # the system's time-outs: with Python's own, every call is two
+            for option, seconds in (
+                (socket.SO_RCVTIMEO, LOOK_SECONDS),
+                (socket.SO_SNDTIMEO, self.ae.network_timeout),
+            ):
+                request.setsockopt(socket.SOL_SOCKET, option, _timeval(seconds or 0.0))
         super().finish_request(request, client_address)
