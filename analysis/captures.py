@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,8 @@ def worst_slices(analysis: Analysis, n: int = 3) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-def fused(analysis: Analysis, ct: Volume, layer: str) -> Iterator[tuple[int, Labels]]:
-    """Each slice that shows lung: the CT in grey, the layer in colour over it, the legend in a strip below.
+def painter(analysis: Analysis, ct: Volume, layer: str) -> Callable[[int], Labels]:
+    """What paints a slice: the CT in grey, the layer in colour over it, the legend in a strip below.
 
     Parameters
     ----------
@@ -56,12 +56,11 @@ def fused(analysis: Analysis, ct: Volume, layer: str) -> Iterator[tuple[int, Lab
     layer : str
         One of `LAYERS`.
 
-    Yields
-    ------
-    k : int
-        Index of the slice.
-    picture : (rows + strip, columns, 3) uint8
-        Pixel (j, i) of the slice is pixel (j, i) of the picture: the strip lies beyond the last row.
+    Returns
+    -------
+    callable
+        Index of a slice -> picture, (rows + strip, columns, 3) uint8. Pixel (j, i) of the slice is pixel (j, i) of
+        the picture: the strip lies beyond the last row. It may be called from several threads.
     """
     top = 1.0 if layer == "classes" else top_of(analysis.maps[layer])
     columns = ct.grid.shape[2]
@@ -70,12 +69,15 @@ def fused(analysis: Analysis, ct: Volume, layer: str) -> Iterator[tuple[int, Lab
         title += f" ({unit_of(layer, analysis.parameters.ventilation)})"
     strip = _strip(layer, title, top, max(columns, 256), ct.grid.spacing[2])[:, :columns]
     index = working_index(analysis)
-    for k in lung_slices(analysis):
+
+    def paint(k: int) -> Labels:
         picture = np.repeat(grey(ct.array[k])[..., None], 3, axis=2)
         colour, where = _colour(analysis, layer, top, k, index)
         blend = np.float32(OPACITY) * colour + np.float32(1 - OPACITY) * picture[where]
         picture[where] = (blend + np.float32(0.5)).astype(np.uint8)
-        yield k, np.concatenate([picture, strip])
+        return np.concatenate([picture, strip])
+
+    return paint
 
 
 def grey(hu: NDArray[Any]) -> Labels:

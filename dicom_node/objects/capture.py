@@ -6,8 +6,11 @@ numbers are in the Segmentation, the maps and the report.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -16,7 +19,7 @@ from pydicom import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
-from analysis.captures import LAYERS, TITLES, fused
+from analysis.captures import LAYERS, TITLES, lung_slices, painter
 from analysis.figures import overview
 from analysis.pipeline import Analysis
 from analysis.volume import Labels, Volume
@@ -25,6 +28,20 @@ from . import codes
 from .case import Case
 
 QUALITY = 92
+
+
+@dataclass(frozen=True)
+class _Jpeg:
+    data: bytes
+    rows: int
+    columns: int
+
+    @classmethod
+    def of(cls, picture: Labels) -> _Jpeg:
+        """A picture, (rows, columns, 3) uint8, as JPEG Baseline."""
+        buffer = BytesIO()
+        Image.fromarray(picture).save(buffer, "JPEG", quality=QUALITY, subsampling="4:2:2")
+        return cls(buffer.getvalue(), *picture.shape[:2])
 
 
 def build_captures(analysis: Analysis, case: Case, ct: Volume) -> Iterator[Dataset]:
@@ -44,12 +61,16 @@ def build_captures(analysis: Analysis, case: Case, ct: Volume) -> Iterator[Datas
         kind = f"capture {layer}"
         series = case.begin(analysis, kind, SecondaryCaptureImageStorage, "OT", 1, JPEGBaseline8Bit)
         series.SeriesDescription = f"{TITLES[layer]}, colour (research use only)"
-        for k, picture in fused(analysis, ct, layer):
-            ds = _instance(series, case.uid(analysis, f"{kind} instance {k + 1}"), k + 1)
-            _place(ds, case, k)
-            _picture(ds, picture)
-            case.stamp(ds)
-            yield ds
+        slices, paint = lung_slices(analysis), painter(analysis, ct, layer)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for k, jpeg in zip(
+                slices, pool.map(lambda k, paint=paint: _Jpeg.of(paint(k)), slices), strict=True
+            ):
+                ds = _instance(series, case.uid(analysis, f"{kind} instance {k + 1}"), k + 1)
+                _place(ds, case, k)
+                _picture(ds, jpeg)
+                case.stamp(ds)
+                yield ds
 
 
 def build_summary(analysis: Analysis, case: Case) -> Dataset:
@@ -59,7 +80,7 @@ def build_summary(analysis: Analysis, case: Case) -> Dataset:
     ds.PatientOrientation = ""
     figure = overview(analysis)
     figure.canvas.draw()
-    _picture(ds, np.asarray(figure.canvas.buffer_rgba())[..., :3])
+    _picture(ds, _Jpeg.of(np.asarray(figure.canvas.buffer_rgba())[..., :3]))
     case.stamp(ds)
     return ds
 
@@ -106,10 +127,7 @@ def _letters(direction: Sequence[float]) -> str:
     return "".join(letter for _, letter in parts)
 
 
-def _picture(ds: Dataset, picture: Labels) -> None:
-    buffer = BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=QUALITY, subsampling="4:2:2")
-    data = buffer.getvalue()
+def _picture(ds: Dataset, jpeg: _Jpeg) -> None:
     ds.BodyPartExamined = "CHEST"
     ds.ConversionType = "WSD"
     ds.ImageType = ["DERIVED", "SECONDARY"]
@@ -118,12 +136,12 @@ def _picture(ds: Dataset, picture: Labels) -> None:
     ds.SamplesPerPixel = 3
     ds.PhotometricInterpretation = "YBR_FULL_422"
     ds.PlanarConfiguration = 0
-    ds.Rows, ds.Columns = picture.shape[:2]
+    ds.Rows, ds.Columns = jpeg.rows, jpeg.columns
     ds.BitsAllocated = ds.BitsStored = 8
     ds.HighBit = 7
     ds.PixelRepresentation = 0
     ds.LossyImageCompression = "01"
-    ds.LossyImageCompressionRatio = f"{picture.nbytes / len(data):.1f}"
+    ds.LossyImageCompressionRatio = f"{3 * jpeg.rows * jpeg.columns / len(jpeg.data):.1f}"
     ds.LossyImageCompressionMethod = "ISO_10918_1"
-    ds.PixelData = encapsulate([data])
+    ds.PixelData = encapsulate([jpeg.data])
     ds["PixelData"].is_undefined_length = True

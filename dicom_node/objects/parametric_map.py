@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from io import BytesIO
 
 import numpy as np
 from highdicom import (
@@ -114,10 +115,11 @@ def _build(name: str, analysis: Analysis, case: Case) -> ParametricMap:
     return ds
 
 
-def _values(ds: Dataset, name: str, analysis: Analysis, grid: Grid) -> bytes:
+def _values(ds: Dataset, name: str, analysis: Analysis, grid: Grid) -> BytesIO:
     """Float Pixel Data (PS3.3 C.7.6.24): each frame holds the slice at whose position it lies."""
     on_ct, index = grid is analysis.expiratory, working_index(analysis)
-    out = np.empty(grid.shape, dtype="<f4")
+    data = BytesIO(bytes(4 * int(np.prod(grid.shape))))  # filled in place: a map of a CT is 400 MB
+    out = np.frombuffer(data.getbuffer(), dtype="<f4").reshape(grid.shape)
     for frame, place in zip(out, ds.PerFrameFunctionalGroupsSequence, strict=True):
         k = slice_of(place, grid)
         values = on_slice(analysis.maps[name], k, index) if on_ct else analysis.maps[name][k]
@@ -125,7 +127,7 @@ def _values(ds: Dataset, name: str, analysis: Analysis, grid: Grid) -> bytes:
         if on_ct:
             known &= analysis.lungs[k] > 0
         frame[...] = np.where(known, values, OUTSIDE)
-    return out.tobytes()
+    return data
 
 
 def _kind(name: str, analysis: Analysis) -> MapKind:
