@@ -29,6 +29,7 @@ from highdicom.sr import (
 from highdicom.sr.coding import CodedConcept
 from pydicom import Dataset
 
+from analysis.colours import CLASS_NAME
 from analysis.measures import measures_of
 from analysis.pipeline import Analysis
 from analysis.quality import Finding
@@ -44,6 +45,8 @@ LIMITS = (
     "change between expiration and inspiration), not a measurement of blood flow."
 )
 
+#: Regions whose fractions are also told in a sentence.
+WHOLE = ("lungs", "right", "left")
 #: Significant digits of a number: more than any of them deserves, few enough to read.
 DIGITS = 6
 
@@ -146,17 +149,26 @@ def _measurements(analysis: Analysis, region: str) -> list[Measurement]:
 
 
 def _evaluations(analysis: Analysis) -> ContainerContentItem:
-    """Limits of use and every quality check, in words."""
+    """Limits of use, the fractions, and every quality check, in words: some viewers show numbers without names."""
     container = ContainerContentItem(
         name=CodedConcept.from_code(codes.QUALITATIVE_EVALUATIONS),
         relationship_type=RelationshipTypeValues.CONTAINS,
     )
-    texts = [(codes.LIMITS, LIMITS), *((codes.QUALITY_CHECK, _words(f)) for f in analysis.findings)]
+    fractions = [(codes.FINDING_TEXT, _fractions(analysis, r)) for r in WHOLE if r in analysis.measures]
+    checks = [(codes.QUALITY_CHECK, _words(f)) for f in analysis.findings]
+    texts = [(codes.LIMITS, LIMITS), *fractions, *checks]
     container.ContentSequence = [
         TextContentItem(CodedConcept.from_code(name), text, RelationshipTypeValues.CONTAINS)
         for name, text in texts
     ]
     return container
+
+
+def _fractions(analysis: Analysis, region: str) -> str:
+    values = analysis.measures[region]
+    parts = [f"{CLASS_NAME[c].lower()} {values[c.name.lower()]:.1f} %" for c in CLASS_NAME]
+    classified = f"{REGIONS[region]}, {values['classified_volume']:.0f} mL classified"
+    return f"{classified}: {', '.join(parts)}; total abnormal {values['total_abnormal']:.1f} %."
 
 
 def _words(finding: Finding) -> str:

@@ -217,3 +217,11 @@ def test_real_series_make_valid_reports(shared: Path, tmp_path: Path, name: str)
     sr.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
     assert dciodvfy(tmp_path / "sr.dcm") == ""
     assert dcmread(tmp_path / "sr.dcm").file_meta.TransferSyntaxUID.name == "Explicit VR Little Endian"
+
+
+def test_the_fractions_are_told_in_a_sentence_too(objects: list[Dataset], analysis: Analysis) -> None:
+    texts = [i.TextValue for i in content(objects[1]) if i.ValueType == "TEXT"]
+    values = analysis.measures["right"]
+    (told,) = [t for t in texts if t.startswith("Right lung, ")]
+    assert f"dead space {values['dead_space']:.1f} %" in told
+    assert told.endswith(f"total abnormal {values['total_abnormal']:.1f} %.")
