@@ -8,22 +8,21 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
 
-import numpy as np
 import sqlalchemy as sa
 from receive import free_port
 from serving import ENVIRONMENT, Outcome, start
 from wire import Fault, Proxy
 
-from analysis.volume import Grid, Volume
-from dicom_node import deliver
-from dicom_node.ct_series import Scan, write_ct_series
-from dicom_node.database import Database, delivery, job, result
+from dicom_node.database import Database, delivery
 
-CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "journey"))
+from queued import queue
+
 OBJECTS = 400
 
 
@@ -31,7 +30,10 @@ def sick_pacs(folder: Path, seconds: float) -> Outcome:
     """Results go to a real Orthanc that refuses, rejects, is slow, is cut off, or whose answers get lost."""
     folder.mkdir()
     storage, config, port = folder / "dicom-node-data", folder / "node.toml", free_port()
-    uids = queued(storage, OBJECTS)
+    storage.mkdir()
+    database = Database(f"sqlite:///{storage / 'node.db'}")
+    uids = [p.stem for p in queue(database, storage, "pacs", count=OBJECTS, size=64, now=time.time())]
+    database.close()
     dicom, http = free_port(), free_port()
     rng = random.Random(1)
 
@@ -68,36 +70,6 @@ def sick_pacs(folder: Path, seconds: float) -> Outcome:
     what = f"{proxy.injected} of {len(proxy.recordings)} connections hurt; {len(confirmed)} of {len(uids)} confirmed"
     lost = len(set(confirmed) - set(found)) + len(set(uids) - set(confirmed))
     return Outcome("PACS", what, len(confirmed), lost, len(found) - len(set(found)), 0)
-
-
-def queued(storage: Path, count: int) -> list[str]:
-    """A job that is done, whose results wait for the destination "pacs"."""
-    storage.mkdir()
-    array = np.arange(count * 4096, dtype=np.int16).reshape(count, 64, 64) % 3000 - 1000
-    volume = Volume(array, Grid.axial((count, 64, 64), (5.0, 4.0, 4.0)))
-    paths = write_ct_series(volume, storage, Scan("result", "delivered"))
-    database = Database(f"sqlite:///{storage / 'node.db'}")
-    row = {
-        "study_uid": "1.2",
-        "revision": 1,
-        "fingerprint": "f",
-        "pair": "",
-        "parameters": "",
-        "created": 0.0,
-    }
-    with database.writing() as connection:
-        connection.execute(sa.insert(job).values(**row, state="DONE", since=0.0, due_at=0.0))
-        for path in paths:
-            values = {
-                "sop_instance_uid": path.stem,
-                "sop_class_uid": CT_IMAGE,
-                "path": path.name,
-                "job_id": 1,
-            }
-            connection.execute(sa.insert(result).values(**values))
-        deliver.queue(database, connection, [path.stem for path in paths], ["pacs"], time.time())
-    database.close()
-    return [path.stem for path in paths]
 
 
 def orthanc(folder: Path, dicom: int, http: int, node: int) -> subprocess.Popen[bytes]:

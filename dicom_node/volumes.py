@@ -7,6 +7,7 @@ import zlib  # noqa: F401  before gdcm, whose own zlib takes parts of it over: w
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -125,20 +126,13 @@ def _decode(
     if sop_instance_uid not in paths:
         raise Rejected(f"SOP instance {sop_instance_uid} is not in the archive")
     path = paths[sop_instance_uid]
-    try:
+    with _decoding(f"SOP instance {sop_instance_uid}"):
         check_inflated(path)
         ds = dcmread(path, specific_tags=list(TAGS), force=True)
         check_frames(ds, shape)
         indices = [frame - 1 for frame, _ in frames]
         for (frame, k), values in zip(frames, _frames(path, ds, indices), strict=True):
             yield k, to_hu(values, ds, frame)
-    except Rejected:
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's; pydicom raises OSErrors without a number for bytes that are not DICOM
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Rejected(f"SOP instance {sop_instance_uid} cannot be decoded: {reason}") from error
 
 
 def stored_values(path: Path) -> NDArray[Any]:
@@ -148,14 +142,27 @@ def stored_values(path: Path) -> NDArray[Any]:
     ------
     Rejected
         Where it cannot be decoded.
+    OSError
+        Where the disk fails.
     """
-    try:
+    with _decoding(path.name):
+        check_inflated(path)
         ds = dcmread(path, specific_tags=list(TAGS), force=True)
         return np.stack(list(_frames(path, ds, list(range(int(ds.get("NumberOfFrames") or 1))))))
-    except OSError:
+
+
+@contextmanager
+def _decoding(what: str) -> Iterator[None]:
+    """Whatever the bytes of a file do to its readers is the file's fault; what the disk does is not."""
+    try:
+        yield
+    except Rejected:
         raise
     except Exception as error:
-        raise Rejected(f"{path.name} cannot be decoded: {type(error).__name__}") from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # pydicom raises OSErrors without a number for bytes that are not DICOM
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Rejected(f"{what} cannot be decoded: {reason}") from error
 
 
 def _frames(path: Path, ds: Dataset, indices: list[int]) -> Iterator[NDArray[Any]]:

@@ -17,4 +17,4 @@ su postgres -c "$bin/pg_ctl -D $data/db -l $data/log -w -o \"-k $data -c listen_
 VQ_DATABASE="postgresql+psycopg://postgres@/postgres?host=$data" .venv/bin/python -m pytest "$@" \
     tests/dicom_node/test_archive.py tests/dicom_node/test_deliver.py tests/dicom_node/test_jobs.py \
     tests/dicom_node/test_schedule.py tests/dicom_node/test_commit.py tests/dicom_node/test_performed.py \
-    tests/dicom_node/test_audit.py
+    tests/dicom_node/test_audit.py tests/dicom_node/test_retention.py

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from test_node import config, done, running, until
 from dicom_node import retention
 from dicom_node.archive import Archive
 from dicom_node.config import Config, Destination, RetentionSettings
-from dicom_node.database import Database, delivery, instance, removal
+from dicom_node.database import Database, delivery, instance, metadata, removal
 from dicom_node.errors import Rejected
 from dicom_node.node import Node
 from dicom_node.retention import DAY, GB, Candidate, due
@@ -44,8 +46,18 @@ def test_settings_that_could_never_work_are_refused() -> None:
         RetentionSettings(days=-1)
 
 
+@pytest.fixture(autouse=True)
+def emptied() -> Iterator[None]:
+    """The database that $VQ_DATABASE names is empty again after each test."""
+    yield
+    if url := os.environ.get("VQ_DATABASE"):
+        database = Database(url)
+        metadata.drop_all(database.engine)
+        database.close()
+
+
 def kept(tmp_path: Path, **changes: Any) -> Config:
-    return config(tmp_path, retention=AT_ONCE, **changes)
+    return config(tmp_path, retention=AT_ONCE, database=os.environ.get("VQ_DATABASE", ""), **changes)
 
 
 def share(tmp_path: Path) -> Destination:

@@ -17,12 +17,12 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
 def queue(
-    database: Database, storage: Path, *destinations: str, count: int = 3, now: float = 0.0
+    database: Database, storage: Path, *destinations: str, count: int = 3, size: int = 8, now: float = 0.0
 ) -> list[Path]:
-    """A job that is done, and `count` objects of it queued for each destination."""
-    volume = Volume(
-        np.arange(count * 64, dtype=np.int16).reshape(count, 8, 8), Grid.axial((count, 8, 8), (5.0, 2.0, 2.0))
-    )
+    """A job that is done, and `count` objects of it, `size` x `size` pixels, queued for each destination."""
+    shape = count, size, size
+    array = np.arange(np.prod(shape), dtype=np.int32).reshape(shape) % 3000 - 1000
+    volume = Volume(array.astype(np.int16), Grid.axial(shape, (5.0, 2.0, 2.0)))
     paths = write_ct_series(volume, storage, Scan("result", "delivered"))
     row = {
         "study_uid": "1.2",
