@@ -210,12 +210,13 @@ class Process:
 
 
 def acceptors(node: int) -> list[Process]:
-    """The processes of `node` that receive."""
+    """The processes of `node` that receive: those of its children that give way to nobody."""
     found = []
     for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
         with suppress(OSError):
             stat = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(stat[1]) == node and b"resource_tracker" not in (folder / "cmdline").read_bytes():
+            child, nice = int(stat[1]) == node, int(stat[16])
+            if child and not nice and b"resource_tracker" not in (folder / "cmdline").read_bytes():
                 found.append(holds(int(folder.name)))
     return found[:ACCEPTORS]
 

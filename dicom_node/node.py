@@ -105,8 +105,8 @@ class Node:
         if drafts or adopted or again:
             LOG.info("recovered: %d drafts removed, %d files adopted, %d jobs again", drafts, adopted, again)
         self.trail.activity(started=True)
-        self._reader.start()
         self.port = self._acceptors.start()
+        self._reader.start()
         self._schedule.start()
         self._keeping.start()
         LOG.info(
