@@ -322,13 +322,18 @@ class JobSettings:
         A job whose process died so often (out of memory, say) is FAILED.
     nice : int
         How far workers give way to receiving.
+    lobes_command : tuple of str
+        Words of a program that draws the five lobes, as of `lobes.draw_lobes`; a job it fails for is REFUSED.
     """
 
     concurrency: int = 1
     max_crashes: int = 3
     nice: int = 10
+    lobes_command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.lobes_command and not {"{ct}", "{lobes}"} <= set(self.lobes_command):
+            raise Rejected("lobes_command must have the words {ct} and {lobes}")
         if self.concurrency < 1 or self.max_crashes < 1 or not 0 <= self.nice <= 19:
             raise Rejected("concurrency and max_crashes must be at least 1, nice 0 to 19")
 

@@ -252,6 +252,7 @@ class Node:
             attempt=job.attempt,
             destinations=tuple((d.name, d.objects) for d in self.config.destinations),
             nice=self.config.jobs.nice,
+            lobes_command=self.config.jobs.lobes_command,
             prepare=self._prepare,
         )
 

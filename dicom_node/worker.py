@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from .child import begin
 from .database import Database, result
 from .durable import make_folder, write_file
 from .errors import Rejected, Unavailable
-from .lobes import LobeSource
+from .lobes import LobeSource, draw_lobes
 from .model import DEFAULT_OBJECTS, Pair, Series
 from .objects.build import build_objects
 from .objects.case import Case, read_case
@@ -65,6 +66,7 @@ class Order:
     attempt: int
     destinations: tuple[tuple[str, tuple[str, ...]], ...]
     nice: int
+    lobes_command: tuple[str, ...]
     prepare: Callable[[], None] | None
 
 
@@ -188,7 +190,8 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
     archive = Archive(order.storage, database)
     uids = (*job.pair.inspiratory.sop_instance_uids, *job.pair.expiratory.sop_instance_uids)
     paths = archive.paths(uids)
-    analysis, pair = analyse_pair(job.pair, paths, job.parameters, report)
+    lobes = partial(draw_lobes, order.lobes_command) if order.lobes_command else None
+    analysis, pair = analyse_pair(job.pair, paths, job.parameters, report, lobes)
     report("objects", 0.0)
     created = datetime.fromtimestamp(job.created).astimezone()
     wanted = {*DEFAULT_OBJECTS, *(kind for _, kinds in order.destinations for kind in kinds)}

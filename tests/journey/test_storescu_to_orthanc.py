@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +18,25 @@ from analysis.phantom import ThoraxShape, thorax_phantom
 from dicom_node.ct_series import Scan, write_ct_series
 
 SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
+
+#: Stands in for a user's program: five lobes by where the lungs' voxels lie.
+DRAW_LOBES = """
+import sys
+import numpy as np
+import SimpleITK as sitk
+ct = sitk.ReadImage(sys.argv[1])
+hu = sitk.GetArrayFromImage(ct)
+bodies = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.Cast(ct < -400, sitk.sitkUInt8)))
+k, j, i = np.indices(hu.shape)
+edge = bodies[:, [0, -1]].ravel()
+lung = (bodies > 0) & ~np.isin(bodies, edge)
+right, middle = i < hu.shape[2] / 2, [np.median(axis[lung]) for axis in (k, j)]
+high, front = k > middle[0], j < middle[1]
+labels = np.where(right, np.where(high, 1, np.where(front, 2, 3)), np.where(high, 4, 5)) * lung
+out = sitk.GetImageFromArray(labels.astype(np.uint8))
+out.CopyInformation(ct)
+sitk.WriteImage(out, sys.argv[2])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +55,10 @@ def store(port: int, folder: Path, check: bool = True) -> None:
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Serve]:
-    node = Serve(tmp_path, free_port(), analysis="grid_mm = 4\naccept_failed_checks = true")
+    (tmp_path / "draw.py").write_text(DRAW_LOBES)
+    command = [sys.executable, str(tmp_path / "draw.py"), "{ct}", "{lobes}"]
+    analysis = f"grid_mm = 4\naccept_failed_checks = true\n[jobs]\nlobes_command = {json.dumps(command)}"
+    node = Serve(tmp_path, free_port(), analysis=analysis)
     node.start()
     yield node
     node.kill()
@@ -68,6 +92,8 @@ def test_results_arrive_once_though_the_node_is_killed_at_every_stage(
             got = dcmread(BytesIO(pacs.download(f"/instances/{number}/file")))
             assert got == dcmread(BytesIO(made[uid]))
             classes.add(str(got.SOPClassUID))
+            if got.SOPClassUID == SR:
+                assert b"Right middle lobe" in made[uid]
         assert {SEG, SR} <= classes
     found = node.status()
     node.stop()
