@@ -94,3 +94,12 @@ def test_peers_are_matched_by_title_and_network(
     peer: Peer, ae_title: str, address: str, allowed: bool
 ) -> None:
     assert peer.matches(ae_title, address) is allowed
+
+
+def test_a_lobes_program_needs_a_ct_and_a_place_for_the_lobes(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text('[jobs]\nlobes_command = ["draw", "{ct}", "{lobes}"]\n')
+    assert read_config(file).jobs.lobes_command == ("draw", "{ct}", "{lobes}")
+    file.write_text('[jobs]\nlobes_command = ["draw", "{ct}"]\n')
+    with pytest.raises(Rejected, match=r"\{lobes\}"):
+        read_config(file)
