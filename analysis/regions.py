@@ -31,6 +31,9 @@ REGIONS: Mapping[str, str] = {
     **LOBES,
 }
 
+#: The regions a reader looks at first.
+WHOLE = ("lungs", "right", "left")
+
 #: name of a region -> the zones it is made of: 1-3 right upper, middle, lower; 4-6 left.
 ZONES_OF: Mapping[str, tuple[int, ...]] = {
     "lungs": (1, 2, 3, 4, 5, 6),

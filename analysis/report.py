@@ -20,6 +20,7 @@ from .measures import FIRM, FIRMNESS, measures_of
 from .parameters import Parameters
 from .pipeline import Analysis
 from .quality import Finding
+from .regions import WHOLE
 from .trend import Visit, draw
 from .ventilation import VENTILATIONS
 
@@ -31,8 +32,6 @@ LEFT = 0.07
 LINE = 0.0122
 #: UCUM unit -> how a number of it is written; two decimals without one.
 DECIMALS = {"%": ".1f", "ml": ".0f", "g": ".0f", "[hnsf'U]": ".0f", "g/ml": ".4f"}
-#: Regions side by side in the table of numbers.
-COLUMNS = ("lungs", "right", "left")
 #: Right edge of the first column of numbers, and from one to the next, as shares of the page.
 COLUMN, WIDTH = 0.61, 0.145
 #: Embedded TrueType: searchable text in any script the fonts hold.
@@ -159,7 +158,7 @@ def _measurements(analysis: Analysis) -> list[Line]:
             continue
         numbers = [
             (COLUMN + WIDTH * n, _value(analysis.measures[region], name, measure.unit), {"ha": "right"})
-            for n, region in enumerate(COLUMNS)
+            for n, region in enumerate(WHOLE)
         ]
         unit = {"1": "", "[hnsf'U]": "HU"}.get(measure.unit, measure.unit)
         row = ((LEFT, measure.meaning, {}), *numbers, (0.905, unit, {"color": GREY}))

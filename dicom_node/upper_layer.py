@@ -246,8 +246,8 @@ class UpperLayer(DULServiceProvider):
                 self._idle_timer.restart()
             elif self.state_machine.current_state == "Sta13":
                 self.socket.close()
-        with suppress(queue.Empty):
-            self.state_machine.do_action(self.event_queue.get(block=False))
+        if not self.event_queue.empty():  # no other thread takes from it
+            self.state_machine.do_action(self.event_queue.get())
             if self._size and self.assoc.dimse.message is None:  # of a message that does not wait: C-CANCEL
                 self._memory.give(self._size)
                 self._size = 0

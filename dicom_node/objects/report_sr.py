@@ -33,7 +33,7 @@ from analysis.colours import CLASS_NAME
 from analysis.measures import measures_of
 from analysis.pipeline import Analysis
 from analysis.quality import Finding
-from analysis.regions import REGIONS
+from analysis.regions import REGIONS, WHOLE
 
 from . import codes
 from .case import DEVICE_SERIAL, MANUFACTURER, MODEL_NAME, Case
@@ -45,8 +45,6 @@ LIMITS = (
     "change between expiration and inspiration), not a measurement of blood flow."
 )
 
-#: Regions whose fractions are also told in a sentence.
-WHOLE = ("lungs", "right", "left")
 #: Significant digits of a number: more than any of them deserves, few enough to read.
 DIGITS = 6
 
