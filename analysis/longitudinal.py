@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .classes import VQClass, normalise
+from .classes import VQClass, normalised
 from .errors import Rejected
 from .figures import on_working_grid
 from .lungs import Lung
@@ -22,7 +22,7 @@ from .quality import Finding, Verdict, registration_findings
 from .registration import RegistrationQuality, kernels, register
 from .volume import Float, Grid, Labels, Mask, Volume
 
-#: Maps of a `Change`: V and Q as they are, and each over its own mean, as classes are made of.
+#: Maps of a `Change`: V and Q as they are, and each over its normaliser, as classes are made of (gravity's part stays).
 CHANGED = ("V", "Q", "V_n", "Q_n")
 #: Breathing differs from day to day; further apart than this, so do V and density, whatever the lungs do.
 VOLUME_LIMITS = (0.85, 1.15)
@@ -132,7 +132,8 @@ def _comparable(earlier: Analysis, later: Analysis) -> None:
 
 def _normalised(analysis: Analysis) -> dict[str, Float]:
     mask = np.isfinite(analysis.maps["V"])
-    return {f"{name}_n": normalise(analysis.maps[name], mask) for name in ("V", "Q")}
+    v_n, q_n = normalised(analysis.maps, mask, analysis.parameters)
+    return {"V_n": v_n, "Q_n": q_n}
 
 
 def _carried(analysis: Analysis, index: Float, shape: tuple[int, int, int]) -> tuple[dict[str, Float], Mask]:

@@ -19,8 +19,8 @@ from .volume import Labels
 
 #: Rows of the page: what is shown, its words; a diverging colour map whose middle is no change.
 ROWS = {
-    "V_n": "V over its mean: change",
-    "Q_n": "Q over its mean: change",
+    "V_n": "normalised V: change",
+    "Q_n": "normalised Q: change",
     "earlier": "classes, earlier",
     "later": "now",
 }

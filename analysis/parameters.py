@@ -17,7 +17,7 @@ class Parameters:
     grid_mm : float
         Working resolution: axes finer than this are averaged in whole voxels.
     sigma_mm : float
-        Standard deviation of the Gaussian that smooths V and Q alike (8 mm ~ 19 mm FWHM, as SPECT).
+        Standard deviation of the Gaussian that smooths V and Q alike (5 mm: 12 mm FWHM; SPECT's is near 8 mm).
     ventilation : str
         How V is made: a key of `ventilation.VENTILATIONS`.
     perfusion : {"gaussian", "subregions", "deposit"}
@@ -47,7 +47,7 @@ class Parameters:
     """
 
     grid_mm: float = 2.0
-    sigma_mm: float = 8.0
+    sigma_mm: float = 5.0
     ventilation: Literal["jacobian", "hu", "mass-corrected hu", "mcvc", "ijf", "delta svg"] = "jacobian"
     perfusion: Literal["gaussian", "subregions", "deposit"] = "gaussian"
     tau_v: float = 0.05

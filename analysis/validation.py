@@ -112,15 +112,21 @@ def compare(
     if landmarks is not None:
         marks = landmark_errors(analysis.displacement, analysis.grid, *landmarks)
     found = on_working_grid(analysis.classes, analysis)
-    jacobian = np.where(inside, truth.jacobian, 1).astype(np.float32)
-    _, mask, best = vq(*phases, truth.displacement, jacobian, analysis.parameters)
+    best = classes_of_true_field(analysis, phases, truth)
     return Comparison(
         Distances.of(error[inside]),
         Distances.of(marks),
         _agreement(found, truth.classes),
-        _agreement(np.where(mask, best, 0).astype(np.uint8), truth.classes),
+        _agreement(best, truth.classes),
         _percent(truth.classes),
     )
+
+
+def classes_of_true_field(analysis: Analysis, phases: tuple[Phase, Phase], truth: Truth) -> Labels:
+    """What the same images give with the true field: (k, j, i) uint8 on ``analysis.grid``, values of `VQClass`."""
+    jacobian = np.where(truth.lungs > 0, truth.jacobian, 1).astype(np.float32)
+    _, mask, classes = vq(*phases, truth.displacement, jacobian, analysis.parameters)
+    return np.where(mask, classes, 0).astype(np.uint8)
 
 
 def landmark_errors(

@@ -34,13 +34,15 @@ from analysis.breathing import PhaseName
 from analysis.classes import VQClass
 from analysis.convergence import Errors, convergence, order
 from analysis.fields import Field
+from analysis.figures import on_working_grid
 from analysis.lungs import segment
 from analysis.motion import Motion
-from analysis.pipeline import Parameters, Phase, analyse_phases
-from analysis.regions import ZONES_OF
+from analysis.pipeline import Analysis, Parameters, Phase, analyse_phases
+from analysis.regions import ZONES_OF, zones
 from analysis.scanner import Look
 from analysis.twins import Twin, make_twin
-from analysis.validation import BlandAltman, agreement, compare
+from analysis.uncertainty import FRACTIONS, percents
+from analysis.validation import BlandAltman, agreement, classes_of_true_field, compare
 from analysis.volume import Grid, Labels, Volume
 from dicom_node.validate import read_image, read_motion
 
@@ -152,6 +154,7 @@ def twins_part(given: argparse.Namespace) -> Iterator[str]:
     )
     yield "\nFractions: found / true. Over all twins, found - true:\n"
     yield from agreement_table(list(rows.values()))
+    yield from uncertainty_table(list(rows.values()))
     agreement_figure(list(rows.values())).savefig(given.out / "agreement.png")
     yield ""
 
@@ -197,9 +200,36 @@ def compared(made: Twin, insp: Volume, exp: Volume) -> Row:
         "regions": beside.regions,
         "mean_v": analysis.measures["lungs"]["mean_v"],
         "mean_q": analysis.measures["lungs"]["mean_q"],
-        "measures": analysis.measures["lungs"],
+        "uncertainty": uncertainty(analysis, classes_of_true_field(analysis, phases, truth)),
         "failed": [f.sentence for f in analysis.findings if f.verdict == "fail"],
     }
+
+
+def uncertainty(analysis: Analysis, best: Labels) -> list[tuple[float, float, float]]:
+    """Every fraction of every zone: as found, by the true field, and its standard uncertainty; percent."""
+    zone = zones(on_working_grid(analysis.lungs, analysis), analysis.grid)
+    inside = {region: np.isin(zone, ZONES_OF[region]) for region in ZONES}
+    true_field = percents(best, inside)
+    return [
+        (measures[name], true_field[region][name], measures[f"{name}_sd"])
+        for region in ZONES
+        for name in FRACTIONS
+        for measures in (analysis.measures[region],)
+    ]
+
+
+def uncertainty_table(rows: list[Row]) -> Iterator[str]:
+    """How many errors of the registration lie within the uncertainty it states, by how far it was off."""
+    yield "\nEvery fraction of every zone, found - by the true field, beside the stated standard uncertainty:\n"
+    out = []
+    for name, some in (("all", rows), *((f"error {row['error mm']:.2f} mm", [row]) for row in rows)):
+        found, true, sd = np.array([one for row in some for one in row["uncertainty"]]).T
+        z = np.abs(found - true) / np.maximum(sd, 0.1)
+        out.append(
+            {"twins": name, "n": len(z), "within 1": 100 * (z <= 1).mean(), "within 2": 100 * (z <= 2).mean(),
+             "median uncertainty": float(np.median(sd)), "median error": float(np.median(np.abs(found - true)))}
+        )  # fmt: skip
+    yield from table(out)
 
 
 def _pair(row: Row, name: str) -> str:

@@ -101,12 +101,11 @@ class Archive:
         Unavailable
             Where the disk or the database is; nothing counts as received then.
         """
-        hashed = hashlib.sha256(dataset)
+        head, hashed = file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid), hashlib.sha256()
+        draft = write_draft([head, dataset], self.incoming, lambda: hashed.update(dataset))
         digest = hashed.hexdigest()
-        head = file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
         name = _name(sop_instance_uid, hashlib.sha256(head).digest(), hashed.digest())
         path = f"archive/{name}"
-        draft = write_draft([head, dataset], self.incoming)
         row: dict[str, str | float] = {
             "sop_instance_uid": sop_instance_uid,
             "sop_class_uid": sop_class_uid,

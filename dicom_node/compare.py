@@ -25,8 +25,8 @@ from .record import Record
 MAPS: Mapping[str, Image] = {
     "V": Image("dV.nii.gz", "ml/ml", "Change of V, later minus earlier"),
     "Q": Image("dQ.nii.gz", "g/ml", "Change of Q, later minus earlier"),
-    "V_n": Image("dV_normalised.nii.gz", "1", "Change of V over its mean, later minus earlier"),
-    "Q_n": Image("dQ_normalised.nii.gz", "1", "Change of Q over its mean, later minus earlier"),
+    "V_n": Image("dV_normalised.nii.gz", "1", "Change of normalised V, later minus earlier"),
+    "Q_n": Image("dQ_normalised.nii.gz", "1", "Change of normalised Q, later minus earlier"),
 }
 LABELS: Mapping[str, Image] = {
     "earlier": Image("classes_earlier.nii.gz", "", "Classes, earlier, carried to the later CT"),

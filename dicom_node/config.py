@@ -332,8 +332,9 @@ class JobSettings:
     lobes_command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.lobes_command and not {"{ct}", "{lobes}"} <= set(self.lobes_command):
-            raise Rejected("lobes_command must have the words {ct} and {lobes}")
+        given = " ".join(self.lobes_command)
+        if given and not ("{ct}" in given and "{lobes}" in given):
+            raise Rejected("lobes_command must name {ct} and {lobes}")
         if self.concurrency < 1 or self.max_crashes < 1 or not 0 <= self.nice <= 19:
             raise Rejected("concurrency and max_crashes must be at least 1, nice 0 to 19")
 

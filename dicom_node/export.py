@@ -51,7 +51,7 @@ MAPS: Mapping[str, Image] = {
     "V": Image("V.nii.gz", "ml/ml", "Ventilation V"),
     "Q": Image("Q.nii.gz", "g/ml", "Perfusion surrogate Q = |local mean of mass change|"),
     "m": Image("m.nii.gz", "g/ml", "Signed local mean of apparent mass change m"),
-    "V/Q": Image("VQ.nii.gz", "1", "Ratio of V and Q, each over its mean"),
+    "V/Q": Image("VQ.nii.gz", "1", "Ratio of normalised V and Q"),
     "jacobian": Image("jacobian.nii.gz", "1", "Jacobian determinant, expiration to inspiration"),
     "ct_exp": Image("ct_exp.nii.gz", "[hnsf'U]", "Expiratory CT"),
     "ct_insp": Image("ct_insp_warped.nii.gz", "[hnsf'U]", "Inspiratory CT, warped to expiration"),

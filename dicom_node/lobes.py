@@ -70,17 +70,17 @@ def draw_lobes(command: Sequence[str], ct: Volume) -> Volume:
         Where the program is not there, fails, or writes nothing.
     """
     with tempfile.TemporaryDirectory(prefix="dicom-node-") as folder:
-        files = {"ct": Path(folder) / "ct.nii.gz", "lobes": Path(folder) / "lobes.nii.gz"}
+        ct_file, made = (Path(folder) / f"{name}.nii.gz" for name in ("ct", "lobes"))
         image = sitk.GetImageFromArray(np.asarray(ct.array))
         image.SetSpacing(ct.grid.spacing[::-1])
         image.SetOrigin(ct.grid.affine[:3, 3].tolist())
         image.SetDirection(ct.grid.directions[:, ::-1].ravel().tolist())
-        sitk.WriteImage(image, str(files["ct"]))
-        words = [word.format(**files) for word in command]
+        sitk.WriteImage(image, str(ct_file))
+        words = [word.replace("{ct}", str(ct_file)).replace("{lobes}", str(made)) for word in command]
         try:
             done = subprocess.run(words, capture_output=True, check=False)
         except OSError as error:
             raise Rejected(f"the lobes' program {words[0]} cannot be started: {error.strerror}") from error
-        if done.returncode or not files["lobes"].is_file():
+        if done.returncode or not made.is_file():
             raise Rejected(f"the lobes' program {words[0]} ended with {done.returncode} and drew no lobes")
-        return read_lobes(files["lobes"])
+        return read_lobes(made)

@@ -160,17 +160,31 @@ class _Messages(_Ringing):
 
 
 class _Data:
-    """A P-DATA-TF PDU (PS3.8 9.3.5); its values are views of the buffer it was read into."""
+    """P-DATA-TF PDUs (PS3.8 9.3.5) of one message; their values are views of the buffers they were read into."""
 
-    def __init__(self, body: memoryview) -> None:
+    def __init__(self) -> None:
         self.values: list[Any] = []
-        at = 0
-        while at < len(body):
-            (length,) = struct.unpack_from(">L", body, at)
-            if not 2 <= length <= len(body) - at - 4:
+        self.size = 0
+        self.goes_on = False  # in the middle of a data set (PS3.8 E.2)
+
+    def take(self, body: bytearray) -> int:
+        """Add the values of a PDU, its header included; returns their bytes.
+
+        Raises
+        ------
+        ValueError
+            Where a value does not fit.
+        """
+        rest, size = memoryview(body)[6:], 0
+        while rest:
+            if len(rest) < 6 or not 2 <= (length := int.from_bytes(rest[:4], "big")) <= len(rest) - 4:
                 raise ValueError("a presentation data value does not fit its PDU")
-            self.values.append((body[at + 4], body[at + 5 : at + 4 + length]))
-            at += 4 + length
+            self.values.append((rest[4], rest[5 : 4 + length]))
+            self.goes_on = not rest[5] & 3
+            size += length - 1
+            rest = rest[4 + length :]
+        self.size += size
+        return size
 
     def to_primitive(self) -> P_DATA:
         """As pynetdicom's own PDUs have it."""
@@ -269,29 +283,40 @@ class UpperLayer(DULServiceProvider):
         return reads and bool(ready)
 
     def _read_pdu_data(self) -> None:
-        """Read one PDU; its event goes to the state machine."""
+        """Read one PDU, or what has come of a data set; its event goes to the state machine."""
+        deadline = time.monotonic() + (self.network_timeout or 60.0)
         try:
-            kind, body = self._read_pdu(time.monotonic() + (self.network_timeout or 60.0))
+            kind, body = self._read_pdu(deadline)
+            if kind == P_DATA_TF:
+                pdu: Any = _Data()
+                self._count(pdu.take(body))
+                # one event for many PDUs: dcmtk's are of 16 KB
+                while kind == P_DATA_TF and pdu.goes_on and pdu.size < PDU_LIMIT and self._more():
+                    kind, body = self._read_pdu(deadline)
+                    if kind == P_DATA_TF:
+                        self._count(pdu.take(body))
+            event = "Evt10"
+            if kind != P_DATA_TF:  # an end in the middle of a data set: what came of that is worth nothing
+                pdu, event = self._decode_pdu(body)
         except (OSError, EOFError):
             self.event_queue.put("Evt17")
             return
-        except ValueError as error:
-            LOG.warning("invalid PDU: %s", error)
-            self.event_queue.put("Evt19")
-            return
-        try:
-            if kind == P_DATA_TF:
-                pdu: Any = _Data(memoryview(body)[6:])
-                event = "Evt10"
-                self._count(pdu.values)
-            else:
-                pdu, event = self._decode_pdu(body)
         except Exception as error:  # noqa: BLE001  the boundary to hostile bytes
             LOG.warning("invalid PDU: %s (%s)", error, type(error).__name__)
             self.event_queue.put("Evt19")
             return
         self._recv_pdu.put(pdu)
         self.event_queue.put(event)
+
+    def _more(self) -> bool:
+        """Whether bytes wait to be read."""
+        connection = self.socket.socket
+        if isinstance(connection, ssl.SSLSocket):
+            return connection.pending() > 0
+        try:
+            return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return False
 
     def _read_pdu(self, deadline: float) -> tuple[int, bytearray]:
         """Type and bytes of a PDU, header included (PS3.8 9.3.1)."""
@@ -325,10 +350,9 @@ class UpperLayer(DULServiceProvider):
                 raise EOFError
             buffer = buffer[count:]
 
-    def _count(self, values: list[Any]) -> None:
-        """Account for what came; refuse what is too much, or comes too slowly."""
+    def _count(self, size: int) -> None:
+        """Account for bytes that came; refuse what is too much, or comes too slowly."""
         now = time.monotonic()
-        size = sum(len(value) for _, value in values)
         if not self._memory.take(size):
             raise ValueError("no memory left for a message of this size")
         if not self._size:

@@ -20,6 +20,7 @@ from analysis.volume import Grid
 
 SHIFT = np.array([5.0, -4.0, 8.0])
 SHAPE = ThoraxShape(in_plane_mm=3.0, slice_mm=3)
+BY = Parameters(normalisation="reference", reference_v=0.5, reference_q=0.03)
 
 
 def result_of(truth: Truth, shift: np.ndarray | None = None, volume: float = 2500.0) -> Analysis:
@@ -36,7 +37,7 @@ def result_of(truth: Truth, shift: np.ndarray | None = None, volume: float = 250
     }
     measures = {r: {m: float(n) for n, m in enumerate(MEASURES)} | {"volume_exp": volume} for r in REGIONS}
     return Analysis(
-        Parameters(), "0.1.0", grid, truth.classes, truth.lungs, grid,
+        BY, "0.1.0", grid, truth.classes, truth.lungs, grid,
         {name: values.astype(np.float32) for name, values in maps.items()},
         np.zeros((*grid.shape, 3), np.float32), measures, {}, (), RegistrationQuality(0, 0, 0, 1, 0),
     )  # fmt: skip
@@ -84,6 +85,12 @@ def test_v_and_q_fall_where_the_defects_came_and_nowhere_else(
     assert np.median(change.maps["Q_n"][change.later == VQClass.DEAD_SPACE]) < -0.4
 
 
+def test_normalised_v_and_q_change_by_what_their_classes_were_made_of(change: Change) -> None:
+    known = change.later > 0
+    assert np.allclose(change.maps["V_n"][known], change.maps["V"][known] / BY.reference_v, atol=1e-5)
+    assert np.allclose(change.maps["Q_n"][known], change.maps["Q"][known] / BY.reference_q, atol=1e-4)
+
+
 def test_measures_stand_side_by_side_and_a_different_breath_is_a_warning(change: Change) -> None:
     assert change.measures["lungs"]["volume_exp"] == (2500.0, 2000.0)
     assert set(change.measures) == set(REGIONS)
@@ -104,7 +111,7 @@ def test_the_page_shows_changes_in_place(change: Change) -> None:
 def test_results_that_cannot_be_compared_are_refused(truths: tuple[Truth, Truth]) -> None:
     ours = result_of(truths[0])
     with pytest.raises(Rejected, match=r"other parameters: low 0\.6 and 0\.7"):
-        compare(ours, replace(ours, parameters=Parameters(low=0.7)))
+        compare(ours, replace(ours, parameters=replace(BY, low=0.7)))
     alone = replace(ours, lungs=np.where(ours.lungs == 2, 0, ours.lungs).astype(np.uint8))
     with pytest.raises(Rejected, match="the left lung was found only in the earlier result"):
         compare(ours, alone)
