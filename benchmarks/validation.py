@@ -189,7 +189,8 @@ def compared(made: Twin, insp: Volume, exp: Volume) -> Row:
     phases = Phase.of(insp, PARAMETERS), Phase.of(exp, PARAMETERS)
     analysis = analyse_phases(*phases, PARAMETERS)
     truth = made.truth_on(analysis.grid)
-    beside, found = agreement(analysis, truth), compare(analysis, phases, truth)
+    marks = made.exp_landmarks, made.insp_landmarks
+    beside, found = agreement(analysis, truth), compare(analysis, phases, truth, marks)
     return {
         "error mm": found.error.mean,
         "dice low v": found.found.low_v,
@@ -201,6 +202,8 @@ def compared(made: Twin, insp: Volume, exp: Volume) -> Row:
         "mean_v": analysis.measures["lungs"]["mean_v"],
         "mean_q": analysis.measures["lungs"]["mean_q"],
         "uncertainty": uncertainty(analysis, classes_of_true_field(analysis, phases, truth)),
+        "comparison": asdict(found),
+        "registration": asdict(analysis.registration),
         "failed": [f.sentence for f in analysis.findings if f.verdict == "fail"],
     }
 

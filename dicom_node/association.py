@@ -68,7 +68,7 @@ class Address(Protocol):
 def associate(
     peer: Address, calling_ae_title: str, contexts: Sequence[Any], serves: bool = False, **options: Any
 ) -> Any:
-    """Request an association; see `why_not` where it is not established.
+    """Request an association.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def associate(
     Raises
     ------
     Unavailable
-        Where the certificates to be shown cannot be read now.
+        Where it is not established, or the certificates to be shown cannot be read now.
     """
     ae = entity(peer.calling_ae_title or calling_ae_title)
     ae.connection_timeout = ae.acse_timeout = peer.timeout
@@ -97,12 +97,14 @@ def associate(
     assoc = ae.associate(
         peer.host, peer.port, list(contexts), peer.ae_title, evt_handlers=handlers, **options
     )
+    if not assoc.is_established:
+        raise Unavailable(_why_not(assoc, peer))
     if not serves:
         keep_responses(assoc)
     return assoc
 
 
-def why_not(assoc: Any, peer: Address) -> str:
+def _why_not(assoc: Any, peer: Address) -> str:
     """Why an association was not established."""
     where = f"{peer.name} ({peer.ae_title} at {peer.host}:{peer.port})"
     if assoc.is_rejected:

@@ -21,7 +21,7 @@ from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from .association import associate, why_not
+from .association import associate
 from .config import ReceiveSettings, TlsSettings
 from .database import Database, commitment, instance
 from .errors import Rejected, Unavailable
@@ -285,8 +285,6 @@ def _report_elsewhere(database: Database, storage: Path, requester: Requester, r
         assoc = associate(requester, requester.calling_ae_title, contexts, ext_neg=[role])
     except Unavailable as error:
         return _Outcome(problem=str(error))
-    if not assoc.is_established:
-        return _Outcome(problem=why_not(assoc, requester))
     try:
         if not assoc.accepted_contexts:
             return _Outcome(problem="it takes no reports of storage commitment")

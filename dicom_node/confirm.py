@@ -14,7 +14,7 @@ from pydicom.uid import UID
 from pynetdicom import build_context, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from .association import associate, why_not
+from .association import associate
 from .config import Destination
 from .database import Database, delivery, result
 from .errors import Unavailable
@@ -156,17 +156,10 @@ def _request(
     transaction_uid: str,
     rows: Sequence[Any],
 ) -> str:
-    """The N-ACTION (PS3.4 J.3.2): "" once the destination accepted it, else why not."""
+    """The N-ACTION (PS3.4 J.3.2): "" once the destination accepted it, else why not; raises as `associate`."""
     handler = (evt.EVT_N_EVENT_REPORT, lambda event: on_report(database, [destination], event))
-    assoc = associate(
-        destination,
-        calling_ae_title,
-        [build_context(StorageCommitmentPushModel, [str(s) for s in SYNTAXES])],
-        serves=True,
-        evt_handlers=[handler],
-    )
-    if not assoc.is_established:
-        return why_not(assoc, destination)
+    contexts = [build_context(StorageCommitmentPushModel, [str(s) for s in SYNTAXES])]
+    assoc = associate(destination, calling_ae_title, contexts, serves=True, evt_handlers=[handler])
     try:
         if not assoc.accepted_contexts:
             return f"{destination.name} does not offer storage commitment"

@@ -19,7 +19,7 @@ from analysis.classes import VQClass
 from analysis.measures import MEASURES
 from analysis.phantom import Truth, thorax_phantom
 
-from .association import associate, why_not
+from .association import associate
 from .config import Config, Destination, JobSettings, ReceiveSettings
 from .ct_series import Scan, write_ct_series
 from .database import Database
@@ -158,8 +158,6 @@ def send(paths: list[Path], port: int, progress: Callable[[float], None]) -> Non
     node = Destination("the node", ae_title="VQNODE", host="127.0.0.1", port=port, timeout=120.0)
     contexts = [build_context(CT_IMAGE_STORAGE, dcmread(paths[0]).file_meta.TransferSyntaxUID)]
     assoc = associate(node, "DEMOSCANNER", contexts)
-    if not assoc.is_established:
-        raise Unavailable(why_not(assoc, node))
     try:
         for n, path in enumerate(paths, 1):
             answer = assoc.send_c_store(path)

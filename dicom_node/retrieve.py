@@ -16,7 +16,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from .association import associate, why_not
+from .association import associate
 from .config import Pacs
 from .errors import Unavailable
 
@@ -106,8 +106,6 @@ def _identifier(level: str, study_uid: str, series_uid: str | list[str]) -> Data
 
 def _responses(assoc: Any, pacs: Pacs, send: Callable[[], Any]) -> list[tuple[Dataset, Dataset | None]]:
     """All responses of a request on a new association, which is released then."""
-    if not assoc.is_established:
-        raise Unavailable(why_not(assoc, pacs))
     try:
         found = list(send())
     except (RuntimeError, ValueError) as error:

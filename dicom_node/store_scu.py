@@ -11,7 +11,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context
 from pynetdicom.sop_class import Verification
 
-from .association import associate, why_not
+from .association import associate
 from .config import Destination
 from .errors import Unavailable
 from .parcel import Outcome, Parcel, judge
@@ -28,11 +28,8 @@ def send(
     """
     try:
         assoc = associate(destination, calling_ae_title, _contexts(parcels))
-        problem = "" if assoc.is_established else why_not(assoc, destination)
     except Unavailable as error:
-        problem = str(error)
-    if problem:
-        yield from ((parcel, Outcome("later", problem)) for parcel in parcels)
+        yield from ((parcel, Outcome("later", str(error))) for parcel in parcels)
         return
     taken = {str(cx.abstract_syntax) for cx in assoc.accepted_contexts}
     try:
@@ -67,8 +64,6 @@ def echo(destination: Destination, calling_ae_title: str) -> str:
         assoc = associate(destination, calling_ae_title, [build_context(Verification)])
     except Unavailable as error:
         return str(error)
-    if not assoc.is_established:
-        return why_not(assoc, destination)
     response = assoc.send_c_echo()
     assoc.release()
     return "" if response and response.Status == 0 else f"{destination.name} does not answer a C-ECHO"
