@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import queue
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -87,6 +89,42 @@ def test_bytes_arrive_as_they_were_sent_with_the_uids_of_the_command() -> None:
     assert dataset == encode(image(), False, True)
     assert (received.sop_class_uid, received.sop_instance_uid) == (CT, "1.2.3.4")
     assert (received.transfer_syntax_uid, received.calling_ae) == (EXPLICIT, "CT1")
+
+
+def store_request(dataset: bytes, piece: int) -> list[bytes]:
+    """The P-DATA-TF PDUs (PS3.8 9.3.5) of a C-STORE-RQ, the data set in pieces."""
+    command = Dataset()
+    command.AffectedSOPClassUID, command.AffectedSOPInstanceUID = CT, "1.2.3.4"
+    command.CommandField, command.MessageID, command.Priority, command.CommandDataSetType = 1, 1, 0, 1
+    encoded = encode(command, True, True)
+    assert encoded is not None
+    values = [(3, encoded)] + [(0, dataset[at : at + piece]) for at in range(0, len(dataset), piece)]
+    values[-1] = (2, values[-1][1])
+    items = [struct.pack(">LBB", len(value) + 2, 3, control) + value for control, value in values]
+    return [struct.pack(">BxL", 4, len(item)) + item for item in items]
+
+
+def test_a_data_set_in_many_pdus_is_stored_whole_or_not_at_all() -> None:
+    got = queue.Queue[bytes]()
+
+    def store(received: Received) -> str:
+        got.put(bytes(received.dataset))
+        return "stored"
+
+    dataset = encode(image(), False, True) or b""
+    pdus = store_request(dataset, 3)
+    assert len(pdus) > 10
+    abort = bytes.fromhex("07000000000400000000")
+    with listening(store) as associate:
+        cut = associate()
+        cut.dul.socket.socket.sendall(b"".join(pdus[:-2]) + abort)
+        whole = associate()
+        whole.dul.socket.socket.sendall(b"".join(pdus))
+        assert got.get(timeout=10) == dataset
+        assert sent(associate(), image()).Status == 0x0000
+        assert got.get(timeout=10) == dataset
+        whole.abort()
+    assert got.empty()
 
 
 def test_every_transfer_syntax_is_accepted() -> None:
