@@ -27,13 +27,13 @@ from soak import soak
 
 
 def kills(folder: Path, count: int) -> Outcome:
-    """kill -9 of the process group, at random moments, with four senders."""
+    """kill -9 of the process group, at random moments, with four senders; every fourth while it starts."""
     site, moments, lost = Site(folder, studies=10), random.Random(1), set[str]()
     began = time.monotonic()
     site.senders.start()
     try:
-        for _ in range(count):
-            site.start()
+        for turn in range(count):
+            site.start(ready=turn % 4 != 3)
             time.sleep(moments.uniform(0.0, 1.5))
             site.kill()
             lost |= site.lost(site.senders.pause())

@@ -150,12 +150,14 @@ def start(config: Path, folder: Path, more: Mapping[str, str] | None = None) -> 
 
 
 def answers(port: int) -> None:
-    """Wait until the node listens."""
+    """Wait until the node answers a C-ECHO: it listens before its acceptors are there."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         with socket.socket() as probe:
-            if not probe.connect_ex(("127.0.0.1", port)):
-                return
+            listens = not probe.connect_ex(("127.0.0.1", port))
+        echo = ["echoscu", "-to", "5", "-ta", "5", "127.0.0.1", str(port)]
+        if listens and not subprocess.run(echo, env=ENVIRONMENT, capture_output=True, check=False).returncode:
+            return
         time.sleep(0.05)
     raise SystemExit("the node does not start")
 
@@ -238,10 +240,11 @@ class Site:
             f"quiet_seconds = 3\n{settings}[jobs]\nmax_crashes = 99\n"
         )
 
-    def start(self, more: Mapping[str, str] | None = None) -> None:
-        """Start the node."""
+    def start(self, more: Mapping[str, str] | None = None, ready: bool = True) -> None:
+        """Start the node, and wait until it is `ready`."""
         self.node = start(self.config, self.folder, more)
-        answers(self.port)
+        if ready:
+            answers(self.port)
 
     def kill(self) -> None:
         """kill -9 the node's process group."""
@@ -264,6 +267,7 @@ class Site:
 
     def judge(self, part: str, what: str, lost: set[str]) -> Outcome:
         """Send everything once more in peace, let the node decide, and compare; `lost` was found lost before."""
+        acknowledged = self.senders.responses
         for made in self.folders:
             assert self.senders.send(made) == 0, f"{made.name} is not taken in peace"
         database = self.database()
@@ -275,4 +279,4 @@ class Site:
         database.close()
         what = f"{what}; {jobs} of {self.studies} studies paired"
         doubled = abs(files - len(self.sources)) + odd + abs(jobs - self.studies)
-        return Outcome(part, what, self.senders.responses, len(lost), doubled, wrong)
+        return Outcome(part, what, acknowledged, len(lost), doubled, wrong)
