@@ -20,6 +20,7 @@ from analysis.volume import Grid
 
 from .database import Database, build, job
 from .errors import Rejected
+from .malformed import MALFORMED
 
 NAME = "analysis.npz"
 #: The entry that holds what is no array, as JSON.
@@ -83,7 +84,7 @@ def read_record(path: Path) -> Record:
         return Record(**{**own, "analysis": _analysis(own["analysis"], arrays)})
     except (FileNotFoundError, NotADirectoryError):
         raise Rejected(f"{path} is not there") from None
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, AnalysisError) as error:
+    except (*MALFORMED, OSError, RuntimeError, zipfile.BadZipFile, AnalysisError) as error:
         raise Rejected(f"{path} is no record this version can read ({type(error).__name__})") from error
 
 

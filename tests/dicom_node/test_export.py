@@ -151,7 +151,8 @@ def test_damaged_and_foreign_records_and_jobs_without_a_result_are_named(
     with pytest.raises(Rejected, match=r"analysis\.npz is not there"):
         read_record(path)
     whole = made.dump()
-    for broken in (b"", whole[: len(whole) // 2], whole[:200] + b"\xff" * 50 + whole[250:]):
+    changed = (whole[:at] + b"\xff" * 50 + whole[at + 50 :] for at in range(150, 450, 25))
+    for broken in (b"", whole[: len(whole) // 2], *changed):
         path.write_bytes(broken)
         with pytest.raises(Rejected, match=r"analysis\.npz is no record this version can read"):
             read_record(path)
