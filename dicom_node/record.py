@@ -81,9 +81,7 @@ def read_record(path: Path) -> Record:
         return Record(**{**own, "analysis": _analysis(own["analysis"], arrays)})
     except (FileNotFoundError, NotADirectoryError):
         raise Rejected(f"{path} is not there") from None
-    except (
-        Exception
-    ) as error:  # the boundary to bytes from anywhere: numpy's own reader alone raises a dozen kinds
+    except Exception as error:  # the boundary: numpy's reader of damaged bytes alone raises a dozen kinds
         raise Rejected(f"{path} is no record this version can read ({type(error).__name__})") from error
 
 
