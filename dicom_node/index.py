@@ -16,6 +16,8 @@ from .limits import READER_BYTES
 
 #: Images that come now go before headers of those that have come.
 NICE = 19
+#: Seconds the process may take to start: no file's fault.
+START_S = 120.0
 T = TypeVar("T")
 
 
@@ -29,7 +31,7 @@ class Reader(Generic[T]):
     prepare : callable, optional
         Run first in the process, e.g. to configure its log.
     timeout : float
-        Seconds one file may take.
+        Seconds one file may take; the start of the process has `START_S`.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class Reader(Generic[T]):
 
     def start(self) -> None:
         """Start the process before there is a file, so that it does not take its time from receiving one."""
-        self._running().submit(int)
+        self._running().submit(_ready, self._read)
 
     def read_all(self, paths: Iterable[Path]) -> list[T | str]:
         """What was read of each file, or why it cannot be read, in one sentence.
@@ -49,7 +51,7 @@ class Reader(Generic[T]):
         Raises
         ------
         Unavailable
-            Where the reader was closed meanwhile: no file is to blame.
+            Where the reader was closed meanwhile or does not start: no file is to blame.
         """
         if self._closed:
             raise Unavailable("the reader of headers is closed")
@@ -83,6 +85,11 @@ class Reader(Generic[T]):
         """Read until the process dies or hangs; the file it was at is tried again alone, then blamed."""
         pool, values = self._running(), list[T | str]()
         try:
+            pool.submit(_ready, self._read).result(START_S)
+        except (BrokenProcessPool, Late) as error:
+            self._end()
+            raise Unavailable("the reader of headers is closed or does not start") from error
+        try:
             futures = [pool.submit(_attempt, self._read, path) for path in paths]
             for future in futures:
                 values.append(future.result(self._timeout))
@@ -95,6 +102,10 @@ class Reader(Generic[T]):
             how = "hangs" if isinstance(error, Late) else "crashes"
             values.append(f"the file {how} its reader")
         return values
+
+
+def _ready(read: Callable[[Path], T]) -> None:
+    """Done when the process is there and has imported what reads."""
 
 
 def _attempt(read: Callable[[Path], T], path: Path) -> T | str:

@@ -53,7 +53,7 @@ def test_a_phantom_is_found_again_and_the_true_field_does_no_worse():
     beside = agreement(analysis, truth)
     assert beside.rho_v > 0.6
     assert beside.rho_q > 0.4
-    assert beside.dice[VQClass.NORMAL] > 0.9
+    assert beside.dice[VQClass.NORMAL] > 0.87
     assert beside.regions["lungs"]["v"] == pytest.approx((1, 1))
     for values in beside.regions.values():
         assert values["v"][0] == pytest.approx(values["v"][1], abs=0.25)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import killer
 import pytest
 from node_values import dying_run, endless_run, make_pair, quick_run, send, write_scan
 from pynetdicom import AE, evt
@@ -193,21 +194,8 @@ def test_the_larger_lungs_are_inspiration_and_a_series_that_denies_it_is_refused
     assert in_order(half, (2500.0, 5000.0)).inspiratory == half.expiratory
 
 
-def killer(path: Path) -> str:
-    import os
-    import signal
-
-    if path.name == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if path.name == "hang":
-        time.sleep(600)
-    if path.name == "bug":
-        raise ZeroDivisionError
-    return path.name
-
-
 def test_a_file_that_kills_or_hangs_its_reader_is_blamed_and_no_other() -> None:
-    reader = Reader(killer, timeout=3.0)
+    reader = Reader(killer.read, timeout=2.0)
     names = ["a", "kill", "b", "hang", "c", "bug", "d"]
     assert reader.read_all([Path(name) for name in names]) == [
         "a",
