@@ -67,6 +67,7 @@ class Archive:
         self.storage, self.database, self.clock = storage, database, clock
         self.incoming = make_folder(storage / "incoming")
         self._shelve = GroupCommit(self._shelve_all)
+        self._new_row = database.insert(instance).on_conflict_do_nothing()
         for folder in ("archive", "quarantine"):
             for shelf in SHELVES:
                 make_folder(storage / folder / shelf)
@@ -194,12 +195,11 @@ class Archive:
         return self._insert([one.row for one in drafts])
 
     def _insert(self, rows: Sequence[dict[str, str | float]]) -> list[bool]:
-        query = self.database.insert(instance).on_conflict_do_nothing()
         inserted: dict[int, bool] = {}
         with self.database.writing() as connection:
             # in one order everywhere: two processes that insert the same UIDs would wait for each other
             for at in sorted(range(len(rows)), key=lambda at: str(rows[at]["sop_instance_uid"])):
-                inserted[at] = bool(connection.execute(query, rows[at]).rowcount)
+                inserted[at] = bool(connection.execute(self._new_row, rows[at]).rowcount)
         return [inserted[at] for at in range(len(rows))]
 
     def _quarantine(self, name: str, parts: list[bytes | memoryview], row: dict[str, str | float]) -> None:

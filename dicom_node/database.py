@@ -257,6 +257,7 @@ class Database:
             raise Rejected(f"the database URL cannot be used: {error}") from error
         file = self.engine.url.database or ":memory:"
         self._turn: AbstractContextManager[Any] = _Turn(file) if self._is_sqlite else nullcontext()
+        self._writer: sa.Connection | None = None
         with self.writing() as connection:
             metadata.create_all(connection)
             version = connection.scalar(sa.select(schema.c.version))
@@ -296,11 +297,23 @@ class Database:
         Unavailable
             Where the database is away, locked or full; nothing was changed then, as far as it could tell.
         """
-        with _away(), self._turn, self.engine.begin() as connection:
-            yield connection
+        with _away(), self._turn:
+            if not self._is_sqlite:
+                with self.engine.begin() as connection:
+                    yield connection
+                return
+            if (
+                self._writer is None
+            ):  # kept: to take one out of the pool and check it in costs as much as a row
+                self._writer = self.engine.connect()
+            with self._writer.begin():
+                yield self._writer
 
     def close(self) -> None:
         """Give the connections back."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
         self.engine.dispose()
 
 

@@ -16,6 +16,8 @@ from .limits import READER_BYTES
 
 #: Images that come now go before headers of those that have come.
 NICE = 19
+#: Files it is handed at one time: each hand-over takes as long as a file.
+TOGETHER = 16
 #: Seconds the process may take to start: no file's fault.
 START_S = 120.0
 T = TypeVar("T")
@@ -31,7 +33,7 @@ class Reader(Generic[T]):
     prepare : callable, optional
         Run first in the process, e.g. to configure its log.
     timeout : float
-        Seconds one file may take; the start of the process has `START_S`.
+        Seconds `TOGETHER` files may take, and one alone; the start of the process has `START_S`.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class Reader(Generic[T]):
             process.kill()
 
     def _read_some(self, paths: list[Path]) -> list[T | str]:
-        """Read until the process dies or hangs; the file it was at is tried again alone, then blamed."""
+        """Read until the process dies or hangs; the files it was at are tried again alone, and blamed."""
         pool, values = self._running(), list[T | str]()
         try:
             pool.submit(_ready, self._read).result(START_S)
@@ -90,15 +92,17 @@ class Reader(Generic[T]):
             self._end()
             raise Unavailable("the reader of headers is closed or does not start") from error
         try:
-            futures = [pool.submit(_attempt, self._read, path) for path in paths]
-            for future in futures:
-                values.append(future.result(self._timeout))
+            parts = [paths[at : at + TOGETHER] for at in range(0, len(paths), TOGETHER)]
+            for future in [pool.submit(_attempt_all, self._read, part) for part in parts]:
+                values += future.result(self._timeout)
         except (BrokenProcessPool, Late) as error:
             self._end()
             if self._closed:
                 raise Unavailable("the reader of headers is closed") from error
             if len(paths) > 1:
-                return values + self._read_some(paths[len(values) :][:1])
+                for path in paths[len(values) :][:TOGETHER]:
+                    values += self._read_some([path])
+                return values
             how = "hangs" if isinstance(error, Late) else "crashes"
             values.append(f"the file {how} its reader")
         return values
@@ -106,6 +110,10 @@ class Reader(Generic[T]):
 
 def _ready(read: Callable[[Path], T]) -> None:
     """Done when the process is there and has imported what reads."""
+
+
+def _attempt_all(read: Callable[[Path], T], paths: list[Path]) -> list[T | str]:
+    return [_attempt(read, path) for path in paths]
 
 
 def _attempt(read: Callable[[Path], T], path: Path) -> T | str:

@@ -129,26 +129,35 @@ class Node:
         LOG.info("stopped")
 
     def index(self) -> None:
-        """Read the headers of new instances; their studies become due."""
-        while new := self.archive.unindexed(INDEX_BATCH):
-            read = self._reader.read_all([stored.path for stored in new])
-            changed: dict[str, float] = {}
-            came: dict[tuple[str, str], Counter[str]] = {}
-            with self.database.writing() as connection:
-                index(connection, {s.sop_instance_uid: r for s, r in zip(new, read, strict=True)})
-                for stored, found in zip(new, read, strict=True):
-                    if isinstance(found, str):
-                        LOG.warning("instance %s: %s", stored.sop_instance_uid, found)
-                        continue
-                    side = stored.calling_ae, found.study_instance_uid
-                    came.setdefault(side, Counter())[found.sop_class_uid] += 1
-                    if not found.ignored:
-                        last = changed.get(found.study_instance_uid, 0.0)
-                        changed[found.study_instance_uid] = max(last, stored.received_at)
-                for (calling_ae, study_uid), counts in came.items():
-                    self.trail.transferred(connection, "import", calling_ae, study_uid, counts)
-                for study_uid, at in changed.items():
-                    studies.touch(self.database, connection, study_uid, at, self.config.receive.quiet_seconds)
+        """Read the headers of new instances; their studies become due.
+
+        What comes meanwhile is for the next tick: few rows at a time would hold up those who write what comes.
+        """
+        while self._index_some() == INDEX_BATCH:
+            pass
+
+    def _index_some(self) -> int:
+        if not (new := self.archive.unindexed(INDEX_BATCH)):
+            return 0
+        read = self._reader.read_all([stored.path for stored in new])
+        changed: dict[str, float] = {}
+        came: dict[tuple[str, str], Counter[str]] = {}
+        with self.database.writing() as connection:
+            index(connection, {s.sop_instance_uid: r for s, r in zip(new, read, strict=True)})
+            for stored, found in zip(new, read, strict=True):
+                if isinstance(found, str):
+                    LOG.warning("instance %s: %s", stored.sop_instance_uid, found)
+                    continue
+                side = stored.calling_ae, found.study_instance_uid
+                came.setdefault(side, Counter())[found.sop_class_uid] += 1
+                if not found.ignored:
+                    last = changed.get(found.study_instance_uid, 0.0)
+                    changed[found.study_instance_uid] = max(last, stored.received_at)
+            for (calling_ae, study_uid), counts in came.items():
+                self.trail.transferred(connection, "import", calling_ae, study_uid, counts)
+            for study_uid, at in changed.items():
+                studies.touch(self.database, connection, study_uid, at, self.config.receive.quiet_seconds)
+        return len(new)
 
     def settle(self) -> None:
         """Decide on every study that has been quiet, or whose scanner is done with it: a job, or why none."""

@@ -25,12 +25,11 @@ from typing import Any
 
 from pynetdicom import evt
 from pynetdicom.association import MODE_ACCEPTOR, Association
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from .dimse import Dimse
 from .tls import shake_hands
 
 LOG = logging.getLogger(__name__)
@@ -41,8 +40,6 @@ PDU_TYPES = range(1, 8)
 P_DATA_TF = 4
 #: A message must come at least so fast, bytes/s, once it takes longer than the network time-out.
 SLOWEST = 4096
-#: Longer than any C-STORE-RSP that is encoded here, bytes.
-LONGEST_RESPONSE = 512
 #: Longest wait before the timers are looked at, seconds.
 LOOK_SECONDS = 0.5
 
@@ -363,39 +360,6 @@ class UpperLayer(DULServiceProvider):
             raise ValueError("the message comes too slowly")
 
 
-class _Dimse(DIMSEServiceProvider):
-    """pynetdicom's, with a short way for the response that is sent most."""
-
-    def send_msg(self, primitive: Any, context_id: int) -> None:
-        """Send a message; a C-STORE-RSP without Error Comment is encoded here."""
-        plain = type(primitive) is C_STORE and primitive.MessageIDBeingRespondedTo is not None
-        if not plain or primitive.ErrorComment or 0 < self.maximum_pdu_size < LONGEST_RESPONSE:
-            super().send_msg(primitive, context_id)
-            return
-        data = P_DATA()
-        data._presentation_data_value_list = [(context_id, b"\x03" + _store_response(primitive))]
-        self.dul.send_pdu(data)
-
-
-def _store_response(primitive: C_STORE) -> bytes:
-    """The command set of a C-STORE-RSP (PS3.7 Table 9.3-2), Implicit VR Little Endian."""
-    elements = (
-        (0x0002, _padded(primitive.AffectedSOPClassUID)),
-        (0x0100, b"\x01\x80"),
-        (0x0120, struct.pack("<H", primitive.MessageIDBeingRespondedTo)),
-        (0x0800, b"\x01\x01"),
-        (0x0900, struct.pack("<H", primitive.Status)),
-        (0x1000, _padded(primitive.AffectedSOPInstanceUID)),
-    )
-    group = b"".join(struct.pack("<HHL", 0, number, len(value)) + value for number, value in elements)
-    return struct.pack("<HHLL", 0, 0, 4, len(group)) + group
-
-
-def _padded(uid: str | None) -> bytes:
-    value = str(uid or "").encode("ascii", "replace")
-    return value + b"\x00" * (len(value) % 2)
-
-
 class Acceptor(Association):
     """The acceptor's side of an association, woken by its upper layer."""
 
@@ -407,7 +371,7 @@ class Acceptor(Association):
         self._woken = threading.Event()
         self.dul = UpperLayer(self, memory)
         self.dul.to_user_queue = _Ringing(self.wake)
-        self.dimse = _Dimse(self)
+        self.dimse = Dimse(self)
         self.dimse.msg_queue = _Messages(self.dul, self.wake)
         self.acse_timeout, self.network_timeout = ae.acse_timeout, ae.network_timeout
         self.counted = False  # among the associations of the server's load
