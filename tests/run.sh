@@ -11,4 +11,5 @@ sh deploy/install.sh test
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-exec .venv/bin/python -m pytest "$@"
+# a file at a time on each of two cores: fixtures are made a file
+exec .venv/bin/python -m pytest -n 2 --dist loadfile "$@"

@@ -107,7 +107,7 @@ SUPPORT = {
         "analysis",
     ),
     *("ct_series", "index", "studies", "crew", "child", "schedule", "status", "bars", "parcel"),
-    *("store_scu", "stow_rs", "upper_layer", "group_commit", "part10", "request"),
+    *("store_scu", "stow_rs", "upper_layer", "dimse", "group_commit", "part10", "request"),
     *("audit", "audit_message", "syslog"),
     "record",
     "priors",
