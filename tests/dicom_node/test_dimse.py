@@ -6,7 +6,7 @@ from io import BytesIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom.uid import CTImageStorage, generate_uid
+from pydicom.uid import CTImageStorage
 from pynetdicom.dimse_messages import C_STORE_RQ, C_STORE_RSP, DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
@@ -44,7 +44,9 @@ def us(number: int, value: int) -> bytes:
     return element(number, struct.pack("<H", value))
 
 
-@pytest.mark.parametrize("uid", ["1.2.34", "1.2.3", generate_uid()])  # odd and even lengths
+@pytest.mark.parametrize(
+    "uid", ["1.2.34", "1.2.3", f"1.2.{'1' * 60}"]
+)  # odd and even lengths, and the longest
 @pytest.mark.parametrize("priority", [0, 1, 2])
 def test_a_request_says_what_pynetdicom_says(uid: str, priority: int) -> None:
     request = a_request(AffectedSOPInstanceUID=uid, Priority=priority)
