@@ -129,7 +129,7 @@ def spooled(database: Database) -> list[str]:
         return list(connection.scalars(sa.select(audit_spool.c.line).order_by(audit_spool.c.id)))
 
 
-def wait_until(happened: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_until(happened: Callable[[], object], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end

@@ -303,7 +303,7 @@ def test_the_scanner_that_proposes_its_role_is_served_too(port: int, kept: list[
     assoc.abort()
 
 
-def wait_until(happened: Any, seconds: float = 20.0) -> None:
+def wait_until(happened: Any, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end

@@ -45,7 +45,7 @@ def exp(tmp_path: Path) -> list[Path]:
     return write_scan(tmp_path, "Thorax Exp", 2)
 
 
-def until(node: Node, happened: Callable[[dict[str, Any]], object], seconds: float = 30.0) -> dict[str, Any]:
+def until(node: Node, happened: Callable[[dict[str, Any]], object], seconds: float = 120.0) -> dict[str, Any]:
     """The node's status, once something has happened."""
     end = time.monotonic() + seconds
     while not happened(found := status(node.database)):

@@ -119,7 +119,7 @@ def orthanc(folder: Path, port: int = 0, user: str = "", **more: Any) -> Iterato
 
 
 def _wait_ready(peer: Orthanc, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while time.monotonic() < end:
         assert process.poll() is None, "Orthanc ended"
         try:

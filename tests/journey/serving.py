@@ -63,7 +63,7 @@ class Serve:
         finally:
             database.close()
 
-    def until(self, happened: Callable[[], object], seconds: float = 240.0) -> None:
+    def until(self, happened: Callable[[], object], seconds: float = 900.0) -> None:
         end = time.monotonic() + seconds
         while not happened():
             assert time.monotonic() < end, self.log.read_text()[-4000:]

@@ -57,7 +57,7 @@ def pacs_at(port: int) -> Destination:
 
 
 def until_not(database: Database, state: str) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while state in states(database) and time.monotonic() < end:
         time.sleep(0.1)
 

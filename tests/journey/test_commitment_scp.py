@@ -61,7 +61,7 @@ def ask(scanner: Orthanc, uids: list[str]) -> str:
 
 def reported(scanner: Orthanc, path: str) -> dict[str, Any]:
     """Orthanc's own account of a transaction, once the report came."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while (found := scanner.get(path))["Status"] == "Pending":
         assert time.monotonic() < end
         time.sleep(0.1)

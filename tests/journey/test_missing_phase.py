@@ -59,7 +59,7 @@ def test_the_missing_phase_is_fetched_from_orthanc(
             )
         node.start()
         store("VQNODE", node.port, scans / "Insp")
-        node.until(lambda: [s["state"] for s in node.peek()["studies"]] == ["PAIRED"], 60)
+        node.until(lambda: [s["state"] for s in node.peek()["studies"]] == ["PAIRED"])
     assert len(node.peek()["jobs"]) == 1
     assert node.peek()["instances"]["stored"] == len(list(scans.glob("Insp/*"))) + len(
         list(scans.glob("Exp/*"))
@@ -70,23 +70,23 @@ def test_a_study_waits_until_its_deadline_and_then_is_overdue(node: Serve, scans
     node.config.write_text("wait_hours = 0.001\n" + node.config.read_text())
     node.start()
     store("VQNODE", node.port, scans / "Insp")
-    node.until(lambda: [s["state"] for s in node.peek()["studies"]] == ["WAITING"], 60)
+    node.until(lambda: [s["state"] for s in node.peek()["studies"]] == ["WAITING"])
     (row,) = node.peek()["studies"]
     assert row["due_at"] == pytest.approx(row["since"] + 3.6)
-    node.until(lambda: [s["state"] for s in node.peek()["studies"]] == ["OVERDUE"], 60)
+    node.until(lambda: [s["state"] for s in node.peek()["studies"]] == ["OVERDUE"])
     (row,) = node.peek()["studies"]
     assert row["reason"].startswith(
         "not complete after 0.001 h: waiting for the other phase: only inspiration"
     )
     store("VQNODE", node.port, scans / "Exp")
-    node.until(lambda: [s["state"] for s in node.peek()["studies"]] == ["PAIRED"], 60)
+    node.until(lambda: [s["state"] for s in node.peek()["studies"]] == ["PAIRED"])
 
 
 def test_an_operator_assigns_phases_forces_cancels_and_retries(node: Serve, scans: Path) -> None:
     node.start()
     for name in ("unnamed-Insp", "Exp"):
         store("VQNODE", node.port, scans / name)
-    node.until(lambda: [s["state"] for s in node.peek()["studies"]] == ["WAITING"] * 2, 60)
+    node.until(lambda: [s["state"] for s in node.peek()["studies"]] == ["WAITING"] * 2)
     first, second = uid("Series 1", "unnamed", 1), uid("Series 2", "unnamed", 2)
     assert run(node, "assign", first, "inspiration").returncode == 0
     node.until(
@@ -98,20 +98,20 @@ def test_an_operator_assigns_phases_forces_cancels_and_retries(node: Serve, scan
     node.config.write_text(node.config.read_text().replace("quiet_seconds = 1.0", "quiet_seconds = 3600"))
     node.start()
     store("VQNODE", node.port, scans / "unnamed-Exp")
-    node.until(lambda: node.peek()["instances"]["to be read"] == 0, 30)
+    node.until(lambda: node.peek()["instances"]["to be read"] == 0)
     assert node.peek()["jobs"] == []
     idle = _children(node)
     done = run(node, "force", study)
     assert (done.returncode, done.stdout) == (0, f"study {study} is due now\n")
-    node.until(lambda: [j["state"] for j in node.peek()["jobs"]] == ["RUNNING"], 60)
-    node.until(lambda: _children(node) == idle + 1, 30)
+    node.until(lambda: [j["state"] for j in node.peek()["jobs"]] == ["RUNNING"])
+    node.until(lambda: _children(node) == idle + 1)
 
     assert run(node, "cancel", "1").returncode == 0
     log = node.log.read_text
-    node.until(lambda: _children(node) == idle, 30)
+    node.until(lambda: _children(node) == idle)
     assert [j["state"] for j in node.peek()["jobs"]] == ["CANCELLED"], log()[-2000:]
     assert run(node, "retry", "1").returncode == 0
-    node.until(lambda: node.peek()["jobs"][0]["state"] in ("RUNNING", "DONE"), 60)
+    node.until(lambda: node.peek()["jobs"][0]["state"] in ("RUNNING", "DONE"))
     assert run(node, "assign", second, "none").returncode == 0
 
     for wrong in (["force", "1.2.3"], ["assign", "1.2.3", "none"], ["cancel", "99"]):

@@ -16,7 +16,7 @@ from dicom_node.node import Node
 from dicom_node.status import status
 
 
-def wait_until(happened: object, seconds: float = 60.0) -> None:
+def wait_until(happened: object, seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while not happened():  # type: ignore[operator]
         assert time.monotonic() < end
