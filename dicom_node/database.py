@@ -302,18 +302,18 @@ class Database:
                 with self.engine.begin() as connection:
                     yield connection
                 return
-            if (
-                self._writer is None
-            ):  # kept: to take one out of the pool and check it in costs as much as a row
+            # kept: to take one out of the pool and check it in costs as much as a row
+            if self._writer is None:
                 self._writer = self.engine.connect()
             with self._writer.begin():
                 yield self._writer
 
     def close(self) -> None:
         """Give the connections back."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        with self._turn:  # a thread may still be writing
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
         self.engine.dispose()
 
 

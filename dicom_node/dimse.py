@@ -21,15 +21,8 @@ WHOLE_COMMAND = 3
 LONGEST_RESPONSE = 512
 C_STORE_RQ, NO_DATA_SET = b"\x01\x00", b"\x01\x01"
 #: Elements of group 0000 (PS3.7 Table 9.3-1): those that every C-STORE-RQ has, without Move Originator.
-GROUP_LENGTH, SOP_CLASS, COMMAND, MESSAGE_ID, PRIORITY, DATA_SET, SOP_INSTANCE = (
-    0x0000,
-    0x0002,
-    0x0100,
-    0x0110,
-    0x0700,
-    0x0800,
-    0x1000,
-)
+GROUP_LENGTH, SOP_CLASS, SOP_INSTANCE = 0x0000, 0x0002, 0x1000
+COMMAND, MESSAGE_ID, PRIORITY, DATA_SET = 0x0100, 0x0110, 0x0700, 0x0800
 PLAIN = {SOP_CLASS, COMMAND, MESSAGE_ID, PRIORITY, DATA_SET, SOP_INSTANCE}
 
 
@@ -57,7 +50,9 @@ class Dimse(DIMSEServiceProvider):
             super().send_msg(primitive, context_id)
             return
         data = P_DATA()
-        data._presentation_data_value_list = [(context_id, b"\x03" + store_response(primitive))]
+        data._presentation_data_value_list = [
+            (context_id, bytes([WHOLE_COMMAND]) + store_response(primitive))
+        ]
         self.dul.send_pdu(data)
 
 

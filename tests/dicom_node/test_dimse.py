@@ -44,9 +44,8 @@ def us(number: int, value: int) -> bytes:
     return element(number, struct.pack("<H", value))
 
 
-@pytest.mark.parametrize(
-    "uid", ["1.2.34", "1.2.3", f"1.2.{'1' * 60}"]
-)  # odd and even lengths, and the longest
+# of odd and even length, and the longest
+@pytest.mark.parametrize("uid", ["1.2.34", "1.2.3", f"1.2.{'1' * 60}"])
 @pytest.mark.parametrize("priority", [0, 1, 2])
 def test_a_request_says_what_pynetdicom_says(uid: str, priority: int) -> None:
     request = a_request(AffectedSOPInstanceUID=uid, Priority=priority)
