@@ -30,6 +30,7 @@ WAVELET = frozenset({*JPEG2000TransferSyntaxes, *(UID(f"1.2.840.10008.1.2.4.{n}"
 SCANS = frozenset({*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes})
 #: Start of Frame of JPEG (ISO/IEC 10918-1 Table B.1) and JPEG-LS (ISO/IEC 14495-1 C.1.1).
 START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+APP0 = 0xE0
 
 
 class TooMuch(ValueError):
@@ -92,16 +93,22 @@ def check_frames(ds: Dataset, shape: tuple[int, int]) -> None:
             raise TooMuch(f"its compressed pixels are {claim}, not {shape[0]} x {shape[1]} x 1")
         if syntax == JPEGExtended12Bit and claim.bits not in (8, 12):
             raise TooMuch(f"its JPEG has {claim.bits} bits a pixel, not 8 or 12")
+        if claim.jfif != 1:  # which ends GDCM, and with it the process
+            raise TooMuch(f"its JPEG has a JFIF header of version {claim.jfif}, not 1")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a codestream says of itself; zeros where it says nothing."""
+    """What a codestream says of itself; zeros where it says nothing.
+
+    `jfif` is the major version of its JFIF header (ISO/IEC 10918-5), 1 where it has none.
+    """
 
     rows: int = 0
     columns: int = 0
     components: int = 0
     bits: int = 0
+    jfif: int = 1
 
     def __str__(self) -> str:
         return f"{self.rows} x {self.columns} x {self.components} of {self.bits} bits"
@@ -115,15 +122,17 @@ def scan_claim(codestream: bytes) -> Claim:
     >>> print(scan_claim(bytes.fromhex("ffd8 ffc3 000b 10 0100 0200 01 01 11 00")))
     256 x 512 x 1 of 16 bits
     """
-    at = 2
+    at, jfif = 2, 1
     while at + 10 <= len(codestream) and codestream[at] == 0xFF:
         marker = codestream[at + 1]
         if marker == 0xFF:  # fill byte
             at += 1
         elif marker in START_OF_FRAME:
             rows, columns = _number(codestream, at + 5, 2), _number(codestream, at + 7, 2)
-            return Claim(rows, columns, codestream[at + 9], codestream[at + 4])
+            return Claim(rows, columns, codestream[at + 9], codestream[at + 4], jfif)
         else:
+            if marker == APP0 and codestream[at + 4 : at + 9] == b"JFIF\0":
+                jfif = codestream[at + 9]
             at += 2 + _number(codestream, at + 2, 2)
     return Claim()
 

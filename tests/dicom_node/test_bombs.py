@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +98,20 @@ def test_what_a_compressed_frame_claims_is_what_it_is() -> None:
     frame = b"\xff\xc3\x00\x0b\x10\x00\x20\x00\x40\x01\x01\x11\x00"
     assert scan_claim(b"\xff\xd8" + application + fill + frame) == Claim(32, 64, 1, 16)
     assert scan_claim(b"\xff\xd8" + application) == scan_claim(b"") == Claim()
+    jfif = b"\xff\xe0\x00\x10JFIF\x00\x03\x00\x00\x00\x01\x00\x01\x00\x00"
+    assert scan_claim(b"\xff\xd8" + jfif + frame) == Claim(32, 64, 1, 16, jfif=3)
+
+
+def test_a_jfif_header_that_ends_gdcm_is_refused(tmp_path: Path, reader: Reader[int]) -> None:
+    plain, odd = tmp_path / "plain.dcm", tmp_path / "odd.dcm"
+    plain.write_bytes(file_of(slice_of()))
+    subprocess.run(["dcmcjpeg", "+e1", plain, odd], check=True)
+    data = odd.read_bytes()
+    at = data.index(b"JFIF\0") + 5
+    odd.write_bytes(data[:at] + b"\x03" + data[at + 1 :])
+    answer, read = reader.read_all([odd, plain])
+    assert "its JPEG has a JFIF header of version 3, not 1" in str(answer)
+    assert isinstance(read, int)
 
 
 def test_a_stack_of_other_slices_is_not_decoded(tmp_path: Path) -> None:
