@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,8 @@ SCANS = frozenset({*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes})
 #: Start of Frame of JPEG (ISO/IEC 10918-1 Table B.1) and JPEG-LS (ISO/IEC 14495-1 C.1.1).
 START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 APP0 = 0xE0
+#: Photometric Interpretation (0028,0004) of a CT (PS3.3 C.8.2.1.1.2).
+GREY = "MONOCHROME1", "MONOCHROME2"
 
 
 class TooMuch(ValueError):
@@ -59,7 +62,10 @@ def check_inflated(path: Path) -> None:
 
 
 def check_frames(ds: Dataset, shape: tuple[int, int]) -> None:
-    """Refuse pixel data of another size than a slice has; decoders allocate what a codestream claims, or crash.
+    """Refuse pixel data of another size or kind than a slice has.
+
+    Decoders allocate what a codestream claims, and GDCM ends the process where colour, bits or a JFIF header are not
+    what it expects.
 
     Parameters
     ----------
@@ -76,25 +82,36 @@ def check_frames(ds: Dataset, shape: tuple[int, int]) -> None:
         raise TooMuch(f"it has {ds.Rows} x {ds.Columns} pixels, the stack {shape[0]} x {shape[1]}")
     if ds.SamplesPerPixel != 1:
         raise TooMuch(f"it has {ds.SamplesPerPixel} samples a pixel, CT has 1")
+    if ds.get("PhotometricInterpretation") not in GREY:
+        raise TooMuch("its Photometric Interpretation is not MONOCHROME1 or MONOCHROME2")
     if not 0 < ds.BitsStored <= ds.BitsAllocated <= 32:
         raise TooMuch(f"it stores {ds.BitsStored} of {ds.BitsAllocated} bits a pixel")
+    if ds.PixelRepresentation not in (0, 1):
+        raise TooMuch(f"its Pixel Representation is {ds.PixelRepresentation}, not 0 or 1")
     syntax = ds.file_meta.get("TransferSyntaxUID")
     if syntax not in SCANS and syntax not in WAVELET:
         return
+    if ds.BitsAllocated not in (8, 16):
+        raise TooMuch(f"its compressed pixels have {ds.BitsAllocated} bits allocated, not 8 or 16")
     claim_of = wavelet_claim if syntax in WAVELET else scan_claim
-    tables = ds.get("ExtendedOffsetTable"), ds.get("ExtendedOffsetTableLengths")
-    for frame in generate_frames(
-        ds.PixelData,
-        number_of_frames=int(ds.get("NumberOfFrames") or 1),
-        extended_offsets=None if None in tables else tables,
-    ):
+    for frame in codestreams(ds):
         claim = claim_of(frame)
         if (claim.rows, claim.columns, claim.components) != (*shape, 1) or claim.bits > ds.BitsAllocated:
             raise TooMuch(f"its compressed pixels are {claim}, not {shape[0]} x {shape[1]} x 1")
         if syntax == JPEGExtended12Bit and claim.bits not in (8, 12):
             raise TooMuch(f"its JPEG has {claim.bits} bits a pixel, not 8 or 12")
-        if claim.jfif != 1:  # which ends GDCM, and with it the process
+        if claim.jfif != 1:
             raise TooMuch(f"its JPEG has a JFIF header of version {claim.jfif}, not 1")
+
+
+def codestreams(ds: Dataset) -> Iterator[bytes]:
+    """Each frame of compressed Pixel Data (7FE0,0010) (PS3.5 A.4)."""
+    tables = ds.get("ExtendedOffsetTable"), ds.get("ExtendedOffsetTableLengths")
+    return generate_frames(
+        ds.PixelData,
+        number_of_frames=int(ds.get("NumberOfFrames") or 1),
+        extended_offsets=None if None in tables else tables,
+    )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from analysis.errors import Rejected as AnalysisRejected
 from analysis.volume import Grid, Volume
 
 from .errors import Rejected
-from .limits import VOXELS, check_frames, check_inflated
+from .limits import VOXELS, check_frames, check_inflated, codestreams
 from .model import Series
 
 AIR = -1024
@@ -131,7 +131,7 @@ def _decode(
         ds = dcmread(path, specific_tags=list(TAGS), force=True)
         check_frames(ds, shape)
         indices = [frame - 1 for frame, _ in frames]
-        for (frame, k), values in zip(frames, _frames(path, ds, indices), strict=True):
+        for (frame, k), values in zip(frames, _frames(ds, indices), strict=True):
             yield k, to_hu(values, ds, frame)
 
 
@@ -148,7 +148,8 @@ def stored_values(path: Path) -> NDArray[Any]:
     with _decoding(path.name):
         check_inflated(path)
         ds = dcmread(path, specific_tags=list(TAGS), force=True)
-        return np.stack(list(_frames(path, ds, list(range(int(ds.get("NumberOfFrames") or 1))))))
+        check_frames(ds, (ds.Rows, ds.Columns))
+        return np.stack(list(_frames(ds, list(range(int(ds.get("NumberOfFrames") or 1))))))
 
 
 @contextmanager
@@ -165,27 +166,40 @@ def _decoding(what: str) -> Iterator[None]:
         raise Rejected(f"{what} cannot be decoded: {reason}") from error
 
 
-def _frames(path: Path, ds: Dataset, indices: list[int]) -> Iterator[NDArray[Any]]:
+def _frames(ds: Dataset, indices: list[int]) -> Iterator[NDArray[Any]]:
     if ds.file_meta.get("TransferSyntaxUID") == JPEGExtended12Bit and ds.BitsStored > 8:
-        return _extended_12(path, ds, indices)
+        return _extended_12(ds, indices)
     return iter_pixels(ds, indices=indices, raw=True)  # type: ignore[no-any-return,unused-ignore]
 
 
-def _extended_12(path: Path, ds: Dataset, indices: list[int]) -> Iterator[NDArray[Any]]:
+def _extended_12(ds: Dataset, indices: list[int]) -> Iterator[NDArray[Any]]:
     """Frames of lossy 12-bit JPEG: GDCM decodes them, though pydicom does not let it.
 
-    (GDCM first tries its 8-bit decoder, which says "Unsupported JPEG data precision 12" on stderr.)
+    GDCM is given the codestream, not the file: it allocates what a damaged file claims. (It first tries its 8-bit
+    decoder, which says "Unsupported JPEG data precision 12" on stderr.)
     """
-    reader = gdcm.ImageReader()
-    reader.SetFileName(str(path))
-    if not reader.Read():
-        raise ValueError("GDCM cannot read it")
-    values = np.frombuffer(
-        reader.GetImage().GetBuffer().encode("utf-8", "surrogateescape"),
-        dtype="<i2" if ds.PixelRepresentation == 1 else "<u2",
-    )
-    frames = values.reshape(-1, ds.Rows, ds.Columns)
-    return (frames[i] for i in indices)
+    streams = list(codestreams(ds))
+    for i in indices:
+        fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
+        fragment.SetByteStringValue(streams[i])
+        fragments.AddFragment(fragment)
+        pixels, image = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010)), gdcm.Image()
+        pixels.SetValue(fragments.__ref__())
+        image.SetNumberOfDimensions(2)
+        image.SetDimensions((ds.Columns, ds.Rows, 1))
+        image.SetDataElement(pixels)
+        grey = gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.MONOCHROME2)
+        image.SetPhotometricInterpretation(grey)  # without one GDCM ends the process
+        image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGExtendedProcess2_4))
+        image.SetPixelFormat(
+            gdcm.PixelFormat(1, ds.BitsAllocated, ds.BitsStored, ds.BitsStored - 1, ds.PixelRepresentation)
+        )
+        values = image.GetBuffer()  # bytes that SWIG made a str of
+        if values is None:
+            raise ValueError("GDCM cannot read it")
+        yield np.frombuffer(
+            values.encode("utf-8", "surrogateescape"), "<i2" if ds.PixelRepresentation == 1 else "<u2"
+        ).reshape(ds.Rows, ds.Columns)
 
 
 def to_hu(stored: NDArray[Any], ds: Dataset, frame: int) -> NDArray[np.int16]:

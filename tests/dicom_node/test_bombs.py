@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 
 from dicom_node import limits
@@ -111,6 +112,37 @@ def test_a_jfif_header_that_ends_gdcm_is_refused(tmp_path: Path, reader: Reader[
     odd.write_bytes(data[:at] + b"\x03" + data[at + 1 :])
     answer, read = reader.read_all([odd, plain])
     assert "its JPEG has a JFIF header of version 3, not 1" in str(answer)
+    assert isinstance(read, int)
+
+
+@pytest.mark.parametrize("encode", ["+e1", "+ee", "JPEG 2000"])
+@pytest.mark.parametrize(
+    ("keyword", "value", "said"),
+    [
+        (
+            "PhotometricInterpretation",
+            "RGB",
+            "its Photometric Interpretation is not MONOCHROME1 or MONOCHROME2",
+        ),
+        ("BitsAllocated", 32, "its compressed pixels have 32 bits allocated, not 8 or 16"),
+        ("PixelRepresentation", 2, "its Pixel Representation is 2, not 0 or 1"),
+    ],
+)
+def test_no_kind_of_pixels_ends_the_reader(
+    tmp_path: Path, reader: Reader[int], encode: str, keyword: str, value: object, said: str
+) -> None:
+    plain, odd, ds = tmp_path / "plain.dcm", tmp_path / "odd.dcm", slice_of(side=64)
+    ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 12, 11, 0
+    plain.write_bytes(file_of(ds))
+    if encode == "JPEG 2000":
+        ds.compress(JPEG2000Lossless, generate_instance_uid=False)
+    else:
+        subprocess.run(["dcmcjpeg", encode, plain, odd], check=True)
+        ds = dcmread(odd)
+    setattr(ds, keyword, value)
+    odd.write_bytes(file_of(ds))
+    answer, read = reader.read_all([odd, plain])
+    assert said in str(answer)
     assert isinstance(read, int)
 
 
