@@ -147,8 +147,7 @@ def order(folder: Path, _seconds: float) -> Outcome:
         tracer = subprocess.Popen(command)
         time.sleep(3.0)
         path = sorted(site.folders[0].iterdir())[0]
-        store = ["storescu", *where, str(path)]
-        subprocess.run(store, env=ENVIRONMENT, check=True)
+        assert site.senders.send(path) == 0
         tracer.terminate()
         tracer.wait()
         found = steps(trace.read_text())

