@@ -17,8 +17,9 @@ from pydicom import Dataset, dcmread
 from test_seg import dciodvfy, stored
 
 from analysis.measures import MEASURES
-from analysis.pipeline import Analysis
+from analysis.pipeline import Analysis, Parameters
 from analysis.regions import REGIONS
+from analysis.report import LIMITS, method_in_words
 from analysis.volume import Volume
 from dicom_node.objects import codes
 from dicom_node.objects.build import build_objects
@@ -173,6 +174,11 @@ def test_highdicom_reads_the_same_groups(objects: list[Dataset]) -> None:
     report = highdicom.sr.Comprehensive3DSR.from_dataset(objects[1]).content
     assert len(report.get_volumetric_roi_measurement_groups()) == 2
     assert len(report.get_image_measurement_groups()) == len(REGIONS) - 2
+
+
+def test_our_words_need_no_character_set() -> None:
+    """A CT may name none, and its results then have none either."""
+    assert (method_in_words(Parameters()) + LIMITS).isascii()
 
 
 def test_dciodvfy_finds_no_error(objects: list[Dataset], tmp_path: Path) -> None:
