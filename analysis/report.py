@@ -44,8 +44,8 @@ METHOD = (
     "{sigma_mm:g} mm){gravity} and called low below {low:.0%} of their {by}. Dead space: Q low, V preserved. Shunt: V "
     "low, Q preserved. Matched defect: both low. Vessels and a rim of {rim_mm:g} mm are not classified; abnormal "
     "regions below {min_defect_ml:g} ml count as normal. All maps lie on the expiratory CT. A "
-    "fraction's standard uncertainty (after +/-) is its change under random errors of the registration, of the size that "
-    "the registration sees of itself; in brackets stands the fraction at the thresholds 0.50 and 0.75."
+    "fraction's standard uncertainty (after +/-) is its change under random errors of the registration, of the size "
+    "that the registration sees of itself; in brackets stands the fraction at the thresholds 0.50 and 0.75."
 )
 LIMITS = (
     "Research use only; not for diagnosis. Q is a surrogate of perfusion derived from CT density, not a measurement "
