@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
+from test_volumes import dcmtk
 
 from dicom_node import limits
 from dicom_node.errors import Rejected
@@ -106,8 +106,7 @@ def test_what_a_compressed_frame_claims_is_what_it_is() -> None:
 def test_a_jfif_header_that_ends_gdcm_is_refused(tmp_path: Path, reader: Reader[int]) -> None:
     plain, odd = tmp_path / "plain.dcm", tmp_path / "odd.dcm"
     plain.write_bytes(file_of(slice_of()))
-    subprocess.run(["dcmcjpeg", "+e1", plain, odd], check=True)
-    data = odd.read_bytes()
+    data = dcmtk(["dcmcjpeg", "+e1"], plain).read_bytes()
     at = data.index(b"JFIF\0") + 5
     odd.write_bytes(data[:at] + b"\x03" + data[at + 1 :])
     answer, read = reader.read_all([odd, plain])
@@ -137,8 +136,7 @@ def test_no_kind_of_pixels_ends_the_reader(
     if encode == "JPEG 2000":
         ds.compress(JPEG2000Lossless, generate_instance_uid=False)
     else:
-        subprocess.run(["dcmcjpeg", encode, plain, odd], check=True)
-        ds = dcmread(odd)
+        ds = dcmread(dcmtk(["dcmcjpeg", encode], plain))
     setattr(ds, keyword, value)
     odd.write_bytes(file_of(ds))
     answer, read = reader.read_all([odd, plain])
