@@ -1,4 +1,4 @@
-"""Compiled loops of the registration: sampling, windowed statistics, assembly and solution of one step.
+"""Compiled loops of the registration: sampling, windowed statistics, assembly of one step.
 
 Each runs in one thread without the interpreter's lock: the callers run lungs and directions side by side, which
 unlike threads inside every loop does not stall where another process wants a core.
@@ -39,6 +39,27 @@ def _trilinear(a, k, j, i):  # type: ignore[no-untyped-def]
     c10 = a[k0 + 1, j0, i0] * (1 - fi) + a[k0 + 1, j0, i0 + 1] * fi
     c11 = a[k0 + 1, j0 + 1, i0] * (1 - fi) + a[k0 + 1, j0 + 1, i0 + 1] * fi
     return (c00 * (1 - fj) + c01 * fj) * (1 - fk) + (c10 * (1 - fj) + c11 * fj) * fk
+
+
+@njit(cache=True, inline="always")
+def _vector(a, k, j, i):  # type: ignore[no-untyped-def]
+    """The three values of ``a`` (k, j, i, 3) at fractional indices, edges extended."""
+    k0, fk = _cell(k, a.shape[0])
+    j0, fj = _cell(j, a.shape[1])
+    i0, fi = _cell(i, a.shape[2])
+    w00, w01 = (1 - fk) * (1 - fj), (1 - fk) * fj
+    w10, w11 = fk * (1 - fj), fk * fj
+    c00, c01, c10, c11 = a[k0, j0, i0], a[k0, j0 + 1, i0], a[k0 + 1, j0, i0], a[k0 + 1, j0 + 1, i0]
+    d00, d01, d10, d11 = a[k0, j0, i0 + 1], a[k0, j0 + 1, i0 + 1], a[k0 + 1, j0, i0 + 1], a[k0 + 1, j0 + 1, i0 + 1]
+    ga = 1 - fi
+    return (
+        ga * (w00 * c00[0] + w01 * c01[0] + w10 * c10[0] + w11 * c11[0])
+        + fi * (w00 * d00[0] + w01 * d01[0] + w10 * d10[0] + w11 * d11[0]),
+        ga * (w00 * c00[1] + w01 * c01[1] + w10 * c10[1] + w11 * c11[1])
+        + fi * (w00 * d00[1] + w01 * d01[1] + w10 * d10[1] + w11 * d11[1]),
+        ga * (w00 * c00[2] + w01 * c01[2] + w10 * c10[2] + w11 * c11[2])
+        + fi * (w00 * d00[2] + w01 * d01[2] + w10 * d10[2] + w11 * d11[2]),
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -82,6 +103,47 @@ def warp(image, offset, u):  # type: ignore[no-untyped-def]
                     j + u[k, j, i, 1] + offset[1],
                     i + u[k, j, i, 2] + offset[2],
                 )
+    return out
+
+
+@njit(cache=True, nogil=True)
+def carry(a, b, c, where, offset, nodes):  # type: ignore[no-untyped-def]
+    """Three images at x + u(x) + offset where ``where`` (k, j, i) is True, else 0; u from its ``nodes``."""
+    out_a = np.zeros(where.shape, np.float32)
+    out_b = np.zeros(where.shape, np.float32)
+    out_c = np.zeros(where.shape, np.float32)
+    half = np.float32(1 / STRIDE)
+    for k in range(where.shape[0]):
+        for j in range(where.shape[1]):
+            for i in range(where.shape[2]):
+                if where[k, j, i]:
+                    u = _vector(nodes, k * half, j * half, i * half)
+                    y0, y1, y2 = k + u[0] + offset[0], j + u[1] + offset[1], i + u[2] + offset[2]
+                    out_a[k, j, i] = _trilinear(a, y0, y1, y2)
+                    out_b[k, j, i] = _trilinear(b, y0, y1, y2)
+                    out_c[k, j, i] = _trilinear(c, y0, y1, y2)
+    return out_a, out_b, out_c
+
+
+@njit(cache=True, nogil=True)
+def mean_with_inverse(nodes, other, offset):  # type: ignore[no-untyped-def]
+    """(u + v) / 2 with v(x) = -w(x + v(x)), by fixed-point iteration (Chen 2008, doi:10.1118/1.2816107).
+
+    ``nodes`` and ``other`` are the nodes of u and w (K, J, I, 3), voxels; ``offset`` is where x = 0 lies in w's image.
+    """
+    out = np.empty_like(nodes)
+    half = np.float32(1 / STRIDE)
+    for k in range(nodes.shape[0]):
+        for j in range(nodes.shape[1]):
+            for i in range(nodes.shape[2]):
+                x0, x1, x2 = STRIDE * k + offset[0], STRIDE * j + offset[1], STRIDE * i + offset[2]
+                v0, v1, v2 = nodes[k, j, i, 0], nodes[k, j, i, 1], nodes[k, j, i, 2]
+                for _ in range(6):
+                    w = _vector(other, half * (x0 + v0), half * (x1 + v1), half * (x2 + v2))
+                    v0, v1, v2 = -w[0], -w[1], -w[2]
+                out[k, j, i, 0] = (nodes[k, j, i, 0] + v0) / 2
+                out[k, j, i, 1] = (nodes[k, j, i, 1] + v1) / 2
+                out[k, j, i, 2] = (nodes[k, j, i, 2] + v2) / 2
     return out
 
 
@@ -248,127 +310,3 @@ def _add(t, gk, gj, gi, r, w):  # type: ignore[no-untyped-def]
     t[6] += w * gk * r
     t[7] += w * gj * r
     t[8] += w * gi * r
-
-
-@njit(cache=True, nogil=True)
-def _bend(x, active):  # type: ignore[no-untyped-def]
-    """Second differences of ``x`` along k, j and i, 0 where a node of the three is not active."""
-    K, J, I, _ = x.shape
-    out = np.zeros((K, J, I, 9), np.float32)
-    for k in range(K):
-        for j in range(J):
-            for i in range(I):
-                if not active[k, j, i]:
-                    continue
-                if 0 < k < K - 1 and active[k - 1, j, i] and active[k + 1, j, i]:
-                    for c in range(3):
-                        out[k, j, i, c] = x[k - 1, j, i, c] - 2 * x[k, j, i, c] + x[k + 1, j, i, c]
-                if 0 < j < J - 1 and active[k, j - 1, i] and active[k, j + 1, i]:
-                    for c in range(3):
-                        out[k, j, i, 3 + c] = x[k, j - 1, i, c] - 2 * x[k, j, i, c] + x[k, j + 1, i, c]
-                if 0 < i < I - 1 and active[k, j, i - 1] and active[k, j, i + 1]:
-                    for c in range(3):
-                        out[k, j, i, 6 + c] = x[k, j, i - 1, c] - 2 * x[k, j, i, c] + x[k, j, i + 1, c]
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _apply(x, bend, system, active, stretch, bending):  # type: ignore[no-untyped-def]
-    """(A + stretch L + bending B) x; without ``system``'s A where it is empty."""
-    K, J, I, _ = x.shape
-    out = np.zeros_like(x)
-    for k in range(K):
-        for j in range(J):
-            for i in range(I):
-                if not active[k, j, i]:
-                    continue
-                for n in range(6):
-                    kk = k + (n == 0) - (n == 1)
-                    jj = j + (n == 2) - (n == 3)
-                    ii = i + (n == 4) - (n == 5)
-                    if kk < 0 or jj < 0 or ii < 0 or kk >= K or jj >= J or ii >= I or not active[kk, jj, ii]:
-                        continue
-                    axis = 3 * (n // 2)
-                    for c in range(3):
-                        out[k, j, i, c] += stretch * (x[k, j, i, c] - x[kk, jj, ii, c])
-                        out[k, j, i, c] += bending * bend[kk, jj, ii, axis + c]
-                for c in range(3):
-                    out[k, j, i, c] -= (
-                        2 * bending * (bend[k, j, i, c] + bend[k, j, i, 3 + c] + bend[k, j, i, 6 + c])
-                    )
-                if system.shape[0] > 0:
-                    a = system[k, j, i]
-                    x0, x1, x2 = x[k, j, i, 0], x[k, j, i, 1], x[k, j, i, 2]
-                    out[k, j, i, 0] += a[0] * x0 + a[1] * x1 + a[2] * x2
-                    out[k, j, i, 1] += a[1] * x0 + a[3] * x1 + a[4] * x2
-                    out[k, j, i, 2] += a[2] * x0 + a[4] * x1 + a[5] * x2
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _precondition(r, system, active, diagonal):  # type: ignore[no-untyped-def]
-    """Every node's 3 x 3 block (A + diagonal I) solved for ``r``."""
-    K, J, I, _ = r.shape
-    out = np.zeros_like(r)
-    for k in range(K):
-        for j in range(J):
-            for i in range(I):
-                if not active[k, j, i]:
-                    continue
-                a = system[k, j, i]
-                a00, a11, a22 = a[0] + diagonal, a[3] + diagonal, a[5] + diagonal
-                a01, a02, a12 = a[1], a[2], a[4]
-                b0, b1, b2 = r[k, j, i, 0], r[k, j, i, 1], r[k, j, i, 2]
-                c00, c01, c02 = a11 * a22 - a12 * a12, a02 * a12 - a01 * a22, a01 * a12 - a02 * a11
-                c11, c12, c22 = a00 * a22 - a02 * a02, a01 * a02 - a00 * a12, a00 * a11 - a01 * a01
-                det = a00 * c00 + a01 * c01 + a02 * c02
-                out[k, j, i, 0] = (c00 * b0 + c01 * b1 + c02 * b2) / det
-                out[k, j, i, 1] = (c01 * b0 + c11 * b1 + c12 * b2) / det
-                out[k, j, i, 2] = (c02 * b0 + c12 * b1 + c22 * b2) / det
-    return out
-
-
-def solve(system: Float, u: Float, active: Mask, stretch: float, bending: float, iterations: int) -> Float:
-    """The Gauss-Newton step: preconditioned conjugate gradients on (A + R) du = b - R u, R = stretch L + bending B.
-
-    L penalises first differences and B second differences between active nodes; there is no edge to an inactive
-    node, so that the border is free and the lung slides along the chest wall.
-
-    Parameters
-    ----------
-    system : (K, J, I, 9) float32
-        From `assemble`.
-    u : (K, J, I, 3) float32
-        The field relative to the affine start, voxels.
-    active : (K, J, I) bool
-    stretch, bending : float
-        Weights of the regulariser.
-    iterations : int
-
-    Returns
-    -------
-    (K, J, I, 3) float32
-        du, voxels.
-    """
-    none = np.zeros((0, 0, 0, 9), np.float32)
-    weights = np.float32(stretch), np.float32(bending)
-    diagonal = np.float32(6 * stretch + 18 * bending + 1e-6)
-    r = system[..., 6:] * active[..., None] - _apply(u, _bend(u, active), none, active, *weights)
-    x = np.zeros_like(u)
-    z = _precondition(r, system, active, diagonal)
-    p, rho = z, _dot(r, z)
-    for _ in range(iterations):
-        if rho <= 0:
-            break
-        q = _apply(p, _bend(p, active), system, active, *weights)
-        step = np.float32(rho / _dot(p, q))
-        x += step * p
-        r -= step * q
-        z = _precondition(r, system, active, diagonal)
-        rho, previous = _dot(r, z), rho
-        p = z + np.float32(rho / previous) * p
-    return x
-
-
-def _dot(a: Float, b: Float) -> float:
-    return float(np.vdot(a.ravel(), b.ravel()))

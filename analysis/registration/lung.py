@@ -161,11 +161,11 @@ def register_lung(
         for _ in range(level.searches):
             found = executor.submit(search, m, f, -offset, back, level.radius)
             there, back = search(f, m, offset, there, level.radius), found.result()
-            there, back = symmetrise(there, back, f.inside.shape, m.inside.shape, offset)
+            there, back = symmetrise(there, back, offset)
         for turn in range(TURNS):
             other_way = executor.submit(refine, m, f, -offset, start_back, level, back)
             there, back = refine(f, m, offset, start, level, there), other_way.result()
-            there, back = symmetrise(there, back, f.inside.shape, m.inside.shape, offset)
+            there, back = symmetrise(there, back, offset)
             progress(8.0 ** (n - len(LEVELS)) * (1 + 7 * (turn + 1) / TURNS))
         if n < len(LEVELS) - 1:
             there, back = there - start, back - start_back
@@ -179,35 +179,17 @@ def _field(nodes: Float, stack: LungStack, directions: NDArray[np.float64]) -> L
     return LungField(dense * np.float32(FINEST_MM), stack.origins[-1], directions)
 
 
-def symmetrise(
-    there: Float, back: Float, fixed_shape: tuple[int, ...], moving_shape: tuple[int, ...], offset: Float
-) -> tuple[Float, Float]:
+def symmetrise(there: Float, back: Float, offset: Float) -> tuple[Float, Float]:
     """Average each field with the inverse of the other (inverse consistency, Christensen 2001, doi:10.1109/42.932742).
 
     Parameters
     ----------
     there, back : (K, J, I, 3) float32
         Fields at the control nodes, voxels.
-    fixed_shape, moving_shape : (3,) int
-        Voxels of the two images.
     offset : (3,) float32
         Moving index of fixed index 0 without displacement.
     """
-    dense_there = kernels.densify(there, np.array(fixed_shape))
-    dense_back = kernels.densify(back, np.array(moving_shape))
-    return _mean_with_inverse(there, dense_back, offset), _mean_with_inverse(back, dense_there, -offset)
-
-
-def _mean_with_inverse(nodes: Float, other: Float, offset: Float) -> Float:
-    """(u + v) / 2 with v(x) = -w(x + v(x)), by fixed-point iteration (Chen 2008, doi:10.1118/1.2816107)."""
-    axes = [np.arange(n, dtype=np.float32) * kernels.STRIDE for n in nodes.shape[:3]]
-    x = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3) + offset
-    parts = [np.ascontiguousarray(other[..., c]) for c in range(3)]
-    v = nodes.reshape(-1, 3)
-    for _ in range(6):
-        at = (x + v).astype(np.float32)
-        v = -np.stack([kernels.sample(part, at) for part in parts], axis=-1)
-    return ((nodes + v.reshape(nodes.shape)) / 2).astype(np.float32)
+    return kernels.mean_with_inverse(there, back, offset), kernels.mean_with_inverse(back, there, -offset)
 
 
 def moments_start(fixed: Float, moving: Float, offset: Float) -> Float:

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from ..volume import Float, Mask
 from . import kernels
+from .solver import Nodes, solve
 
 TISSUE_HU = -300.0  # intensities are clipped to air … tissue: what is denser holds no lung texture
 CG_ITERATIONS = 25
@@ -93,21 +94,21 @@ def refine(
     (K, J, I, 3) float32
         Refined field at the control nodes, voxels.
     """
-    shape = np.array(fixed.image.shape)
     f = kernels.standardise(fixed.image, fixed.inside, level.radius, NOISE_HU**2)
     near = (np.abs(fixed.border) < BAND).astype(np.float32)
-    active = _active(fixed.inside > 0, start.shape[:3])
+    where = fixed.border > -BAND
+    near_lung = Nodes.of(_active(fixed.inside > 0, start.shape[:3]))
     residual = nodes - start
     for _ in range(level.steps):
-        u = kernels.densify(start + residual, shape)
-        inside = kernels.warp(moving.inside, offset, u)
+        image, inside, border = kernels.carry(
+            moving.image, moving.inside, moving.border, where, offset, start + residual
+        )
         weight = fixed.inside * inside
-        m = kernels.standardise(kernels.warp(moving.image, offset, u), weight, level.radius, NOISE_HU**2)
-        border = kernels.warp(moving.border, offset, u)
+        m = kernels.standardise(image, weight, level.radius, NOISE_HU**2)
         system = kernels.assemble(
             f, m, weight, fixed.border, border, near, np.float32(level.robust), np.float32(level.border)
         )
-        step = kernels.solve(system, residual, active, level.stretch, level.bending, CG_ITERATIONS)
+        step = solve(system, residual, near_lung, level.stretch, level.bending, CG_ITERATIONS)
         residual = residual + np.clip(step, -1.5, 1.5)
     return start + residual
 

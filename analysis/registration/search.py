@@ -26,26 +26,30 @@ COUPLING = (0.003, 0.01, 0.03, 0.1, 0.3)
 def _costs(f, inside_f, m, inside_m, nodes, half, reach):  # type: ignore[no-untyped-def]
     """Mean cost (n, candidates) of the cube around each node against ``m`` displaced; every other voxel counts."""
     width = 2 * reach + 1
-    out = np.empty((nodes.shape[0], width * width * width), np.float32)
+    out = np.empty((nodes.shape[0], width, width, width), np.float32)
     n0, n1, n2 = f.shape
     for n in range(nodes.shape[0]):
         k0, j0, i0 = nodes[n]
-        c = 0
-        for dk in range(-reach, reach + 1):
-            for dj in range(-reach, reach + 1):
-                for di in range(-reach, reach + 1):
-                    total, count = np.float32(0), np.float32(1e-6)
-                    for k in range(max(k0 - half, 0), min(k0 + half + 1, n0), 2):
-                        for j in range(max(j0 - half, 0), min(j0 + half + 1, n1), 2):
-                            for i in range(max(i0 - half, 0), min(i0 + half + 1, n2), 2):
-                                w = inside_f[k, j, i]
-                                b = inside_m[k + dk + reach, j + dj + reach, i + di + reach]
-                                r = f[k, j, i] - m[k + dk + reach, j + dj + reach, i + di + reach]
-                                total += w * (b * r * r + (1 - b) * UNLIKE)
-                                count += w
-                    out[n, c] = total / count
-                    c += 1
-    return out
+        for dk in range(width):
+            for dj in range(width):
+                total, count = out[n, dk, dj], np.float32(1e-6)
+                total[:] = 0
+                for k in range(max(k0 - half, 0), min(k0 + half + 1, n0), 2):
+                    for j in range(max(j0 - half, 0), min(j0 + half + 1, n1), 2):
+                        for i in range(max(i0 - half, 0), min(i0 + half + 1, n2), 2):
+                            w, v = inside_f[k, j, i], f[k, j, i]
+                            if w <= 0:
+                                continue
+                            count += w
+                            b = inside_m[k + dk, j + dj, i : i + width]
+                            r = m[k + dk, j + dj, i : i + width]
+                            for di in range(width):
+                                total[di] += w * (
+                                    b[di] * (v - r[di]) * (v - r[di]) + (1 - b[di]) * np.float32(UNLIKE)
+                                )
+                for di in range(width):
+                    total[di] /= count
+    return out.reshape(nodes.shape[0], width * width * width)
 
 
 def search(fixed: LungImage, moving: LungImage, offset: Float, nodes: Float, radius: int) -> Float:
