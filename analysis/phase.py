@@ -8,7 +8,6 @@ import numpy as np
 
 from . import measures as ms
 from . import quality
-from .errors import Rejected
 from .lungs import segment
 from .parameters import Parameters
 from .regions import zones
@@ -37,8 +36,8 @@ class Phase:
         Histograms of the CT's own voxels by zone.
     trachea_hu, edge_percent, mediastinal_hu : float
         What `quality` judges of one phase.
-    ct : Volume or None
-        The CT's own voxels of `work`; kept only where lobes are to be measured.
+    ct : Volume
+        The CT's own voxels of `work`.
     """
 
     grid: Grid
@@ -50,11 +49,11 @@ class Phase:
     trachea_hu: float
     edge_percent: float
     mediastinal_hu: float
-    ct: Volume | None = None
+    ct: Volume
 
     @classmethod
-    def of(cls, volume: Volume, parameters: Parameters, keep_ct: bool = False) -> Phase:
-        """Find the lungs of a CT volume; ``keep_ct`` where its lobes are to be measured.
+    def of(cls, volume: Volume, parameters: Parameters) -> Phase:
+        """Find the lungs of a CT volume.
 
         Raises
         ------
@@ -73,7 +72,8 @@ class Phase:
             slice(box[1].start * j, box[1].stop * j),
             slice(box[2].start * i, box[2].stop * i),
         )
-        ct = volume.crop(fine_box)
+        part = volume.crop(fine_box)
+        ct = Volume(part.array.copy(), part.grid)  # not a view, which would keep the whole CT
         densities = ms.Densities.of(ct, _repeat(zone, (k, j, i)))
         checks = (
             quality.trachea_hu(found.airways, whole),
@@ -81,8 +81,7 @@ class Phase:
             quality.mediastinal_hu(found.labels, whole),
         )
         work = Volume(np.ascontiguousarray(work.array, dtype=np.float32), work.grid)
-        kept = ct if keep_ct else None
-        return cls(volume.grid, work, np.ascontiguousarray(lungs), box, (k, j, i), densities, *checks, kept)
+        return cls(volume.grid, work, np.ascontiguousarray(lungs), box, (k, j, i), densities, *checks, ct)
 
     @property
     def lung_ml(self) -> float:
@@ -90,9 +89,7 @@ class Phase:
         return float((self.lungs > 0).sum()) * self.work.grid.voxel_ml
 
     def lobe_densities(self, lobes: Labels) -> ms.Densities:
-        """Histograms of the CT's own voxels by lobe; ``lobes`` (k, j, i) on ``work.grid``. Needs `ct`."""
-        if self.ct is None:
-            raise Rejected("the CT's own voxels were not kept: lobes cannot be measured")
+        """Histograms of the CT's own voxels by lobe; ``lobes`` (k, j, i) on ``work.grid``."""
         return ms.Densities.of(self.ct, _repeat(lobes, self.factors))
 
     def fine(self, labels: Labels) -> Labels:

@@ -124,7 +124,7 @@ def analyse_phases(
     acquisitions : (Acquisition, Acquisition), optional
         What the headers say of inspiration and expiration; checked with the rest. ``parameters.gravity`` needs them.
     lobes : Volume, optional
-        Five labels, on either CT (`lobes.find_lobes`); both phases must have kept their ``ct``.
+        Five labels, on either CT (`lobes.find_lobes`).
 
     Raises
     ------
@@ -139,7 +139,12 @@ def analyse_phases(
     _gate(findings, parameters)
     progress("registration", 0.0)
     registration = register(
-        exp.work, exp.lungs, insp.work, insp.lungs, lambda share: progress("registration", share)
+        exp.work,
+        exp.lungs,
+        insp.work,
+        insp.lungs,
+        lambda share: progress("registration", share),
+        (exp.ct, insp.ct),
     )
     findings += quality.registration_findings(registration.quality)
     _gate(findings, parameters)

@@ -104,7 +104,7 @@ def analyse_pair(
         volume = load_volume(series, paths, lambda share, n=n: progress("reading", (n + share) / 2))  # type: ignore[misc]
         progress("lungs", n / 2)
         try:
-            phases.append(Phase.of(volume, parameters, keep_ct=lobes is not None))
+            phases.append(Phase.of(volume, parameters))
         except analysis_errors.Rejected as error:
             raise Rejected(f"series {series.series_instance_uid}: {error}") from error
         if lobes is not None and n == 0:

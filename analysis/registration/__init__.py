@@ -34,7 +34,7 @@ class RegistrationQuality:
     Attributes
     ----------
     closure : float
-        (sum J v - V_moving) / V_moving over the lungs, 1: of det(I + du/dx), before it is scaled.
+        (sum J v - V_moving) / V_moving over the lungs, 1: of det(I + du/dx).
     folding : float
         Share of lung voxels with J <= 0.
     inverse_consistency : float
@@ -62,7 +62,7 @@ class Registration:
         u(x), mm, LPS (x, y, z): fixed point x lies at x + u(x) in the moving image. Outside the lungs it is the
         nearest lung's field, continued.
     jacobian : (k, j, i) float32
-        det(I + du/dx), more than 0, scaled so that each lung grows to its moving volume; 1 outside the lungs.
+        det(I + du/dx), more than 0; 1 outside the lungs.
     quality : RegistrationQuality
     back : mapping of int to LungField
         Each lung's field from moving to fixed.
@@ -90,6 +90,7 @@ def register(
     moving: Volume,
     moving_lungs: Labels,
     progress: Callable[[float], None] = lambda share: None,
+    own_voxels: tuple[Volume, Volume] | None = None,
 ) -> Registration:
     """Deformable registration of the lungs of two CT volumes.
 
@@ -101,6 +102,8 @@ def register(
         1 right, 2 left.
     progress : callable
         Called with the share of work done, 0…1.
+    own_voxels : (Volume, Volume), optional
+        `fixed` and `moving` as they were before they were averaged: small vessels are compared in them.
 
     Raises
     ------
@@ -109,24 +112,24 @@ def register(
         on their volume's grid.
     """
     lungs = _common_lungs(fixed, fixed_lungs, moving, moving_lungs)
+    images = [volume.coarsen(FINEST_MM) for volume in own_voxels or (fixed, moving)]
+    sides = (images[0], fixed_lungs, fixed.grid), (images[1], moving_lungs, moving.grid)
     with ThreadPoolExecutor(2 * len(lungs)) as executor:
         report = _Shares(len(lungs), progress)
         jobs = {
-            lung: executor.submit(
-                _one_lung, fixed, fixed_lungs == lung, moving, moving_lungs == lung, executor, report.of(n)
-            )
+            lung: executor.submit(_one_lung, lung, *sides, executor, report.of(n))
             for n, lung in enumerate(lungs)
         }
         found = {lung: job.result() for lung, job in jobs.items()}
     jac = np.ones(fixed.grid.shape, dtype=np.float32)
     for lung, one in found.items():
         inside = fixed_lungs == lung
-        jac[inside] = one.jacobian[inside] / np.float32(one.growth)
+        jac[inside] = one.jacobian[inside]
     fields = {lung: one.u for lung, one in found.items()}
     return Registration(
         _continued(fields, fixed_lungs, fixed.grid.directions),
         jac,
-        _quality(fixed_lungs, moving_lungs, moving.grid.voxel_ml, jac, found),
+        _quality((fixed_lungs, fixed.grid.voxel_ml), (moving_lungs, moving.grid.voxel_ml), jac, found),
         {lung: one.back for lung, one in found.items()},
         moving_lungs,
         moving.grid,
@@ -143,18 +146,19 @@ def _continued(fields: Mapping[int, Float], lungs: Labels, directions: np.ndarra
 
 
 def _quality(
-    fixed_lungs: Labels, moving_lungs: Labels, moving_ml: float, jac: Float, found: Mapping[int, _OneLung]
+    fixed: tuple[Labels, float], moving: tuple[Labels, float], jac: Float, found: Mapping[int, _OneLung]
 ) -> RegistrationQuality:
-    volumes = {lung: moving_ml * float((moving_lungs == lung).sum()) for lung in found}
-    carried = sum(one.growth * volumes[lung] for lung, one in found.items())
-    shares = [float((fixed_lungs == lung).sum()) for lung in found]
+    """Of labels and the mL of a voxel on both sides."""
+    inside, there = (np.isin(labels, list(found)) for labels, _ in (fixed, moving))
+    carried_ml = float(jac[inside].sum(dtype=np.float64)) * fixed[1]
+    shares = [float((fixed[0] == lung).sum()) for lung in found]
 
     def mean(values: list[float]) -> float:
         return float(np.average(values, weights=shares))
 
     return RegistrationQuality(
-        closure=carried / sum(volumes.values()) - 1,
-        folding=float((jac[np.isin(fixed_lungs, list(found))] <= 0).mean()),
+        closure=carried_ml / (float(there.sum()) * moving[1]) - 1,
+        folding=float((jac[inside] <= 0).mean()),
         inverse_consistency=mean([one.inconsistency for one in found.values()]),
         similarity=mean([one.similarity for one in found.values()]),
         feature_residual=mean([one.feature_residual for one in found.values()]),
@@ -178,14 +182,10 @@ class _Shares:
 
 @dataclass(frozen=True, eq=False)
 class _OneLung:
-    """One lung's displacement on the fixed grid, mm along its axes, its Jacobian, the field back, and its quality.
-
-    `growth` is the volume that the Jacobian carries the lung to, over the moving lung's.
-    """
+    """One lung's displacement on the fixed grid, mm along its axes, its Jacobian, the field back, and its quality."""
 
     u: Float
     jacobian: Float
-    growth: float
     back: LungField
     inconsistency: float
     similarity: float
@@ -193,28 +193,27 @@ class _OneLung:
 
 
 def _one_lung(
-    fixed: Volume,
-    inside: Mask,
-    moving: Volume,
-    there: Mask,
+    lung: int,
+    fixed: tuple[Volume, Labels, Grid],
+    moving: tuple[Volume, Labels, Grid],
     executor: Executor,
     progress: Callable[[float], None],
 ) -> _OneLung:
-    directions = fixed.grid.directions
+    """Register the lung of two images whose labels lie on a grid of their own."""
+    grid, directions = fixed[2], fixed[2].directions
+    inside, there = (labels == lung for _, labels, _ in (fixed, moving))
     f, m = (
-        LungStack.of(np.asarray(fixed.array, np.float32), inside, fixed.grid, directions),
-        LungStack.of(np.asarray(moving.array, np.float32), there, moving.grid, directions),
+        LungStack.of(image, mask, on, directions)
+        for (image, _, on), mask in zip((fixed, moving), (inside, there), strict=True)
     )
     forward, backward = register_lung(f, m, directions, executor, progress)
     offset = ((f.origins[-1] - m.origins[-1]) / FINEST_MM).astype(np.float32)
     u = (forward.u / FINEST_MM).astype(np.float32)
     similarity, residual = agreement(f.levels[-1], m.levels[-1], offset, u, LEVELS[-1].radius)
-    displacement, jac = unfold(forward.on(fixed.grid), inside, fixed.grid.spacing)
-    carried_ml = float(jac[inside].sum(dtype=np.float64)) * fixed.grid.voxel_ml
+    displacement, jac = unfold(forward.on(grid), inside, grid.spacing)
     return _OneLung(
         displacement,
         jac,
-        carried_ml / (float(there.sum()) * moving.grid.voxel_ml),
         backward,
         _inconsistency(forward, backward, f),
         similarity,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ..volume import Float, Mask
+from ..volume import Float
 
 STRIDE = 2
 
@@ -50,7 +50,12 @@ def _vector(a, k, j, i):  # type: ignore[no-untyped-def]
     w00, w01 = (1 - fk) * (1 - fj), (1 - fk) * fj
     w10, w11 = fk * (1 - fj), fk * fj
     c00, c01, c10, c11 = a[k0, j0, i0], a[k0, j0 + 1, i0], a[k0 + 1, j0, i0], a[k0 + 1, j0 + 1, i0]
-    d00, d01, d10, d11 = a[k0, j0, i0 + 1], a[k0, j0 + 1, i0 + 1], a[k0 + 1, j0, i0 + 1], a[k0 + 1, j0 + 1, i0 + 1]
+    d00, d01, d10, d11 = (
+        a[k0, j0, i0 + 1],
+        a[k0, j0 + 1, i0 + 1],
+        a[k0 + 1, j0, i0 + 1],
+        a[k0 + 1, j0 + 1, i0 + 1],
+    )
     ga = 1 - fi
     return (
         ga * (w00 * c00[0] + w01 * c01[0] + w10 * c10[0] + w11 * c11[0])

@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..volume import Float, Grid, Mask
+from ..volume import Float, Grid, Mask, Volume
 from . import kernels
 from .refine import Level, LungImage, node_shape, refine
 from .search import search
 
-FINEST_MM = 1.5
+FINEST_MM = 1.25
 MARGIN_MM = 16.0
 LEVELS = (
-    Level(steps=10, bending=6.0),
+    Level(steps=10, searches=2, bending=6.0),
     Level(steps=7, searches=3, bending=3.0, border=0.2),
-    Level(steps=4, radius=2, bending=2.0, border=0.2),
+    Level(steps=4, bending=3.0, border=0.2),
 )  # coarse to fine, each done TURNS times
 TURNS = 3
 
@@ -43,9 +43,9 @@ class LungStack:
     origins: tuple[NDArray[np.float64], ...]
 
     @classmethod
-    def of(cls, hu: Float, mask: Mask, grid: Grid, directions: NDArray[np.float64]) -> LungStack:
-        """Crop a lung, resample it to isotropic voxels along ``directions`` (3, 3) and halve it per level."""
-        hu, mask, origin = _isotropic(hu, mask, grid, directions)
+    def of(cls, image: Volume, mask: Mask, grid: Grid, directions: NDArray[np.float64]) -> LungStack:
+        """Crop a lung (``mask`` on ``grid``), resample it isotropically along ``directions``, halve it per level."""
+        hu, mask, origin = _isotropic(image, mask, grid, directions)
         images, spacings, origins = [LungImage.of(hu, mask)], [FINEST_MM], [origin]
         for _ in LEVELS[1:]:
             hu, mask = _halve(hu), _halve(mask.astype(np.float32)) > 0.5
@@ -63,7 +63,7 @@ def _halve(values: Float) -> Float:
 
 
 def _isotropic(
-    hu: Float, mask: Mask, grid: Grid, directions: NDArray[np.float64]
+    image: Volume, mask: Mask, grid: Grid, directions: NDArray[np.float64]
 ) -> tuple[Float, Mask, NDArray[np.float64]]:
     """The lung's box on an isotropic grid whose axes are ``directions``; origin in mm along them."""
     bounds = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
@@ -72,13 +72,29 @@ def _isotropic(
     low = along.min(axis=0) - MARGIN_MM
     coarsest = 2 ** (len(LEVELS) - 1)
     size = np.ceil((along.max(axis=0) + MARGIN_MM - low) / (FINEST_MM * coarsest)).astype(int) * coarsest
-    inverse = np.linalg.inv(grid.affine[:3, :3])
-    matrix = inverse @ directions * FINEST_MM
-    offset = inverse @ (directions @ low - grid.affine[:3, 3])
-    shape = tuple(int(n) for n in size)
-    values = ndimage.affine_transform(hu, matrix, offset, shape, np.float32, order=1, cval=-1000.0)
-    inside = ndimage.affine_transform(mask.astype(np.float32), matrix, offset, shape, np.float32, order=1)
-    return values, inside > 0.5, low
+    shape = (int(size[0]), int(size[1]), int(size[2]))
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = directions * FINEST_MM, directions @ low
+    box = Grid(shape, affine)
+    hu = _resample(np.asarray(image.array, np.float32), image.grid, box, "constant", -1000.0)
+    return hu, _resample(mask.astype(np.float32), grid, box, "constant") > 0.5, low
+
+
+def _resample(values: Float, grid: Grid, onto: Grid, mode: str, outside: float = 0.0) -> Float:
+    """Trilinear values of an image on another grid."""
+    matrix = np.linalg.inv(grid.affine[:3, :3]) @ onto.affine[:3, :3]
+    offset = grid.indices(onto.affine[None, :3, 3])[0]
+    aligned = np.abs(matrix - np.diag(np.diag(matrix))).max() < 1e-9
+    return ndimage.affine_transform(
+        values,
+        np.diag(matrix) if aligned else matrix,
+        offset,
+        onto.shape,
+        np.float32,
+        order=1,
+        mode=mode,
+        cval=outside,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,22 +123,10 @@ class LungField:
 
     def on(self, grid: Grid) -> Float:
         """Displacement (k, j, i, 3) on any grid; mm along `directions`."""
-        matrix = self.directions.T @ grid.affine[:3, :3] / FINEST_MM
-        offset = (self.directions.T @ grid.affine[:3, 3] - self.origin) / FINEST_MM
-        aligned = np.abs(matrix - np.diag(np.diag(matrix))).max() < 1e-9
-        parts = [
-            ndimage.affine_transform(
-                self.u[..., c],
-                np.diag(matrix) if aligned else matrix,
-                offset,
-                grid.shape,
-                np.float32,
-                order=1,
-                mode="nearest",
-            )
-            for c in range(3)
-        ]
-        return np.stack(parts, axis=-1)
+        affine = np.eye(4)
+        affine[:3, :3], affine[:3, 3] = self.directions * FINEST_MM, self.directions @ self.origin
+        own = Grid(self.u.shape[:3], affine)
+        return np.stack([_resample(self.u[..., c], own, grid, "nearest") for c in range(3)], axis=-1)
 
 
 def register_lung(

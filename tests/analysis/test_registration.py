@@ -43,7 +43,8 @@ def test_a_known_smooth_field_is_recovered_whatever_the_density_does():
     assert error.mean() < 0.5
     assert np.percentile(error, 95) < 1.2
     assert abs(result.quality.closure) < 0.03
-    assert result.jacobian[labels > 0].sum() == pytest.approx(inside.sum(), rel=1e-4)
+    along = jacobian(np.ascontiguousarray(result.displacement[..., ::-1]), fixed.grid.spacing)
+    assert np.abs(result.jacobian - along)[core].max() < 1e-4
     assert result.quality.folding == 0
     assert result.quality.inverse_consistency < 0.3
     assert result.quality.similarity > 0.8
