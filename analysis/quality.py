@@ -300,22 +300,28 @@ def registration_findings(quality: RegistrationQuality) -> tuple[Finding, ...]:
         ),
         Finding(
             "registration similarity",
-            _verdict(False, alike < 0.5),
+            _verdict(alike < 0.35, alike < 0.5),
             alike,
             "1",
-            "warn < 0.5",
-            f"the lungs' textures correlate by {alike:.2f} after registration"
-            + (": much noise, or little in common" if alike < 0.5 else ""),
+            "warn < 0.5, fail < 0.35",
+            _similarity_words(alike),
         ),
         Finding(
             "feature residual",
-            _verdict(blank or residual > 0.5, residual > 0.35),
+            _verdict(blank or residual > 0.5, residual > 0.4),
             None if blank else residual,
             "mm",
-            "warn > 0.35, fail > 0.5 mm",
+            "warn > 0.4, fail > 0.5 mm",
             _residual_words(residual),
         ),
     )
+
+
+def _similarity_words(alike: float) -> str:
+    words = f"the lungs' textures correlate by {alike:.2f} after registration"
+    if alike < 0.35:
+        return words + ": another patient, or a registration that failed"
+    return words + (": much noise, or little in common" if alike < 0.5 else "")
 
 
 def _residual_words(residual: float) -> str:
