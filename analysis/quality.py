@@ -308,10 +308,10 @@ def registration_findings(quality: RegistrationQuality) -> tuple[Finding, ...]:
         ),
         Finding(
             "feature residual",
-            _verdict(blank or residual > 0.6, residual > 0.4),
+            _verdict(blank or residual > 0.5, residual > 0.4),
             None if blank else residual,
             "mm",
-            "warn > 0.4, fail > 0.6 mm",
+            "warn > 0.4, fail > 0.5 mm",
             _residual_words(residual),
         ),
     )
@@ -328,4 +328,4 @@ def _residual_words(residual: float) -> str:
     if not np.isfinite(residual):
         return "the lungs show no feature to register by"
     words = f"well-defined features still miss each other by {residual:.2f} mm on average"
-    return words + (": another patient, or a registration that failed" if residual > 0.6 else "")
+    return words + (": another patient, or a registration that failed" if residual > 0.5 else "")

@@ -200,17 +200,14 @@ def _one_lung(
     progress: Callable[[float], None],
 ) -> _OneLung:
     """Register the lung of two images whose labels lie on a grid of their own."""
-    grid, directions = fixed[2], fixed[2].directions
-    inside, there = (labels == lung for _, labels, _ in (fixed, moving))
-    f, m = (
-        LungStack.of(image, mask, on, directions)
-        for (image, _, on), mask in zip((fixed, moving), (inside, there), strict=True)
-    )
+    _, labels, grid = fixed
+    directions = grid.directions
+    f, m = (LungStack.of(image, own == lung, on, directions) for image, own, on in (fixed, moving))
     forward, backward = register_lung(f, m, directions, executor, progress)
     offset = ((f.origins[-1] - m.origins[-1]) / FINEST_MM).astype(np.float32)
     u = (forward.u / FINEST_MM).astype(np.float32)
     similarity, residual = agreement(f.levels[-1], m.levels[-1], offset, u, LEVELS[-1].radius)
-    displacement, jac = unfold(forward.on(grid), inside, grid.spacing)
+    displacement, jac = unfold(forward.on(grid), labels == lung, grid.spacing)
     return _OneLung(
         displacement,
         jac,

@@ -80,18 +80,12 @@ def sample(image, points):  # type: ignore[no-untyped-def]
 def densify(nodes, shape):  # type: ignore[no-untyped-def]
     """Nodes (K, J, I, 3) -> displacement of every voxel (k, j, i, 3)."""
     out = np.empty((shape[0], shape[1], shape[2], 3), np.float32)
+    half = np.float32(1 / STRIDE)
     for k in range(shape[0]):
-        k0, fk = _cell(k / STRIDE, nodes.shape[0])
         for j in range(shape[1]):
-            j0, fj = _cell(j / STRIDE, nodes.shape[1])
             for i in range(shape[2]):
-                i0, fi = _cell(i / STRIDE, nodes.shape[2])
-                for c in range(3):
-                    a = nodes[k0, j0, i0, c] * (1 - fi) + nodes[k0, j0, i0 + 1, c] * fi
-                    b = nodes[k0, j0 + 1, i0, c] * (1 - fi) + nodes[k0, j0 + 1, i0 + 1, c] * fi
-                    d = nodes[k0 + 1, j0, i0, c] * (1 - fi) + nodes[k0 + 1, j0, i0 + 1, c] * fi
-                    e = nodes[k0 + 1, j0 + 1, i0, c] * (1 - fi) + nodes[k0 + 1, j0 + 1, i0 + 1, c] * fi
-                    out[k, j, i, c] = (a * (1 - fj) + b * fj) * (1 - fk) + (d * (1 - fj) + e * fj) * fk
+                u = _vector(nodes, k * half, j * half, i * half)
+                out[k, j, i, 0], out[k, j, i, 1], out[k, j, i, 2] = u[0], u[1], u[2]
     return out
 
 

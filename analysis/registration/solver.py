@@ -68,13 +68,15 @@ def _regularised(x, bend, neighbours, stretch, bending):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True)
-def _add_blocks(out, blocks, x):  # type: ignore[no-untyped-def]
-    """out += A x with A's (n, 6) blocks: kk, kj, ki, jj, ji, ii."""
+def _times(blocks, x):  # type: ignore[no-untyped-def]
+    """A x (n, 3) with A's (n, 6) blocks: kk, kj, ki, jj, ji, ii."""
+    out = np.empty_like(x)
     for n in range(x.shape[0]):
         a, x0, x1, x2 = blocks[n], x[n, 0], x[n, 1], x[n, 2]
-        out[n, 0] += a[0] * x0 + a[1] * x1 + a[2] * x2
-        out[n, 1] += a[1] * x0 + a[3] * x1 + a[4] * x2
-        out[n, 2] += a[2] * x0 + a[4] * x1 + a[5] * x2
+        out[n, 0] = a[0] * x0 + a[1] * x1 + a[2] * x2
+        out[n, 1] = a[1] * x0 + a[3] * x1 + a[4] * x2
+        out[n, 2] = a[2] * x0 + a[4] * x1 + a[5] * x2
+    return out
 
 
 @njit(cache=True, nogil=True)
@@ -119,19 +121,16 @@ def solve(system: Float, u: Float, nodes: Nodes, stretch: float, bending: float,
     inverse = _inverted(blocks, np.float32(6 * stretch + 18 * bending + 1e-6))
     now = u[nodes.active]
     r = own[:, 6:] - _regularised(now, _bend(now, there), there, *weights)
-    x, z = np.zeros_like(r), np.zeros_like(r)
-    _add_blocks(z, inverse, r)
+    x, z = np.zeros_like(r), _times(inverse, r)
     p, rho = z, _dot(r, z)
     for _ in range(iterations):
         if rho <= 0:
             break
-        q = _regularised(p, _bend(p, there), there, *weights)
-        _add_blocks(q, blocks, p)
+        q = _regularised(p, _bend(p, there), there, *weights) + _times(blocks, p)
         step = np.float32(rho / _dot(p, q))
         x += step * p
         r -= step * q
-        z = np.zeros_like(r)
-        _add_blocks(z, inverse, r)
+        z = _times(inverse, r)
         rho, previous = _dot(r, z), rho
         p = z + np.float32(rho / previous) * p
     out = np.zeros_like(u)
