@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import SimpleITK as sitk
 from scipy import ndimage
 
 from ..volume import Float, Mask
@@ -48,8 +49,7 @@ class LungImage:
     def of(cls, hu: Float, mask: Mask) -> LungImage:
         """From HU and the lung's mask, both (k, j, i)."""
         image = (np.clip(hu, -1000, TISSUE_HU) + 800).astype(np.float32)
-        within, without = (ndimage.distance_transform_edt(part) for part in (mask, ~mask))
-        border = np.where(mask, within - 0.5, 0.5 - without)
+        border = np.where(mask, _distance(~mask) - 0.5, 0.5 - _distance(mask))
         return cls(image, (border > RIM).astype(np.float32), np.clip(border, -4, 4).astype(np.float32))
 
 
@@ -155,6 +155,13 @@ def agreement(
     best = weakest >= max(float(np.quantile(weakest, 1 - FEATURES)), 1e-6)
     steps = np.linalg.solve(tensors[best], sums[best, 6:, None])[..., 0]
     return similarity, float(np.linalg.norm(steps, axis=1).mean())
+
+
+def _distance(mask: Mask) -> Float:
+    """Voxels from every voxel outside ``mask`` to it."""
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    signed = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=False)
+    return np.asarray(sitk.GetArrayFromImage(signed), dtype=np.float32)
 
 
 def _active(mask: Mask, shape: tuple[int, int, int]) -> Mask:

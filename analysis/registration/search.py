@@ -20,6 +20,7 @@ HALF = 2  # half width of the compared cube, voxels
 REACH = 6  # largest displacement tried along each axis, voxels
 UNLIKE = 2.0  # cost of a voxel that the other image has outside the lung: that of unrelated texture
 COUPLING = (0.003, 0.01, 0.03, 0.1, 0.3)
+BLOCK = 64  # nodes looked at together: what is made of them stays in the cache
 
 
 @njit(cache=True, nogil=True)
@@ -93,8 +94,12 @@ def _couple(costs: Float, cells: NDArray[np.intp]) -> Float:
     norms = (candidates**2).sum(axis=1)
     smooth = _smooth(candidates[np.argmin(costs, axis=1)], cells)
     for theta in COUPLING:
-        # |candidate - smooth|^2 without the term that is the same for all candidates
-        best = np.argmin(costs + np.float32(theta) * (norms - 2 * smooth @ candidates.T), axis=1)
+        best = np.empty(len(costs), dtype=np.intp)
+        for n in range(0, len(costs), BLOCK):
+            block = slice(n, n + BLOCK)
+            # |candidate - smooth|^2 without the term that is the same for all candidates
+            far = norms - 2 * smooth[block] @ candidates.T
+            best[block] = np.argmin(costs[block] + np.float32(theta) * far, axis=1)
         smooth = _smooth(candidates[best], cells)
     return smooth
 
