@@ -166,17 +166,30 @@ def _box_last(a, r):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _box_rows(rows, r, out):  # type: ignore[no-untyped-def]
+    """Sums of 2 r + 1 ``rows`` (n, i), zero outside, into ``out``.
+
+    In loops, not as arrays: numba takes four seconds longer to compile array expressions.
+    """
+    s = np.zeros(rows.shape[1], np.float64)
+    for n in range(-r, rows.shape[0]):
+        if n + r < rows.shape[0]:
+            for i in range(s.size):
+                s[i] += rows[n + r, i]
+        if n - r - 1 >= 0:
+            for i in range(s.size):
+                s[i] -= rows[n - r - 1, i]
+        if n >= 0:
+            for i in range(s.size):
+                out[n, i] = s[i]
+
+
+@njit(cache=True, nogil=True)
 def _box_middle(a, r):  # type: ignore[no-untyped-def]
     """Sums over 2 r + 1 voxels along the middle axis, zero outside."""
     out = np.empty_like(a)
-    n = a.shape[1]
     for k in range(a.shape[0]):
-        s = np.zeros(a.shape[2], np.float64)
-        for j in range(-r, n):
-            _slide(s, a[k], j - r - 1, j + r)
-            if j >= 0:
-                for i in range(s.size):
-                    out[k, j, i] = s[i]
+        _box_rows(a[k], r, out[k])
     return out
 
 
@@ -184,29 +197,9 @@ def _box_middle(a, r):  # type: ignore[no-untyped-def]
 def _box_first(a, r):  # type: ignore[no-untyped-def]
     """Sums over 2 r + 1 voxels along the first axis, zero outside."""
     out = np.empty_like(a)
-    n = a.shape[0]
     for j in range(a.shape[1]):
-        s = np.zeros(a.shape[2], np.float64)
-        for k in range(-r, n):
-            _slide(s, a[:, j], k - r - 1, k + r)
-            if k >= 0:
-                for i in range(s.size):
-                    out[k, j, i] = s[i]
+        _box_rows(a[:, j], r, out[:, j])
     return out
-
-
-@njit(cache=True, nogil=True)
-def _slide(s, rows, leaves, enters):  # type: ignore[no-untyped-def]
-    """One row of ``rows`` out of the running sums ``s``, one into them, where there are such rows.
-
-    In loops, not as arrays: numba takes four seconds longer to compile array expressions.
-    """
-    if enters < rows.shape[0]:
-        for i in range(s.size):
-            s[i] += rows[enters, i]
-    if leaves >= 0:
-        for i in range(s.size):
-            s[i] -= rows[leaves, i]
 
 
 def box_sum(a: Float, r: int) -> Float:
