@@ -129,10 +129,10 @@ def classes_of_true_field(analysis: Analysis, phases: tuple[Phase, Phase], truth
     return np.where(mask, classes, 0).astype(np.uint8)
 
 
-def landmark_errors(
+def landmark_misses(
     displacement: Float, grid: Grid, exp_points: NDArray[np.float64], insp_points: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Target registration error (n,), mm: how far the field misses each landmark.
+    """Where the field carries each landmark, seen from where it should: (n, 3), LPS mm.
 
     Parameters
     ----------
@@ -143,8 +143,15 @@ def landmark_errors(
     """
     at = grid.indices(exp_points).T
     parts = [ndimage.map_coordinates(displacement[..., c], at, order=1, mode="nearest") for c in range(3)]
-    errors: NDArray[np.float64] = np.linalg.norm(exp_points + np.stack(parts, axis=-1) - insp_points, axis=1)
-    return errors
+    misses: NDArray[np.float64] = exp_points + np.stack(parts, axis=-1) - insp_points
+    return misses
+
+
+def landmark_errors(
+    displacement: Float, grid: Grid, exp_points: NDArray[np.float64], insp_points: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Target registration error (n,), mm: the lengths of `landmark_misses`."""
+    return np.linalg.norm(landmark_misses(displacement, grid, exp_points, insp_points), axis=1)
 
 
 def dice(a: Mask, b: Mask) -> float:
