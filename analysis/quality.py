@@ -300,10 +300,10 @@ def registration_findings(quality: RegistrationQuality) -> tuple[Finding, ...]:
         ),
         Finding(
             "registration similarity",
-            _verdict(alike < 0.35, alike < 0.5),
+            _verdict(alike < 0.4, alike < 0.5),
             alike,
             "1",
-            "warn < 0.5, fail < 0.35",
+            "warn < 0.5, fail < 0.4",
             _similarity_words(alike),
         ),
         Finding(
@@ -319,7 +319,7 @@ def registration_findings(quality: RegistrationQuality) -> tuple[Finding, ...]:
 
 def _similarity_words(alike: float) -> str:
     words = f"the lungs' textures correlate by {alike:.2f} after registration"
-    if alike < 0.35:
+    if alike < 0.4:
         return words + ": another patient, or a registration that failed"
     return words + (": much noise, or little in common" if alike < 0.5 else "")
 

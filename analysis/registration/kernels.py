@@ -12,8 +12,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ..volume import Float
-
 STRIDE = 2
 
 
@@ -147,84 +145,39 @@ def mean_with_inverse(nodes, other, offset):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _box_last(a, r):  # type: ignore[no-untyped-def]
-    """Sums over 2 r + 1 voxels along the last axis, zero outside."""
-    out = np.empty_like(a)
-    n = a.shape[2]
-    for k in range(a.shape[0]):
-        for j in range(a.shape[1]):
-            s = np.float64(0)
-            for i in range(min(r, n)):
-                s += a[k, j, i]
+def _sum_row(image, weight, radius, row, out):  # type: ignore[no-untyped-def]
+    """Sums of w, w f and w f^2 over 2 radius + 1 voxels of a row of f and w, zero outside, one behind the other."""
+    n, total = image.size, np.float32(0)
+    for i in range(n):
+        total += weight[i]
+    out[:] = 0
+    if total <= 0:
+        return
+    for i in range(n):
+        w, v = weight[i], image[i]
+        row[0, radius + i], row[1, radius + i], row[2, radius + i] = w, w * v, w * v * v
+    for q in range(3):
+        for d in range(2 * radius + 1):
             for i in range(n):
-                if i + r < n:
-                    s += a[k, j, i + r]
-                if i - r - 1 >= 0:
-                    s -= a[k, j, i - r - 1]
-                out[k, j, i] = s
-    return out
+                out[q * n + i] += row[q, i + d]
 
 
 @njit(cache=True, nogil=True)
-def _box_rows(rows, r, out):  # type: ignore[no-untyped-def]
-    """Sums of 2 r + 1 ``rows`` (n, i), zero outside, into ``out``.
-
-    In loops, not as arrays: numba takes four seconds longer to compile array expressions.
-    """
-    s = np.zeros(rows.shape[1], np.float64)
-    for n in range(-r, rows.shape[0]):
-        if n + r < rows.shape[0]:
-            for i in range(s.size):
-                s[i] += rows[n + r, i]
-        if n - r - 1 >= 0:
-            for i in range(s.size):
-                s[i] -= rows[n - r - 1, i]
-        if n >= 0:
-            for i in range(s.size):
-                out[n, i] = s[i]
+def _normalise_row(image, weight, sums, floor, out):  # type: ignore[no-untyped-def]
+    n = image.size
+    for i in range(n):
+        if weight[i] > 0 and sums[i] > 1:
+            mean = sums[n + i] / sums[i]
+            variance = sums[2 * n + i] / sums[i] - mean * mean
+            out[i] = (image[i] - mean) / np.sqrt(max(variance, 0) + floor)
 
 
 @njit(cache=True, nogil=True)
-def _box_middle(a, r):  # type: ignore[no-untyped-def]
-    """Sums over 2 r + 1 voxels along the middle axis, zero outside."""
-    out = np.empty_like(a)
-    for k in range(a.shape[0]):
-        _box_rows(a[k], r, out[k])
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _box_first(a, r):  # type: ignore[no-untyped-def]
-    """Sums over 2 r + 1 voxels along the first axis, zero outside."""
-    out = np.empty_like(a)
-    for j in range(a.shape[1]):
-        _box_rows(a[:, j], r, out[:, j])
-    return out
-
-
-def box_sum(a: Float, r: int) -> Float:
-    """Sum over the cube of 2 r + 1 voxels around every voxel, zero outside the array."""
-    return _box_first(_box_middle(_box_last(a, r), r), r)
-
-
-@njit(cache=True, nogil=True)
-def _standardise(image, weight, w, s, ss, floor):  # type: ignore[no-untyped-def]
-    out = np.zeros_like(image)
-    for k in range(image.shape[0]):
-        for j in range(image.shape[1]):
-            for i in range(image.shape[2]):
-                if weight[k, j, i] > 0 and w[k, j, i] > 1:
-                    mean = s[k, j, i] / w[k, j, i]
-                    variance = ss[k, j, i] / w[k, j, i] - mean * mean
-                    out[k, j, i] = (image[k, j, i] - mean) / np.sqrt(max(variance, 0) + floor)
-    return out
-
-
-def standardise(image: Float, weight: Float, radius: int, floor: float) -> Float:
+def standardise(image, weight, radius, floor):  # type: ignore[no-untyped-def]
     """Locally standardised image: (f - local mean) / local SD over the weighted cube, 0 where the weight is 0.
 
     The squared difference of two such images is 2 - 2 LCC (Cachier 2003; Lorenzi 2013,
-    doi:10.1016/j.neuroimage.2013.04.114).
+    doi:10.1016/j.neuroimage.2013.04.114). One pass: a cube's sums run over planes, a plane's over rows.
 
     Parameters
     ----------
@@ -234,16 +187,39 @@ def standardise(image: Float, weight: Float, radius: int, floor: float) -> Float
         Half width of the cube, voxels.
     floor : float
         Variance (HU^2) that counts as noise.
+
+    Returns
+    -------
+    (k, j, i) float32
     """
-    weighted = image * weight
-    return _standardise(
-        image,
-        weight,
-        box_sum(weight, radius),
-        box_sum(weighted, radius),
-        box_sum(weighted * image, radius),
-        floor,
-    )
+    n0, n1, n2 = image.shape
+    width = 2 * radius + 1
+    out = np.zeros_like(image)
+    row = np.zeros((3, n2 + 2 * radius), np.float32)
+    rows = np.zeros((width + n1 + radius, 3 * n2), np.float32)  # of one plane; row j is rows[width + j]
+    planes = np.zeros((width, n1, 3 * n2), np.float32)  # those last added to `cube`
+    square, cube = np.empty(3 * n2, np.float64), np.zeros((n1, 3 * n2), np.float64)
+    for ahead in range(n0 + radius):
+        for j in range(n1):
+            if ahead < n0:
+                _sum_row(image[ahead, j], weight[ahead, j], radius, row, rows[width + j])
+            else:
+                rows[width + j] = 0
+        k, plane = ahead - radius, planes[ahead % width]
+        square[:] = 0
+        for j in range(-radius, n1):
+            newest, oldest = rows[width + j + radius], rows[j + radius]
+            for i in range(3 * n2):
+                square[i] += newest[i]
+                square[i] -= oldest[i]
+            if j >= 0:
+                for i in range(3 * n2):
+                    value = np.float32(square[i])
+                    cube[j, i] += np.float64(value) - plane[j, i]
+                    plane[j, i] = value
+                if k >= 0:
+                    _normalise_row(image[k, j], weight[k, j], cube[j], floor, out[k, j])
+    return out
 
 
 @njit(cache=True, nogil=True)

@@ -19,7 +19,7 @@ FINEST_MM = 1.25
 MARGIN_MM = 16.0
 LEVELS = (
     Level(steps=10, searches=2, bending=6.0),
-    Level(steps=7, searches=3, bending=3.0, border=0.2),
+    Level(steps=7, searches=2, bending=3.0, border=0.2),
     Level(steps=4, bending=3.0, border=0.2),
 )  # coarse to fine, each done TURNS times
 TURNS = 3

@@ -146,10 +146,8 @@ def agreement(
     similarity = 1 - float((weight * (f - m) ** 2).sum()) / scale
     none = np.zeros_like(weight)
     system = kernels.assemble(f, m, weight, none, none, none, np.float32(1), np.float32(0))
-    sums = np.stack([kernels.box_sum(np.ascontiguousarray(system[..., c]), 1) for c in range(9)], axis=-1)
-    sums = sums[fixed.inside[:: kernels.STRIDE, :: kernels.STRIDE, :: kernels.STRIDE].nonzero()].astype(
-        np.float64
-    )
+    sums = 27 * ndimage.uniform_filter(system, (3, 3, 3, 1), np.float64, mode="constant")
+    sums = sums[fixed.inside[:: kernels.STRIDE, :: kernels.STRIDE, :: kernels.STRIDE].nonzero()]
     tensors = sums[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
     weakest = np.linalg.eigvalsh(tensors)[:, 0]
     best = weakest >= max(float(np.quantile(weakest, 1 - FEATURES)), 1e-6)

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from analysis.errors import Rejected
 from analysis.quality import registration_findings
-from analysis.registration import LEAST_J, jacobian, register, unfold
+from analysis.registration import LEAST_J, jacobian, kernels, register, unfold
 from analysis.registration.refine import LungImage, agreement
 from analysis.volume import Grid, Volume
 
@@ -101,6 +101,22 @@ def test_the_jacobian_of_a_scaling_is_its_volume_change():
     k, j, i = np.meshgrid(np.arange(8.0), np.arange(9.0), np.arange(10.0), indexing="ij")
     u = np.stack([0.1 * k * 2.5, 0.2 * j * 2.0, -0.1 * i * 1.5], axis=-1).astype(np.float32)
     np.testing.assert_allclose(jacobian(u, (2.5, 2.0, 1.5)), 1.1 * 1.2 * 0.9, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(24, 19, 22), (1, 5, 5), (9, 2, 1), (3, 4, 30)])
+@pytest.mark.parametrize("radius", [1, 3])
+def test_an_image_is_standardised_by_the_mean_and_the_deviation_of_the_cube_around_each_voxel(shape, radius):
+    rng = np.random.default_rng(0)
+    image = (80 * rng.standard_normal(shape)).astype(np.float32)
+    weight = np.where(rng.random(shape) < 0.2, 0, rng.random(shape)).astype(np.float32)
+    cube = np.ones((2 * radius + 1,) * 3)
+    w, s, ss = (
+        ndimage.convolve(weight.astype(np.float64) * image**n, cube, mode="constant") for n in range(3)
+    )
+    enough = (weight > 0) & (w > 1)
+    mean = s / np.maximum(w, 1)
+    expected = np.where(enough, (image - mean) / np.sqrt(ss / np.maximum(w, 1) - mean**2 + 625), 0)
+    np.testing.assert_allclose(kernels.standardise(image, weight, radius, 625.0), expected, atol=1e-5)
 
 
 def test_the_feature_residual_measures_a_misplacement():
