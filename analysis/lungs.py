@@ -39,7 +39,7 @@ from .morphology import (
     opening,
     pieces,
 )
-from .pleura import reach_pleura
+from .pleura import fit_pleura
 from .volume import Float, Grid, Labels, Mask, Volume
 
 WORK_MM = 2.0
@@ -175,7 +175,7 @@ def _within(hu: Float, middle: float | None, indoors: Mask, spacing: Spacing) ->
     for lung in (Lung.RIGHT, Lung.LEFT):
         _restore(labels, lung, hu, airways, spacing)
     labels[airways] = Lung.NONE
-    reach_pleura(labels, hu, dilate(airways, WALL_MM, spacing) | ~indoors, spacing)
+    fit_pleura(labels, hu, dilate(airways, WALL_MM, spacing) | ~indoors, spacing)
     total = float((labels > 0).sum()) * ml
     if total < MIN_TOTAL_ML:
         raise Rejected(

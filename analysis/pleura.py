@@ -21,8 +21,12 @@ VESSEL_HU = -100.0  # what is denser is no lung; averaged as this
 HALFWAY_HU = (-500.0, -150.0)
 
 
-def reach_pleura(labels: Labels, hu: Float, barred: Mask, spacing: Spacing) -> None:
-    """Add to each lung, in place, the voxels within `REACH_MM` of it that are nearer to its density than to tissue's.
+def fit_pleura(labels: Labels, hu: Float, barred: Mask, spacing: Spacing) -> None:
+    """Move each lung's surface, in place, to where density is halfway.
+
+    Voxels within `REACH_MM` that are nearer to the lung's density than to tissue's are added. Of the outermost voxels,
+    those nearer to tissue's are taken away where all behind them is lung: what is dense at the pleura and further in,
+    a vessel or consolidation, stays.
 
     Parameters
     ----------
@@ -40,8 +44,13 @@ def reach_pleura(labels: Labels, hu: Float, barred: Mask, spacing: Spacing) -> N
         box = grow_box(box, 2 * REACH_MM, spacing, labels.shape)
         own = labels[box] == lung
         free = (labels[box] == 0) & ~barred[box]
-        near = dilate(own, REACH_MM, spacing) & free
-        labels[box][near & (hu[box] < _halfway(own, hu[box], spacing))] = lung
+        light = hu[box] < _halfway(own, hu[box], spacing)
+        own |= dilate(own, REACH_MM, spacing) & free & light
+        core = ndimage.binary_erosion(own)
+        solid = ndimage.binary_dilation(core & ~light, np.ones((3, 3, 3), dtype=bool))
+        wall = own & ~core & ~light & ~solid
+        labels[box][own] = lung
+        labels[box][wall] = 0
 
 
 def _halfway(own: Mask, hu: Float, spacing: Spacing) -> Float:
