@@ -15,6 +15,7 @@ from scipy import ndimage
 from analysis.errors import Rejected
 from analysis.lungs import Lung, segment
 from analysis.morphology import closing, dilate, erode, fill_holes, fill_slice_holes, opening
+from analysis.pleura import fit_pleura
 from analysis.volume import Grid, Labels, Mask, Volume
 
 MM = 3.0
@@ -228,6 +229,28 @@ def test_only_air_is_rejected() -> None:
     air = np.random.default_rng(0).normal(-1000, 10, (40, 40, 40)).astype(np.int16)
     with pytest.raises(Rejected, match="no lungs found"):
         segment(Volume(air, Grid.axial(air.shape, (MM, MM, MM))))
+
+
+def test_the_surface_lies_halfway_between_lung_and_tissue_whichever_side_it_was_drawn_on() -> None:
+    x = np.arange(60) * 2.0
+    inside = np.clip(0.5 + (40 - np.abs(x - 59)) / 6, 0, 1)  # 1 in the lung, 0 beyond the blurred wall
+    share = inside[:, None, None] * inside[None, :, None] * inside[None, None, :]
+    hu = (40 - 880 * share).astype(np.float32)
+    halfway = share > 0.5
+    barred = np.zeros(share.shape, dtype=np.bool_)
+    for drawn in (ndimage.binary_erosion(halfway), ndimage.binary_dilation(halfway)):
+        labels = drawn.astype(np.uint8)
+        fit_pleura(labels, hu, barred, (2.0, 2.0, 2.0))
+        assert ((labels > 0) != halfway).sum() < 0.002 * halfway.sum()
+
+
+def test_a_vessel_that_reaches_the_surface_stays_lung() -> None:
+    labels = np.zeros((40, 40, 40), dtype=np.uint8)
+    labels[5:35, 5:35, 5:35] = 1
+    hu = np.where(labels > 0, -840, 40).astype(np.float32)
+    hu[18:21, 18:21, 5:20] = 40
+    fit_pleura(labels, hu, np.zeros(labels.shape, dtype=np.bool_), (2.0, 2.0, 2.0))
+    assert labels[18:21, 18:21, 5:20].all()
 
 
 def test_morphology_works_in_mm_and_at_the_edge() -> None:
