@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from made import analysis_of, case_of, thorax
 
-import dicom_node.compare
+from dicom_node import compare as comparing
 from analysis.classes import VQClass
 from analysis.longitudinal import Change
 from analysis.measures import MEASURES
@@ -39,7 +39,7 @@ def known(earlier: Record, monkeypatch: pytest.MonkeyPatch) -> Change:
     change = Change(
         a.grid, a.maps["ct_exp"], maps, a.classes, later, a.displacement, measures, a.findings, a.registration
     )
-    monkeypatch.setattr(dicom_node.compare, "compare", lambda earlier, later, progress: change)
+    monkeypatch.setattr(comparing, "compare", lambda earlier, later, progress: change)
     return change
 
 
