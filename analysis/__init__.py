@@ -34,14 +34,14 @@ In the order of computation:
 ========================  =====================================================================
 """
 
-from .classes import VQClass
+from .anatomy.lungs import Lung
+from .anatomy.regions import REGIONS
 from .errors import AnalysisError, Rejected
-from .lungs import Lung
-from .measures import MEASURES
-from .pipeline import Analysis, Parameters, Phase, analyse, analyse_phases, order_phases
-from .quality import Acquisition, Finding, QualityRejected
-from .regions import REGIONS
+from .measures.quality import Acquisition, Finding, QualityRejected
+from .measures.table import MEASURES
+from .pipeline.pipeline import Analysis, Parameters, Phase, analyse, analyse_phases, order_phases
 from .volume import Grid, Volume
+from .vq.classes import VQClass
 
 __all__ = [
     "MEASURES",

@@ -6,8 +6,8 @@ the node has read, as far as its answers tell. The acceptor processes must live 
 their memory, threads and file handles, count no association that is gone, log no bug, and store as before.
 
 Files: valid files in every encoding are changed, then read as the node does: header, then pixels, in a process of its
-own (`dicom_node.index.Reader`). No file may crash or hang it, or make it grow. Last, `bombs.BOMBS` are read there,
-and sent to the node. The exit code is 1 where any of this fails. ``--seed`` gives the same bytes again.
+own (`dicom_node.intake.header_reader.Reader`). No file may crash or hang it, or make it grow. Last, `bombs.BOMBS` are
+read there, and sent to the node. The exit code is 1 where any of this fails. ``--seed`` gives the same bytes again.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ from serving import ENVIRONMENT, answers, start
 from wire import Proxy
 from wire import pdus as pdus_of
 
-from dicom_node.database import UNINDEXED, Database, instance, sa
+from dicom_node.dicom.headers import read_header
+from dicom_node.dicom.pixels import load_volume
 from dicom_node.errors import Rejected
-from dicom_node.headers import read_header
-from dicom_node.index import Reader
+from dicom_node.intake.header_reader import Reader
 from dicom_node.model import Series
-from dicom_node.volumes import load_volume
+from dicom_node.store.database import UNINDEXED, Database, instance, sa
 
 CLIENTS = 24
 #: Each message of a conversation is said so often, changed otherwise each time.

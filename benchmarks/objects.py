@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "dicom_node"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from made import analysis_of, case_from
 
 from analysis.volume import Grid, Volume
-from dicom_node.ct_series import Scan, write_ct_series
+from dicom_node.dicom.ct_writer import Scan, write_ct_series
+from dicom_node.dicom.pixels import load_volume
 from dicom_node.model import OBJECT_KINDS, Series
-from dicom_node.objects.build import build_objects
-from dicom_node.volumes import load_volume
+from dicom_node.results.kinds import build_objects
 
 
 def chest(shape: tuple[int, int, int]) -> Volume:

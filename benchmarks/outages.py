@@ -15,7 +15,7 @@ from fuzz import ACCEPTORS, acceptors
 from serving import ENVIRONMENT, Outcome, Site
 
 MEGABYTE = 1 << 20
-#: The database's busy time-out, seconds (`dicom_node.database`).
+#: The database's busy time-out, seconds (`dicom_node.store.database`).
 BUSY_SECONDS = 30.0
 #: Replaces the clocks of a Python process, and of those it starts, by ones that a file shifts.
 SHIFTED = """

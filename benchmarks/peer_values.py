@@ -11,8 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from analysis.pipeline import Analysis, Phase
-from analysis.registration import jacobian
+from analysis.pipeline.pipeline import Analysis, Phase
+from analysis.registration.registration import jacobian
 from analysis.volume import Grid, Volume
 
 Row = dict[str, Any]

@@ -24,14 +24,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from analysis.classes import VQClass
-from analysis.lungs import segment
-from analysis.pipeline import Parameters, Phase, analyse, analyse_phases
-from analysis.registration import jacobian, register
-from analysis.twins import Twin, make_twin
-from analysis.validation import Comparison, Distances, compare, landmark_errors, landmark_misses
+from analysis.anatomy.lungs import segment
+from analysis.pipeline.pipeline import Parameters, Phase, analyse, analyse_phases
+from analysis.registration.registration import jacobian, register
+from analysis.truth.twins import Twin, make_twin
+from analysis.truth.validation import Comparison, Distances, compare, landmark_errors, landmark_misses
 from analysis.volume import Grid, Labels, Volume
-from dicom_node.validate import read_image, read_motion, read_points
+from analysis.vq.classes import VQClass
+from dicom_node.research.validate import read_image, read_motion, read_points
 
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("VQ_SHARED", HERE.parent.parent / "shared"))

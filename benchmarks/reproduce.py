@@ -24,15 +24,15 @@ from typing import Any
 
 import numpy as np
 
-from analysis.classes import VQClass
-from analysis.cohort import Correlation, correlate
-from analysis.phantom import Defect, thorax_phantom
-from analysis.pipeline import Parameters
-from dicom_node.cohort import read_cohort
-from dicom_node.cohort_report import FRACTIONS, correlations, write_report
-from dicom_node.demo import write_phantom
-from dicom_node.local import run
+from analysis.cohort.statistics import Correlation, correlate
+from analysis.pipeline.pipeline import Parameters
+from analysis.truth.phantom import Defect, thorax_phantom
+from analysis.vq.classes import VQClass
+from dicom_node.commands.demo import write_phantom
 from dicom_node.model import PairingRules
+from dicom_node.research.cohort import read_cohort
+from dicom_node.research.cohort_report import FRACTIONS, correlations, write_report
+from dicom_node.research.run import run
 
 R2 = 0.67
 MANY = 10_000

@@ -22,9 +22,9 @@ from pydicom import dcmread
 from receive import free_port
 
 from analysis.volume import Grid, Volume
-from dicom_node.ct_series import Scan, write_ct_series
-from dicom_node.database import Database, instance, job, load, study
+from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.model import Pair
+from dicom_node.store.database import Database, instance, job, load, study
 
 SLICES = 24
 COMMAND = [sys.executable, "-c", "from dicom_node.cli import main; main()", "serve", "--config"]

@@ -20,8 +20,8 @@ from serving import ENVIRONMENT, Outcome, answers, start
 from wire import Proxy
 
 from analysis.volume import Grid, Volume
-from dicom_node.ct_series import Scan, write_ct_series
-from dicom_node.database import Database, instance
+from dicom_node.dicom.ct_writer import Scan, write_ct_series
+from dicom_node.store.database import Database, instance
 
 #: Status (0000,0900) of a response, PS3.7 9.3.1.2, and its value for success.
 STORED = b"\x00\x00\x00\x09\x02\x00\x00\x00\x00\x00"

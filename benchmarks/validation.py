@@ -30,21 +30,21 @@ from numpy.typing import NDArray
 from peer_values import density_rows, jacobian_rows, prm_rows
 from scipy import ndimage, stats
 
-from analysis.breathing import PhaseName
-from analysis.classes import VQClass
-from analysis.convergence import Errors, convergence, order
-from analysis.fields import Field
-from analysis.figures import on_working_grid
-from analysis.lungs import segment
-from analysis.motion import Motion
-from analysis.pipeline import Analysis, Parameters, Phase, analyse_phases
-from analysis.regions import ZONES_OF, zones
-from analysis.scanner import Look
-from analysis.twins import Twin, make_twin
-from analysis.uncertainty import FRACTIONS, percents
-from analysis.validation import BlandAltman, agreement, classes_of_true_field, compare
+from analysis.anatomy.lungs import segment
+from analysis.anatomy.regions import ZONES_OF, zones
+from analysis.figures.overview import on_working_grid
+from analysis.pipeline.pipeline import Analysis, Parameters, Phase, analyse_phases
+from analysis.pipeline.uncertainty import FRACTIONS, percents
+from analysis.truth.breathing import PhaseName
+from analysis.truth.convergence import Errors, convergence, order
+from analysis.truth.fields import Field
+from analysis.truth.motion import Motion
+from analysis.truth.scanner import Look
+from analysis.truth.twins import Twin, make_twin
+from analysis.truth.validation import BlandAltman, agreement, classes_of_true_field, compare
 from analysis.volume import Grid, Labels, Volume
-from dicom_node.validate import read_image, read_motion
+from analysis.vq.classes import VQClass
+from dicom_node.research.validate import read_image, read_motion
 
 SHARED = Path(os.environ.get("VQ_SHARED", Path(__file__).parent.parent.parent / "shared"))
 CTS = {"Siemens": "normal001-siemens-jpegll.zip", "Philips": "popi-00-philips.zip"}

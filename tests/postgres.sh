@@ -15,6 +15,6 @@ su postgres -c "$bin/initdb -D $data/db -A trust >/dev/null"
 trap 'su postgres -c "$bin/pg_ctl -D $data/db -m immediate stop >/dev/null"; rm -r "$data"' EXIT
 su postgres -c "$bin/pg_ctl -D $data/db -l $data/log -w -o \"-k $data -c listen_addresses=''\" start >/dev/null"
 VQ_DATABASE="postgresql+psycopg://postgres@/postgres?host=$data" .venv/bin/python -m pytest "$@" \
-    tests/dicom_node/test_archive.py tests/dicom_node/test_deliver.py tests/dicom_node/test_jobs.py \
-    tests/dicom_node/test_schedule.py tests/dicom_node/test_commit.py tests/dicom_node/test_performed.py \
-    tests/dicom_node/test_audit.py tests/dicom_node/test_retention.py
+    tests/dicom_node/store/test_archive.py tests/dicom_node/delivery/test_delivery_queue.py tests/dicom_node/jobs/test_jobs.py \
+    tests/dicom_node/node/test_schedule.py tests/dicom_node/intake/test_commitment_scp.py tests/dicom_node/intake/test_mpps.py \
+    tests/dicom_node/audit/test_audit.py tests/dicom_node/store/test_retention.py

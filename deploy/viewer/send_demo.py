@@ -4,8 +4,8 @@ import sys
 import time
 from pathlib import Path
 
-from analysis.phantom import thorax_phantom
-from dicom_node.demo import send, write_phantom
+from analysis.truth.phantom import thorax_phantom
+from dicom_node.commands.demo import send, write_phantom
 from dicom_node.errors import Unavailable
 
 

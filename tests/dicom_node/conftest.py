@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.archive import Archive
-from dicom_node.database import Database, metadata
+from dicom_node.store.archive import Archive
+from dicom_node.store.database import Database, metadata
 
 
 @pytest.fixture

@@ -21,10 +21,11 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 from queued import CT, queue, rows, states
 
-from dicom_node import confirm, deliver
-from dicom_node.config import Destination, ReceiveSettings, TlsSettings
-from dicom_node.database import Database, delivery
-from dicom_node.receive import Received, Receiver
+from dicom_node.delivery import queue as deliver
+from dicom_node.delivery import storage_commitment as confirm
+from dicom_node.network.storage_scp import Received, Receiver
+from dicom_node.settings.config import Destination, ReceiveSettings, TlsSettings
+from dicom_node.store.database import Database, delivery
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from peers import dcmtk
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import ModalityWorklistInformationFind
 
-from dicom_node.association import MAXIMUM_PDU
-from dicom_node.config import ReceiveSettings
-from dicom_node.conformance import statement
-from dicom_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
-from dicom_node.receive import SERVICES, STORAGE_CLASSES, TRANSFER_SYNTAXES, Receiver
-from dicom_node.request import SYNTAXES
+from dicom_node.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from dicom_node.network.association import MAXIMUM_PDU
+from dicom_node.network.dimse_n import SYNTAXES
+from dicom_node.network.storage_scp import SERVICES, STORAGE_CLASSES, TRANSFER_SYNTAXES, Receiver
+from dicom_node.node.conformance import statement
+from dicom_node.settings.config import ReceiveSettings
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"

@@ -13,9 +13,9 @@ import pytest
 from peers import DICOMWEB, Orthanc, free_port, orthanc
 from queued import queue, rows, states
 
-from dicom_node import deliver
-from dicom_node.config import Destination
-from dicom_node.database import Database
+from dicom_node.delivery import queue as deliver
+from dicom_node.settings.config import Destination
+from dicom_node.store.database import Database
 
 USER = "node:secret"
 

@@ -17,11 +17,11 @@ from peers import dcmtk, free_port, orthanc
 from pydicom import dcmread, dcmwrite
 from pydicom.errors import BytesLengthException
 from pydicom.uid import ImplicitVRLittleEndian
-from serving import COMMAND, Serve
+from serve import COMMAND, Serve
 
-from analysis.phantom import ThoraxShape, thorax_phantom
+from analysis.truth.phantom import ThoraxShape, thorax_phantom
 from analysis.volume import Grid, Volume
-from dicom_node.ct_series import Scan, write_ct_series
+from dicom_node.dicom.ct_writer import Scan, write_ct_series
 
 NAME, PATIENT_ID = "Sentinel^Ada", "SENTINEL-4711"
 GAP = 5.0

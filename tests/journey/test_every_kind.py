@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import urllib.request
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
 import pytest
+from made import analysis_of, case_of, thorax
 from peers import DICOMWEB, Orthanc, orthanc
 from pydicom import dcmread
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "dicom_node"))
-from made import analysis_of, case_of, thorax
-
-from dicom_node import store_scu, stow_rs
-from dicom_node.config import Destination
+from dicom_node.delivery import store_scu, stow_rs
+from dicom_node.delivery.outcome import Parcel
 from dicom_node.model import OBJECT_KINDS
-from dicom_node.objects.build import build_objects
-from dicom_node.parcel import Parcel
+from dicom_node.results.kinds import build_objects
+from dicom_node.settings.config import Destination
 
 
 @pytest.fixture(scope="module")

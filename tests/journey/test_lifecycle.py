@@ -14,11 +14,11 @@ import nibabel
 import pytest
 from peers import dcmtk, free_port
 from pydicom import dcmread
-from serving import COMMAND, Serve
+from serve import COMMAND, Serve
 
-from analysis.phantom import ThoraxShape, thorax_phantom
-from dicom_node.ct_series import Scan, write_ct_series
-from dicom_node.record import NAME, read_record
+from analysis.truth.phantom import ThoraxShape, thorax_phantom
+from dicom_node.dicom.ct_writer import Scan, write_ct_series
+from dicom_node.results.record import NAME, read_record
 
 ANALYSIS = "grid_mm = 4\naccept_failed_checks = true"
 

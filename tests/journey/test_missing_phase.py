@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from peers import dcmtk, orthanc
-from serving import COMMAND, Serve
+from serve import COMMAND, Serve
 
-from analysis.phantom import ThoraxShape, thorax_phantom
-from dicom_node.ct_series import Scan, write_ct_series
+from analysis.truth.phantom import ThoraxShape, thorax_phantom
+from dicom_node.dicom.ct_writer import Scan, write_ct_series
 
 
 @pytest.fixture(scope="module")

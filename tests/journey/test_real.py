@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from peers import Orthanc, dcmtk, orthanc, program
 from pydicom import Dataset, dcmread
 from real_pair_series import read_mha, write_pair
-from serving import COMMAND, Serve
+from serve import COMMAND, Serve
 
-from analysis.classes import VQClass
-from analysis.regions import ZONES_OF
-from dicom_node.objects.codes import measure_code
+from analysis.anatomy.regions import ZONES_OF
+from analysis.vq.classes import VQClass
+from dicom_node.results.codes import measure_code
 
 SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
 FRACTIONS = ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal")
@@ -61,7 +61,7 @@ class Results:
 @pytest.fixture(scope="module")
 def twins(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A folder for each case: real, made, truth.npz."""
-    script, folders = Path(__file__).parents[1] / "twin_series.py", {}
+    script, folders = Path(__file__).parents[1] / "support" / "twin_series.py", {}
     for name, case in CASES.items():
         folders[name] = tmp_path_factory.mktemp(name)
         sources = shared / "real-ct" / case.archive, shared / "real-motion" / case.motion

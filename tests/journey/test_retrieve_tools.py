@@ -10,10 +10,10 @@ from peers import dcmtk, free_port, orthanc
 from pydicom import dcmread
 from queued import queue, states
 
-from dicom_node.config import Config, Destination, ReceiveSettings
-from dicom_node.database import Database
-from dicom_node.node import Node
-from dicom_node.status import status
+from dicom_node.node.node import Node
+from dicom_node.node.status import status
+from dicom_node.settings.config import Config, Destination, ReceiveSettings
+from dicom_node.store.database import Database
 
 
 def wait_until(happened: object, seconds: float = 240.0) -> None:

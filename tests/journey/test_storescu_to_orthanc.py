@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from peers import ENVIRONMENT, dcmtk, free_port, orthanc, program
 from pydicom import dcmread
-from serving import Serve
+from serve import Serve
 
-from analysis.phantom import ThoraxShape, thorax_phantom
-from dicom_node.ct_series import Scan, write_ct_series
+from analysis.truth.phantom import ThoraxShape, thorax_phantom
+from dicom_node.dicom.ct_writer import Scan, write_ct_series
 
 SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
 

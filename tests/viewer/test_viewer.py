@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -21,16 +20,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from peers import free_port, program
 from PIL import Image
 from scipy import ndimage
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "journey"))
-from peers import free_port, program
-
-from analysis.classes import VQClass
-from analysis.colours import CLASS_NAME, CLASS_RGB
-from analysis.phantom import thorax_phantom
-from dicom_node.record import NAME, read_record
+from analysis.figures.colours import CLASS_NAME, CLASS_RGB
+from analysis.truth.phantom import thorax_phantom
+from analysis.vq.classes import VQClass
+from dicom_node.results.record import NAME, read_record
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,62 @@
+"""HU on (z up, y back, x left) -> the body, its midline, and what it encloses."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from ..volume import Float, Mask
+from .morphology import pieces
+
+PADDING_HU = -1100  # no air is thinner: outside the reconstruction circle, or masked away
+GAS_HU = -975  # lung is denser even in emphysema; bowel and room are not
+TISSUE_HU = -300
+ROOM_HU = -500
+
+
+def soft_tissue(hu: Float) -> Mask:
+    """The largest piece of soft tissue.
+
+    Parameters
+    ----------
+    hu : (z, y, x) float32
+
+    Returns
+    -------
+    (z, y, x) bool
+        All False where the volume shows lung only (a masked crop).
+    """
+    labels, sizes = pieces(ndimage.binary_opening(hu > TISSUE_HU))
+    if sizes.max() < 0.3 * float(((hu > GAS_HU) & (hu <= TISSUE_HU)).sum()):
+        return np.zeros(hu.shape, dtype=np.bool_)
+    return np.asarray((labels == int(sizes.argmax())) & (labels > 0))
+
+
+def midline(body: Mask) -> float | None:
+    """Index along x of the body's midline; None where it is not seen from flank to flank in most slices."""
+    seen = body.any(axis=(1, 2))
+    if not seen.any() or body[seen][:, :, [0, -1]].any(axis=(1, 2)).mean() > 0.2:
+        return None
+    return float(np.nonzero(body.any(axis=1))[1].mean())
+
+
+def inside(hu: Float, body: Mask) -> Mask:
+    """The body and what it encloses: voxels with body on three of their four sides in the axial slice.
+
+    Air counts by connected region in its slice, by majority: a lung cut by the field of view stays whole, and the
+    room's air in the armpit goes with the room.
+    """
+    shown = hu > PADDING_HU
+    if not body.any():
+        background = float(hu[0, 0, 0])
+        return np.asarray(shown & ~((hu == background) & (background < GAS_HU)))
+    sides = np.zeros(hu.shape, dtype=np.uint8)
+    for axis in (1, 2):
+        sides += np.logical_or.accumulate(body, axis=axis)
+        sides += np.flip(np.logical_or.accumulate(np.flip(body, axis), axis=axis), axis)
+    in_slice = np.zeros((3, 3, 3), dtype=int)
+    in_slice[1] = ndimage.generate_binary_structure(2, 1)
+    labels, count = ndimage.label(shown & (hu < ROOM_HU), in_slice)
+    enclosed = np.bincount(labels[sides >= 3], minlength=count + 1)
+    indoors = 2 * enclosed > np.bincount(labels.ravel(), minlength=count + 1)
+    return np.asarray(shown & np.where(labels > 0, indoors[labels], sides >= 3))

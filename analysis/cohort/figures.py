@@ -1,0 +1,105 @@
+"""Values of a cohort -> figures: scatter with regression line and confidence band, box plots by group."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from .statistics import Correlation, regression_band
+
+#: Okabe and Ito's colours, told apart by colour-blind readers.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+NO_GROUP = "#999999"
+
+
+def group_colours(groups: Collection[str]) -> dict[str, str]:
+    """A colour for each group, the same in every figure of a cohort; grey for "", none.
+
+    Examples
+    --------
+    >>> group_colours(["b", "", "a"])
+    {'a': '#0072B2', 'b': '#D55E00', '': '#999999'}
+    """
+    names = sorted(set(groups) - {""})
+    found = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(names)}
+    return {**found, "": NO_GROUP} if "" in groups else found
+
+
+def scatter(
+    x: ArrayLike, y: ArrayLike, groups: list[str], labels: tuple[str, str], found: Correlation
+) -> Figure:
+    """The study's Figure 1 D: every case, the line of least squares and the 95 % band of its mean.
+
+    Parameters
+    ----------
+    x, y : (n,) float
+        Cases that lack a value are not drawn.
+    groups : list of str
+        Group of each case, "" for none.
+    labels : (str, str)
+        Words of the axes.
+    found : Correlation
+        Of these values.
+    """
+    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+    axes = figure.subplots()
+    colours = group_colours(groups)
+    for name, colour in colours.items():
+        own = np.array([g == name for g in groups])
+        axes.scatter(a[own], b[own], s=26, color=colour, label=name or "no group", zorder=3)
+    both = np.isfinite(a) & np.isfinite(b)
+    at = np.linspace(a[both].min(), a[both].max(), 100)
+    line, low, high = regression_band(a, b, at)
+    axes.plot(at, line, color="#222222", zorder=2)
+    axes.fill_between(at, low, high, color="#999999", alpha=0.3, linewidth=0, zorder=1)
+    if len(colours) > 1:
+        axes.legend(fontsize=8, frameon=False)
+    axes.set_title(
+        f"r² = {found.r2.value:.2f} (95 % CI {found.r2.low:.2f}–{found.r2.high:.2f}), "
+        f"{p_text(found.p)}, n = {found.n}",
+        fontsize=10,
+    )
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def boxes(values: Mapping[str, Mapping[str, ArrayLike]], unit: str) -> Figure:
+    """Box plots, one panel a measure, one box a group, every case a point.
+
+    Parameters
+    ----------
+    values : mapping of measure's words to mapping of group to (n,) float
+        Groups by name.
+    unit : str
+    """
+    figure = Figure(figsize=(3.1 * len(values), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(values), squeeze=False)[0]
+    rng = np.random.default_rng(0)  # of the points' places beside each other
+    for axes, (words, groups) in zip(panels, values.items(), strict=True):
+        data = [np.asarray(v, dtype=np.float64) for v in groups.values()]
+        data = [v[np.isfinite(v)] for v in data]
+        axes.boxplot(data, widths=0.6, showfliers=False, medianprops={"color": "#222222"})
+        for n, (one, colour) in enumerate(zip(data, group_colours(groups).values(), strict=True)):
+            axes.scatter(n + 1 + rng.uniform(-0.15, 0.15, one.size), one, s=12, color=colour)
+        axes.set_xticks(range(1, len(data) + 1), list(groups), rotation=30, ha="right", fontsize=8)
+        axes.set_title(words, fontsize=10)
+        axes.set_ylabel(unit)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def p_text(p: float) -> str:
+    """As journals write it.
+
+    Examples
+    --------
+    >>> p_text(0.0002), p_text(0.0312)
+    ('p < 0.001', 'p = 0.031')
+    """
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -1,0 +1,251 @@
+"""Analysis -> one page for people: perfusion, ventilation and V/Q classes in three planes, and their fractions."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ..anatomy.regions import REGIONS, ZONES_OF
+from ..measures.quality import Finding
+from ..pipeline.pipeline import Analysis, Parameters
+from ..volume import Grid, Labels
+from ..vq.classes import NORMALISED_BY, VQClass
+from .captures import LAYERS, TITLES, grey
+from .colours import CLASS_NAME, CLASS_RGB, SCALES, class_rgb, map_rgb, top_of, unit_of
+
+RESEARCH_USE = "Research use only. Perfusion is a surrogate derived from CT density."
+PLANES = ("axial", "coronal", "sagittal")
+#: What stands at the left and right edge of each plane.
+EDGES = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}
+COLUMNS = ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal")
+
+
+def overview(analysis: Analysis) -> Figure:
+    """The page as it goes to the PACS and beside the results: light on black, 1600 x 1200 pixels.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Rows: perfusion, ventilation, V/Q classes; columns: axial (seen from the feet), coronal (seen from the
+        front), sagittal (front on the left), each through the largest abnormal cross-section; the fractions.
+    """
+    figure = Figure(figsize=(16, 12), dpi=100, facecolor="black")
+    FigureCanvasAgg(figure)
+    # in the middle: viewers write into the corners
+    style = {"ha": "center", "va": "center"}
+    figure.text(0.42, 0.965, "CT lung ventilation/perfusion", color="white", fontsize=26, **style)
+    figure.text(0.42, 0.022, RESEARCH_USE, color="#ffdc78", fontsize=17, **style)
+    planes(figure, analysis, (0.035, 0.05, 0.62, 0.88), "white")
+    fractions(figure, analysis, (0.66, 0.34, 0.33, 0.58), "white")
+    words = (classes_in_words(analysis.parameters), worst_zone(analysis), quality_in_words(analysis.findings))
+    lines = [line for part in words for line in [*textwrap.wrap(part, 52), ""]]
+    figure.text(0.66, 0.31, "\n".join(lines), color="white", fontsize=14, va="top", linespacing=1.4)
+    return figure
+
+
+def classes_in_words(parameters: Parameters) -> str:
+    """What the colours mean."""
+    return (
+        f"Low: below {parameters.low:.0%} of its {NORMALISED_BY[parameters.normalisation]}. "
+        "Dead space: perfusion low, ventilation preserved. "
+        "Shunt: ventilation low, perfusion preserved. Matched defect: both low."
+    )
+
+
+def worst_zone(analysis: Analysis) -> str:
+    """The zone with the most abnormal lung, and how much."""
+    shares = {
+        words: analysis.measures[region]["total_abnormal"]
+        for region, words in REGIONS.items()
+        if len(ZONES_OF.get(region, ())) == 1 and np.isfinite(analysis.measures[region]["total_abnormal"])
+    }
+    if not shares or max(shares.values()) <= 0:
+        return "No zone shows abnormal lung."
+    worst = max(shares, key=lambda words: shares[words])
+    return f"Most abnormal: {worst.lower()} ({shares[worst]:.1f} %)."
+
+
+def quality_in_words(findings: Sequence[Finding]) -> str:
+    """Which checks did not pass, the failed ones first."""
+    names = {
+        verdict: "; ".join(dict.fromkeys(f.check for f in findings if f.verdict == verdict))
+        for verdict in ("fail", "warn")
+    }
+    told = [
+        f"{words}: {names[verdict]}."
+        for verdict, words in (("fail", "failed"), ("warn", "to be read with care"))
+        if names[verdict]
+    ]
+    return f"Quality: {len(findings)} checks, " + (" ".join(told) or "all passed.")
+
+
+def planes(figure: Figure, analysis: Analysis, box: tuple[float, float, float, float], ink: str) -> None:
+    """Draw the three layers in three planes, with their scales, into a part of a figure.
+
+    Parameters
+    ----------
+    figure : Figure
+    analysis : Analysis
+    box : (4,) float
+        Left, bottom, width and height as shares of the figure.
+    ink : str
+        Colour of the words.
+    """
+    classes = on_working_grid(analysis.classes, analysis)
+    where = _interesting(classes, analysis.grid)
+    left, bottom, width, height = box
+    size = 5 + 0.55 * figure.get_figwidth()
+    widths = np.array([_width_mm(analysis.grid, plane) for plane in PLANES])
+    widths *= 0.86 * width / widths.sum()
+    for row, layer in enumerate(LAYERS):
+        low = bottom + height * (2 - row) / 3
+        for column, plane in enumerate(PLANES):
+            start = left + widths[:column].sum() + 0.01 * width * column
+            axes = figure.add_axes((start, low, widths[column], height * 0.3))
+            picture = _fused(analysis, classes, layer, plane, where)
+            axes.imshow(picture, aspect=aspect(analysis.grid, plane), interpolation="nearest")
+            axes.set_axis_off()
+            for x, ha, letter in ((0.01, "left", EDGES[plane][0]), (0.99, "right", EDGES[plane][1])):
+                axes.text(x, 0.98, letter, transform=axes.transAxes, ha=ha, va="top", color="#ffdc78",
+                          fontsize=size * 0.8, bbox={"color": "black", "pad": 1.0})  # fmt: skip
+            if row == 0:
+                axes.set_title(plane, color=ink, fontsize=size)
+            if column == 0:
+                axes.text(-0.04, 0.5, TITLES[layer], transform=axes.transAxes, rotation=90, color=ink,
+                          ha="right", va="center", fontsize=size)  # fmt: skip
+        if layer in SCALES:
+            bar = figure.add_axes((left + width * 0.92, low + height * 0.03, width * 0.02, height * 0.24))
+            _scale(figure, bar, layer, analysis, ink)
+
+
+def _scale(figure: Figure, axes: Any, layer: str, analysis: Analysis, ink: str) -> None:
+    colours = ScalarMappable(Normalize(0, top_of(analysis.maps[layer])), SCALES[layer].colormap)
+    bar = figure.colorbar(colours, cax=axes)
+    bar.ax.tick_params(colors=ink, labelsize=4 + 0.5 * figure.get_figwidth())
+    unit = unit_of(layer, analysis.parameters.ventilation)
+    bar.ax.set_title(unit, color=ink, fontsize=4 + 0.5 * figure.get_figwidth())
+
+
+def _fused(
+    analysis: Analysis, classes: Labels, layer: str, plane: str, where: tuple[int, int, int]
+) -> Labels:
+    ct = section(analysis.maps["ct_exp"], analysis.grid, plane, where)
+    picture = np.repeat(grey(ct)[..., None], 3, axis=2)
+    if layer == "classes":
+        labels = section(classes, analysis.grid, plane, where)
+        picture[labels > 0] = class_rgb(labels[labels > 0])
+        return picture
+    values = section(analysis.maps[layer], analysis.grid, plane, where)
+    valid = np.isfinite(values)
+    picture[valid] = map_rgb(values[valid], layer, top_of(analysis.maps[layer]))
+    return picture
+
+
+def fractions(figure: Figure, analysis: Analysis, box: tuple[float, float, float, float], ink: str) -> None:
+    """Draw the table of the classes' fractions of every region, the colours of the classes above it."""
+    axes = figure.add_axes(box)
+    axes.set_axis_off()
+    size = min(2.9 * figure.get_figwidth() * box[2], 36 * figure.get_figheight() * box[3] / 12)
+    heads = [*(CLASS_NAME[c].replace(" ", "\n") for c in CLASS_RGB), "Total\nabnormal"]
+    rows = [(REGIONS[region], values) for region, values in analysis.measures.items()]
+    step = 1 / (len(rows) + 3)
+    axes.text(0, 1.0, "Percent of classified lung", color=ink, fontsize=size, va="top")
+    for n, head in enumerate(heads):
+        x = 0.48 + n * 0.13
+        axes.text(x, 1 - 2.2 * step, head, color=ink, fontsize=size * 0.6, ha="right", va="center")
+    for n, rgb in enumerate(CLASS_RGB.values()):
+        patch = np.array(rgb) / 255
+        axes.plot(0.46 + n * 0.13, 1 - 1.3 * step, "s", color=patch, markersize=size * 0.8)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    for r, (words, values) in enumerate(rows):
+        y = 1 - (r + 3.3) * step
+        axes.text(0, y, words, color=ink, fontsize=size * 0.82, va="center")
+        for n, name in enumerate(COLUMNS):
+            text = f"{values[name]:.1f}" if np.isfinite(values[name]) else "–"
+            axes.text(0.48 + n * 0.13, y, text, color=ink, fontsize=size * 0.82, ha="right", va="center")
+
+
+def on_working_grid(labels: Labels, analysis: Analysis) -> Labels:
+    """Labels of the CT's own grid at the centres of the working grid's voxels, (k, j, i) uint8."""
+    axes = []
+    for axis, n in enumerate(analysis.grid.shape):
+        ends = np.zeros((2, 3))
+        ends[1, axis] = n - 1
+        index = analysis.expiratory.indices(analysis.grid.points(ends))[:, axis]
+        axes.append(
+            np.clip(np.rint(np.linspace(index[0], index[1], n)).astype(int), 0, labels.shape[axis] - 1)
+        )
+    return labels[np.ix_(*axes)]
+
+
+def class_map() -> ListedColormap:
+    """Colours of `VQClass` values 0 to 4 for matplotlib."""
+    return ListedColormap([(0.0, 0.0, 0.0), *(tuple(v / 255 for v in CLASS_RGB[c]) for c in CLASS_RGB)])
+
+
+def _interesting(classes: Labels, grid: Grid) -> tuple[int, int, int]:
+    """The indices (k, j, i) whose planes show the most abnormal lung (or most lung where all is normal)."""
+    abnormal = classes > VQClass.NORMAL
+    if not abnormal.any():
+        abnormal = classes > 0
+    k, j, i = (int(np.argmax(abnormal.sum(axis=axes))) for axes in ((1, 2), (0, 2), (0, 1)))
+    return k, j, i
+
+
+def _axis_of(grid: Grid) -> NDArray[np.intp]:
+    """The array axis closest to the patient's x, y and z."""
+    return np.argmax(np.abs(grid.directions), axis=1)
+
+
+def section(values: NDArray[Any], grid: Grid, plane: str, where: tuple[int, int, int]) -> NDArray[Any]:
+    """A plane as a radiologist sees it: patient's right on the left, front up (axial) or head up, front left.
+
+    Parameters
+    ----------
+    values : (k, j, i)
+    grid : Grid
+    plane : {"axial", "coronal", "sagittal"}
+    where : (3,) int
+        Indices (k, j, i) the plane goes through.
+
+    Returns
+    -------
+    (rows, columns)
+    """
+    down, across, through = _view(grid, plane)
+    image = np.take(values, where[through], axis=through)
+    if down > across:
+        image = image.T
+    # rows run to the back (axial) or to the feet; columns run to the patient's left (or back, sagittal)
+    row_axis = {"axial": 1, "coronal": 2, "sagittal": 2}[plane]
+    column_axis = {"axial": 0, "coronal": 0, "sagittal": 1}[plane]
+    if (grid.directions[row_axis, down] > 0) == (plane != "axial"):
+        image = image[::-1]
+    if grid.directions[column_axis, across] < 0:
+        image = image[:, ::-1]
+    return image
+
+
+def _view(grid: Grid, plane: str) -> tuple[int, int, int]:
+    """Array axes that run down and across the picture, and the one looked along."""
+    x, y, z = (int(a) for a in _axis_of(grid))
+    return {"axial": (y, x, z), "coronal": (z, x, y), "sagittal": (z, y, x)}[plane]
+
+
+def aspect(grid: Grid, plane: str) -> float:
+    down, across, _ = _view(grid, plane)
+    return grid.spacing[down] / grid.spacing[across]
+
+
+def _width_mm(grid: Grid, plane: str) -> float:
+    _, across, _ = _view(grid, plane)
+    return grid.spacing[across] * grid.shape[across]

@@ -1,0 +1,254 @@
+"""analyse(inspiratory, expiratory, Parameters) -> Analysis: the whole computation, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+from scipy import ndimage
+
+from ..anatomy.regions import LOBES, ZONES_OF, zones
+from ..errors import Rejected
+from ..measures import quality
+from ..measures import table as ms
+from ..measures.quality import Acquisition, Finding, QualityRejected
+from ..parameters import Parameters
+from ..registration.registration import RegistrationQuality, register
+from ..volume import Float, Grid, Labels, Mask, Volume
+from ..vq.classes import classify
+from .lobes import find_lobes
+from .matched import make_maps, match, vq
+from .phase import Phase, order_phases
+from .uncertainty import RegistrationError, fraction_sd, sensitivity
+
+__all__ = ["Analysis", "Parameters", "Phase", "analyse", "analyse_phases", "order_phases", "vq"]
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """The result of one pair, on the expiratory CT.
+
+    Attributes
+    ----------
+    parameters : Parameters
+        What it was made with.
+    version : str
+        Version of the software.
+    expiratory : Grid
+        The expiratory CT's own grid.
+    classes : (k, j, i) uint8 on `expiratory`
+        Values of `classes.VQClass`.
+    lungs : (k, j, i) uint8 on `expiratory`
+        Values of `lungs.Lung`: 0 none, 1 right, 2 left.
+    grid : Grid
+        Working grid: the expiratory CT's axes, cropped to the lungs and averaged to about ``grid_mm``.
+    maps : mapping of str to (k, j, i) float32 on `grid`
+        NaN outside the classified lung: ``"V"`` (unit as in `ventilation.VENTILATIONS`), ``"Q"`` (g/ml), ``"m"``
+        (signed, g/ml), ``"V/Q"`` (normalised ratio); finite everywhere: ``"jacobian"`` (1), ``"ct_exp"``,
+        ``"ct_insp"`` (HU, the latter warped to expiration).
+    displacement : (k, j, i, 3) float32 on `grid`
+        u(x), mm, LPS (x, y, z): x + u(x) is the inspiratory point of expiratory point x.
+    measures : mapping of region name to mapping of measure name to float
+        Names of `regions.REGIONS` and `measures.MEASURES`; NaN where a region has no voxel.
+    sensitivity : mapping of region name to mapping of fraction to tuple of float
+        Every fraction of `uncertainty.FRACTIONS` at each threshold of `uncertainty.THRESHOLDS`, percent.
+    findings : tuple of Finding
+        Every quality check, passed ones included.
+    registration : RegistrationQuality
+    """
+
+    parameters: Parameters
+    version: str
+    expiratory: Grid
+    classes: Labels
+    lungs: Labels
+    grid: Grid
+    maps: Mapping[str, Float]
+    displacement: Float
+    measures: Mapping[str, Mapping[str, float]]
+    sensitivity: Mapping[str, Mapping[str, tuple[float, ...]]]
+    findings: tuple[Finding, ...]
+    registration: RegistrationQuality
+
+
+def analyse(
+    inspiratory: Volume,
+    expiratory: Volume,
+    parameters: Parameters | None = None,
+    progress: Progress = lambda stage, share: None,
+) -> Analysis:
+    """V/Q analysis of a pair of non-contrast chest CT volumes.
+
+    Parameters
+    ----------
+    inspiratory, expiratory : Volume
+        HU, each on its own grid.
+    parameters : Parameters
+    progress : callable
+        Called with the name of the stage and the share of it done, 0…1.
+
+    Raises
+    ------
+    Rejected
+        Where a volume shows no lungs, or one lung is missing in one phase.
+    QualityRejected
+        Where a quality check fails, unless ``parameters.accept_failed_checks``.
+    """
+    parameters = parameters or Parameters()
+    progress("lungs", 0.0)
+    insp = Phase.of(inspiratory, parameters)
+    progress("lungs", 0.5)
+    exp = Phase.of(expiratory, parameters)
+    return analyse_phases(insp, exp, parameters, progress)
+
+
+def analyse_phases(
+    insp: Phase,
+    exp: Phase,
+    parameters: Parameters,
+    progress: Progress = lambda stage, share: None,
+    acquisitions: tuple[Acquisition, Acquisition] | None = None,
+    lobes: Volume | None = None,
+) -> Analysis:
+    """As `analyse`, from phases whose lungs are known already.
+
+    Parameters
+    ----------
+    insp, exp : Phase
+    parameters : Parameters
+    progress : callable
+    acquisitions : (Acquisition, Acquisition), optional
+        What the headers say of inspiration and expiration; checked with the rest. ``parameters.gravity`` needs them.
+    lobes : Volume, optional
+        Five labels, on either CT (`lobes.find_lobes`).
+
+    Raises
+    ------
+    Rejected, QualityRejected
+        As `analyse`; where ``lobes`` are no lobes of these lungs.
+    """
+    height = _height(exp.work.grid, acquisitions) if parameters.gravity else None
+    drawn = find_lobes(lobes, insp, exp) if lobes else None
+    findings = _pair_findings(insp, exp)
+    if acquisitions:
+        findings += quality.acquisition_findings(*acquisitions)
+    _gate(findings, parameters)
+    progress("registration", 0.0)
+    registration = register(
+        exp.work,
+        exp.lungs,
+        insp.work,
+        insp.lungs,
+        lambda share: progress("registration", share),
+        (exp.ct, insp.ct),
+    )
+    findings += quality.registration_findings(registration.quality)
+    _gate(findings, parameters)
+    progress("maps", 0.0)
+    pair = match(
+        insp, exp, registration.displacement, registration.jacobian, parameters.rim_mm, registration.inverse
+    )
+    maps, v_n, q_n = make_maps(pair, parameters, height)
+    mask, voxel_ml = pair.mask, pair.grid.voxel_ml
+    classes = classify(v_n, q_n, mask, voxel_ml, parameters.low, parameters.min_defect_ml)
+    findings += (quality.perfusion_agreement(maps["m"][mask], maps.pop("m deposit")[mask]),)
+    progress("measures", 0.0)
+    by_lobe = drawn.carried(insp, exp, registration.displacement, registration.inverse) if drawn else None
+    regions = _regions(exp, by_lobe[1] if by_lobe else None)
+    curves = sensitivity(v_n, q_n, mask, voxel_ml, parameters.min_defect_ml, regions)
+    errors = fraction_sd(pair, regions, parameters, RegistrationError.of(registration.quality), height)
+    table = _measure(insp, exp, maps, classes, mask, regions, by_lobe)
+    for region, row in table.items():
+        row |= ms.firmness_measures(curves[region], errors[region])
+    for name in ("V", "Q", "m", "V/Q"):
+        maps[name][~mask] = np.nan
+    progress("measures", 1.0)
+    return Analysis(
+        parameters=parameters,
+        version=version("vq-dicom-node"),
+        expiratory=exp.grid,
+        classes=exp.fine(classes),
+        lungs=exp.fine(exp.lungs),
+        grid=exp.work.grid,
+        maps=maps,
+        displacement=registration.displacement,
+        measures=table,
+        sensitivity=curves,
+        findings=findings,
+        registration=registration.quality,
+    )
+
+
+def _pair_findings(insp: Phase, exp: Phase) -> tuple[Finding, ...]:
+    own = [
+        finding
+        for name, phase in (("inspiration", insp), ("expiration", exp))
+        for finding in (
+            quality.trachea_air(name, phase.trachea_hu),
+            quality.field_of_view(name, phase.edge_percent),
+            quality.mediastinal_density(name, phase.mediastinal_hu),
+        )
+    ]
+    masses = insp.densities.mass_g("lungs"), exp.densities.mass_g("lungs")
+    return (
+        quality.lungs_found(exp.lungs),
+        quality.volume_ratio(exp.lung_ml, insp.lung_ml),
+        quality.mass_ratio(*masses),
+        *own,
+    )
+
+
+def _gate(findings: tuple[Finding, ...], parameters: Parameters) -> None:
+    if quality.failed(findings) and not parameters.accept_failed_checks:
+        raise QualityRejected(findings)
+
+
+def _height(grid: Grid, acquisitions: tuple[Acquisition, Acquisition] | None) -> Float:
+    """mm above the floor of every voxel, as the patient lay on expiration."""
+    up = acquisitions[1].up if acquisitions else None
+    if up is None:
+        raise Rejected("gravity's part of V and Q cannot be taken out: nothing says how the patient lay")
+    return grid.centres() @ np.array(up, dtype=np.float32)
+
+
+def _regions(exp: Phase, lobes: Labels | None) -> dict[str, Mask]:
+    """Voxels of every region on the expiratory working grid; of lobes, where they are known."""
+    zone = zones(exp.lungs, exp.work.grid)
+    out = {region: np.isin(zone, labels) for region, labels in ZONES_OF.items()}
+    if lobes is not None:
+        out |= {name: lobes == label for label, name in enumerate(LOBES, 1)}
+    return out
+
+
+def _measure(
+    insp: Phase,
+    exp: Phase,
+    maps: Mapping[str, Float],
+    classes: Labels,
+    mask: Mask,
+    regions: Mapping[str, Mask],
+    lobes: tuple[Labels, Labels] | None,
+) -> dict[str, dict[str, float]]:
+    v, q, m = maps["V"][mask], maps["Q"][mask], maps["m"][mask]
+    means = float(v.mean(dtype=np.float64)), float(q.mean(dtype=np.float64))
+    insp_hu, exp_hu = maps["ct_insp"][mask], maps["ct_exp"][mask]
+    mass_change = insp.densities.mass_g("lungs") / exp.densities.mass_g("lungs") - 1
+    hu = [ndimage.median_filter(maps[name], 3) for name in ("ct_insp", "ct_exp")]
+    prm = (exp.lungs > 0) & np.logical_and.reduce([(h >= -1000) & (h <= -500) for h in hu])
+    densities = insp.densities, exp.densities
+    of_lobes = (insp.lobe_densities(lobes[0]), exp.lobe_densities(lobes[1])) if lobes else densities
+    table = {}
+    for region, inside in regions.items():
+        here, there = inside[mask], inside & prm
+        table[region] = {
+            **ms.class_measures(classes[inside & mask], int(inside.sum()), exp.work.grid.voxel_ml),
+            **ms.map_measures(v[here], q[here], m[here], means),
+            **ms.hu_measures(insp_hu[here], exp_hu[here], mass_change),
+            **ms.density_measures(*(of_lobes if region in LOBES else densities), region),
+            **ms.prm_measures(hu[0][there], hu[1][there]),
+        }
+    return table

@@ -1,0 +1,178 @@
+"""Results -> their destinations, each with a queue of its own, until all are answered for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from ..errors import Unavailable
+from ..settings.config import Destination, Kind
+from ..store.database import Database, delivery, result
+from ..store.durable import make_folder, write_file
+from . import store_scu, stow_rs
+from .outcome import Outcome, Parcel, pause
+
+LOG = logging.getLogger(__name__)
+
+DeliveryState = Literal["QUEUED", "SENT", "CONFIRMED", "DEAD"]
+Send = Callable[[Sequence[Parcel], Destination, str], Iterator[tuple[Parcel, Outcome]]]
+BATCH = 100
+
+#: A delivery is created QUEUED (a): letter, source, target of each further move. From SENT on, where a destination
+#: offers storage commitment, `confirm` moves it: CONFIRMED (f), QUEUED again (g), DEAD (h).
+MOVES: Mapping[str, tuple[str, DeliveryState, DeliveryState]] = {
+    "sent": ("b", "QUEUED", "SENT"),
+    "later": ("c", "QUEUED", "QUEUED"),
+    "never": ("d", "QUEUED", "DEAD"),
+    "retry": ("e", "DEAD", "QUEUED"),
+}
+
+
+def queue(
+    database: Database,
+    connection: sa.Connection,
+    uids: Iterable[str],
+    destinations: Iterable[str],
+    now: float,
+) -> None:
+    """Queue stored results for every destination, once."""
+    destinations = list(destinations)
+    for uid in uids:
+        for name in destinations:
+            values = {"sop_instance_uid": uid, "destination": name, "state": "QUEUED", "reason": ""}
+            times = {"since": now, "created": now, "due_at": now}
+            connection.execute(database.insert(delivery).values(**values, **times).on_conflict_do_nothing())
+
+
+def deliver(
+    database: Database,
+    storage: Path,
+    destination: Destination,
+    calling_ae_title: str,
+    clock: Callable[[], float] = time.time,
+    on_sent: Callable[[sa.Connection, Parcel], None] = lambda connection, parcel: None,
+) -> None:
+    """Send what is due at one destination; records what became of each object as soon as it is known.
+
+    A response that did not come means unknown: the object is sent again, with the same UIDs.
+
+    Parameters
+    ----------
+    on_sent : callable
+        Called in the transaction that records an object as SENT.
+    """
+    found = due(database, storage, destination, clock())
+    parcels = [parcel for parcel in found if parcel.path.is_file()]
+    for parcel in found:
+        if parcel not in parcels:
+            _record(database, destination, parcel, Outcome("never", "its file is gone"), clock())
+    if parcels:
+        for parcel, outcome in SENDERS[destination.kind](parcels, destination, calling_ae_title):
+            _record(database, destination, parcel, outcome, clock(), on_sent)
+
+
+def due(database: Database, storage: Path, destination: Destination, now: float) -> list[Parcel]:
+    """What is due at a destination, the oldest first.
+
+    A time further ahead than the longest pause can only come of a clock that was set back; it counts as due.
+    """
+    when = sa.or_(delivery.c.due_at <= now, delivery.c.due_at > now + destination.max_retry_seconds)
+    columns = delivery.c.id, delivery.c.created, delivery.c.attempts
+    query = (
+        sa.select(*columns, result.c.sop_instance_uid, result.c.sop_class_uid, result.c.path)
+        .join(result)
+        .where(delivery.c.destination == destination.name, delivery.c.state == "QUEUED", when)
+        .order_by(delivery.c.id)
+        .limit(BATCH)
+    )
+    with database.reading() as connection:
+        rows = connection.execute(query).all()
+    return [
+        Parcel(r.id, r.sop_instance_uid, r.sop_class_uid, storage / r.path, r.created, r.attempts)
+        for r in rows
+    ]
+
+
+def probe(destination: Destination, calling_ae_title: str) -> str:
+    """Whether a destination would take something now: "", or why not."""
+    if destination.kind == "STOW-RS":
+        return stow_rs.probe(destination)
+    if destination.kind == "C-STORE":
+        return store_scu.echo(destination, calling_ae_title)
+    writable = os.access(destination.folder or "", os.W_OK | os.X_OK)
+    return "" if writable else f"{destination.folder} is no folder one can write to"
+
+
+def retry(database: Database, job_id: int, now: float) -> int:
+    """Queue again what of a job was given up; returns how many objects."""
+    _, source, target = MOVES["retry"]
+    mine = sa.select(result.c.sop_instance_uid).where(result.c.job_id == job_id)
+    where = delivery.c.sop_instance_uid.in_(mine), delivery.c.state == source
+    fresh = {
+        "state": target,
+        "since": now,
+        "created": now,
+        "due_at": now,
+        "attempts": 0,
+        "reason": "",
+        "transaction_uid": None,
+    }
+    with database.writing() as connection:
+        return connection.execute(sa.update(delivery).where(*where).values(**fresh)).rowcount
+
+
+def _write(
+    parcels: Sequence[Parcel], destination: Destination, _calling_ae_title: str
+) -> Iterator[tuple[Parcel, Outcome]]:
+    """Each object as ``<folder>/<SOP Instance UID>.dcm``, whole or not there; drafts lie in ``.drafts``."""
+    folder = destination.folder or Path()
+    for parcel in parcels:
+        try:
+            if not folder.is_dir():  # not made here: an absent mount must not become a folder on this disk
+                raise Unavailable(f"the folder {folder} is not there")
+            drafts = make_folder(folder / ".drafts")
+            write_file(folder / f"{parcel.sop_instance_uid}.dcm", [parcel.path.read_bytes()], drafts)
+        except Unavailable as error:
+            yield parcel, Outcome("later", str(error))
+        else:
+            yield parcel, Outcome("sent", "written")
+
+
+SENDERS: Mapping[Kind, Send] = {"C-STORE": store_scu.send, "STOW-RS": stow_rs.send, "folder": _write}
+
+
+def _record(
+    database: Database,
+    destination: Destination,
+    parcel: Parcel,
+    outcome: Outcome,
+    now: float,
+    on_sent: Callable[[sa.Connection, Parcel], None] = lambda connection, parcel: None,
+) -> None:
+    name, reason = outcome.verdict, outcome.reason
+    if name == "later" and now - parcel.created > destination.max_age_hours * 3600:
+        name, reason = "never", f"given up after {destination.max_age_hours:g} h: {reason}"
+    _, source, target = MOVES[name]
+    values: dict[str, Any] = {
+        "state": target,
+        "status": outcome.status,
+        "reason": reason,
+        "attempts": parcel.attempts + 1,
+    }
+    if name == "later":
+        values["due_at"] = now + pause(destination, parcel.attempts)
+    else:
+        values["since"] = values["due_at"] = now
+    log = LOG.info if name == "sent" else LOG.warning
+    log("object %s to %s: %s", parcel.sop_instance_uid, destination.name, reason)
+    where = delivery.c.id == parcel.id, delivery.c.state == source
+    with database.writing() as connection:
+        moved = connection.execute(sa.update(delivery).where(*where).values(**values)).rowcount
+        if moved and name == "sent":
+            on_sent(connection, parcel)

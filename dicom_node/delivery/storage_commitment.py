@@ -1,0 +1,204 @@
+"""What a destination took -> CONFIRMED: storage commitment, as SCU of the Push Model (PS3.4 Annex J)."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from pydicom import Dataset
+from pydicom.uid import UID
+from pynetdicom import build_context, evt
+from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+
+from ..errors import Unavailable
+from ..network.association import associate
+from ..network.dimse_n import SYNTAXES, read_attributes
+from ..settings.config import Destination
+from ..store.database import Database, delivery, result
+from .outcome import pause
+
+LOG = logging.getLogger(__name__)
+
+BATCH = 500
+#: A PACS that reports on the association of the request does so at once; any other opens one of its own.
+LINGER_SECONDS = 1.0
+
+Answer = Literal["kept", "again", "ask", "never"]
+
+#: Failure Reason (0008,1197) of PS3.3 C.14.1.1: what to do, and its meaning; any other: send again.
+FAILURES: Mapping[int, tuple[Answer, str]] = {
+    0x0110: ("ask", "processing failure"),
+    0x0112: ("again", "no such object instance"),
+    0x0119: ("never", "class/instance conflict"),
+    0x0122: ("never", "referenced SOP class not supported"),
+    0x0131: ("ask", "duplicate transaction UID"),
+    0x0213: ("ask", "resource limitation"),
+}
+
+#: Statuses of an N-EVENT-REPORT response (PS3.7 10.1.1.1.8).
+SUCCESS, INVALID_ARGUMENT = 0x0000, 0x0115
+
+
+def ask(
+    database: Database,
+    destination: Destination,
+    calling_ae_title: str,
+    clock: Callable[[], float] = time.time,
+) -> None:
+    """Request storage commitment for what is SENT and due; the report comes to `on_report`.
+
+    The transaction is in the database before it is requested, so no report can come too early. Without a report
+    in time it is requested again, under a new Transaction UID.
+    """
+    rows = _due(database, destination, clock())
+    if not rows:
+        return
+    transaction_uid = f"2.25.{uuid.uuid4().int}"
+    mine = delivery.c.id.in_([row.id for row in rows])
+    fresh = {"transaction_uid": transaction_uid, "due_at": clock() + destination.confirm_seconds}
+    with database.writing() as connection:
+        connection.execute(sa.update(delivery).where(mine, delivery.c.state == "SENT").values(**fresh))
+    try:
+        problem = _request(database, destination, calling_ae_title, transaction_uid, rows)
+    except Unavailable as error:
+        problem = str(error)
+    if not problem:
+        LOG.info("%s is asked to commit to %d objects", destination.name, len(rows))
+        return
+    LOG.warning("%s is not asked to commit to %d objects: %s", destination.name, len(rows), problem)
+    still = mine, delivery.c.state == "SENT", delivery.c.transaction_uid == transaction_uid
+    attempts = max(row.attempts for row in rows)
+    later = {"due_at": clock() + pause(destination, attempts), "attempts": delivery.c.attempts + 1}
+    with database.writing() as connection:
+        connection.execute(
+            sa.update(delivery).where(*still).values(reason=f"stored, not confirmed: {problem}", **later)
+        )
+
+
+def on_report(
+    database: Database, destinations: Sequence[Destination], event: Any
+) -> tuple[int, Dataset | None]:
+    """Handler of EVT_N_EVENT_REPORT."""
+    try:
+        report = read_attributes(event.request.EventInformation, event.context.transfer_syntax)
+        known = record(database, destinations, report, time.time())
+    except Exception as error:  # noqa: BLE001  the boundary to the peer: it must get a status
+        LOG.error("a report of storage commitment cannot be used: %s", type(error).__name__)
+        return 0x0110, None
+    return (SUCCESS if known else INVALID_ARGUMENT), None
+
+
+def record(database: Database, destinations: Sequence[Destination], report: Dataset, now: float) -> bool:
+    """Record a Storage Commitment Result (PS3.4 J.3.3.1); False where its transaction is unknown.
+
+    What the report does not name stays SENT, and is asked for again.
+    """
+    answers: dict[str, tuple[Answer, str]] = {
+        str(item.ReferencedSOPInstanceUID): ("kept", "storage committed")
+        for item in report.get("ReferencedSOPSequence") or []
+    }
+    for item in report.get("FailedSOPSequence") or []:
+        reason = int(item.FailureReason)
+        answer, meaning = FAILURES.get(reason, ("again", "not committed"))
+        answers[str(item.ReferencedSOPInstanceUID)] = answer, f"not committed: {meaning} (0x{reason:04X})"
+    by_name = {d.name: d for d in destinations}
+    asked = sa.select(delivery).where(delivery.c.transaction_uid == str(report.TransactionUID))
+    with database.writing() as connection:
+        rows = connection.execute(asked).all()
+        for row in rows:
+            if row.state == "SENT" and row.sop_instance_uid in answers and row.destination in by_name:
+                values = _move(row, *answers[row.sop_instance_uid], by_name[row.destination], now)
+                connection.execute(sa.update(delivery).where(delivery.c.id == row.id).values(**values))
+                LOG.info("object %s at %s: %s", row.sop_instance_uid, row.destination, values["reason"])
+    return bool(rows)
+
+
+def _move(row: Any, answer: Answer, reason: str, destination: Destination, now: float) -> dict[str, Any]:
+    """The new values of a delivery after a report on it."""
+    if answer == "kept":
+        return {"state": "CONFIRMED", "since": now, "reason": reason}
+    if answer != "never" and now - row.created > destination.max_age_hours * 3600:
+        answer, reason = "never", f"given up after {destination.max_age_hours:g} h: {reason}"
+    if answer == "never":
+        return {"state": "DEAD", "since": now, "reason": reason}
+    later = {"due_at": now + pause(destination, row.attempts), "reason": reason, "transaction_uid": None}
+    if answer == "ask":
+        return {**later, "attempts": row.attempts + 1}
+    return {**later, "state": "QUEUED", "since": now}
+
+
+def _due(database: Database, destination: Destination, now: float) -> Sequence[Any]:
+    """What is to be asked for now; what is unconfirmed for too long is given up."""
+    mine = delivery.c.destination == destination.name, delivery.c.state == "SENT"
+    longest = max(destination.confirm_seconds, destination.max_retry_seconds)
+    when = sa.or_(delivery.c.due_at <= now, delivery.c.due_at > now + longest)  # a clock that was set back
+    old = delivery.c.created < now - destination.max_age_hours * 3600
+    reason = f"given up after {destination.max_age_hours:g} h: stored, but never confirmed"
+    columns = delivery.c.id, delivery.c.attempts, result.c.sop_class_uid, result.c.sop_instance_uid
+    query = sa.select(*columns).join(result).where(*mine, when).order_by(delivery.c.id).limit(BATCH)
+    with database.reading() as connection:
+        if not connection.execute(query).first():
+            return []
+    with database.writing() as connection:
+        given_up = sa.update(delivery).where(*mine, when, old)
+        connection.execute(given_up.values(state="DEAD", since=now, reason=reason))
+        return connection.execute(query).all()
+
+
+def _request(
+    database: Database,
+    destination: Destination,
+    calling_ae_title: str,
+    transaction_uid: str,
+    rows: Sequence[Any],
+) -> str:
+    """The N-ACTION (PS3.4 J.3.2): "" once the destination accepted it, else why not; raises as `associate`."""
+    handler = (evt.EVT_N_EVENT_REPORT, lambda event: on_report(database, [destination], event))
+    contexts = [build_context(StorageCommitmentPushModel, [str(s) for s in SYNTAXES])]
+    assoc = associate(destination, calling_ae_title, contexts, serves=True, evt_handlers=[handler])
+    try:
+        if not assoc.accepted_contexts:
+            return f"{destination.name} does not offer storage commitment"
+        response, _ = assoc.send_n_action(
+            _action(transaction_uid, rows), 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        )
+        status = response.get("Status")
+        if status is None:
+            return "no response to the N-ACTION"
+        if status == SUCCESS:
+            _linger(database, assoc, transaction_uid)
+        return "" if status == SUCCESS else f"refused (0x{status:04X})"
+    except (RuntimeError, ValueError) as error:
+        return f"the association ended ({error})"
+    finally:
+        assoc.release()
+
+
+def _action(transaction_uid: str, rows: Sequence[Any]) -> Dataset:
+    """Action Information (PS3.4 Table J.3-1)."""
+    ds = Dataset()
+    ds.TransactionUID = UID(transaction_uid)
+    ds.ReferencedSOPSequence = []
+    for row in rows:
+        item = Dataset()
+        item.ReferencedSOPClassUID = UID(row.sop_class_uid)
+        item.ReferencedSOPInstanceUID = UID(row.sop_instance_uid)
+        ds.ReferencedSOPSequence.append(item)
+    return ds
+
+
+def _linger(database: Database, assoc: Any, transaction_uid: str) -> None:
+    """Leave the association open for a report on it, until there is one."""
+    waiting = sa.select(delivery.c.id).where(
+        delivery.c.transaction_uid == transaction_uid, delivery.c.state == "SENT"
+    )
+    end = time.monotonic() + LINGER_SECONDS
+    while assoc.is_established and time.monotonic() < end:
+        with database.reading() as connection:
+            if not connection.execute(waiting).first():
+                return
+        time.sleep(0.05)

@@ -1,0 +1,90 @@
+"""Parcels -> a DICOMweb server -> what came of each: the STOW-RS user agent (PS3.18 10.5)."""
+
+from __future__ import annotations
+
+import ssl
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import httpx
+
+from ..settings.config import Destination
+from .outcome import Outcome, Parcel, Verdict, judge
+
+JSON = "application/dicom+json"
+#: Statuses after which the same request can succeed: timeout, too many, and whatever the server calls its own.
+AGAIN = frozenset({401, 403, 404, 408, 423, 425, 429, *range(500, 600)})
+
+
+def send(
+    parcels: Sequence[Parcel], destination: Destination, _calling_ae_title: str
+) -> Iterator[tuple[Parcel, Outcome]]:
+    """One Store Instances request an object, over one connection, so that each has an answer of its own."""
+    with _client(destination) as client:
+        for parcel in parcels:
+            outcome = store(client, destination, parcel)
+            yield parcel, outcome
+            if outcome.status is None:
+                return  # the server is away: the rest stays due
+
+
+def store(client: httpx.Client, destination: Destination, parcel: Parcel) -> Outcome:
+    """Store one instance; without an answer nobody knows whether it arrived."""
+    boundary = uuid.uuid4().hex
+    head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    body = b"".join((head, parcel.path.read_bytes(), f"\r\n--{boundary}--\r\n".encode()))
+    kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
+    try:
+        answer = client.post(_studies(destination), content=body, headers={"Content-Type": kind})
+    except httpx.ConnectError:
+        return Outcome("later", f"{destination.name} ({destination.url}) cannot be reached")
+    except httpx.HTTPError as error:
+        return Outcome(
+            "later", f"no answer to the request ({type(error).__name__}): it may have arrived or not"
+        )
+    return read_answer(answer)
+
+
+def read_answer(answer: httpx.Response) -> Outcome:
+    """What a Store Instances Response says of its one instance (PS3.18 10.5.3 and Annex I.2)."""
+    status = answer.status_code
+    if status in (200, 202, 409):
+        try:
+            return _of_payload(status, answer.json())
+        except (ValueError, TypeError, AttributeError, LookupError):
+            return Outcome("later", f"HTTP {status} without a Store Instances Response", status)
+    verdict: Verdict = "later" if status in AGAIN else "never"
+    return Outcome(verdict, f"HTTP {status} {answer.reason_phrase}", status)
+
+
+def _of_payload(status: int, payload: Any) -> Outcome:
+    module = payload[0] if isinstance(payload, list) else payload
+    if failed := module.get("00081198", {}).get("Value"):  # Failed SOP Sequence
+        found = judge(int(failed[0]["00081197"]["Value"][0]))  # Failure Reason
+        return Outcome(found.verdict, found.reason, status)
+    if not module.get("00081199", {}).get("Value"):  # Referenced SOP Sequence
+        raise ValueError("neither stored nor failed")
+    return Outcome("sent", "stored" if status == 200 else f"stored with a warning (HTTP {status})", status)
+
+
+def probe(destination: Destination) -> str:
+    """A search for at most one study: "" where the server answers it, else why not."""
+    try:
+        with _client(destination) as client:
+            answer = client.get(_studies(destination), params={"limit": "1"})
+    except httpx.HTTPError as error:
+        return f"{destination.name} ({destination.url}) cannot be reached: {type(error).__name__}"
+    return "" if answer.is_success else f"{destination.name} answers HTTP {answer.status_code}"
+
+
+def _client(destination: Destination) -> httpx.Client:
+    headers = {"Accept": JSON}
+    if destination.authorization_file is not None:
+        headers["Authorization"] = destination.authorization_file.read_text().strip()
+    trust = ssl.create_default_context()  # the system's authorities, where a hospital puts its own
+    return httpx.Client(headers=headers, timeout=destination.timeout, verify=trust)
+
+
+def _studies(destination: Destination) -> str:
+    return destination.url.rstrip("/") + "/studies"

@@ -1,0 +1,193 @@
+"""A CT instance -> the same without identity: PS3.15 Annex E, Basic Application Level Confidentiality Profile.
+
+Kept is what this table names, and nothing else: private, unknown and free-text attributes go, whatever they hold.
+Options: Clean Descriptors (the Series Description says the phase and no more) and Retain Longitudinal Temporal
+Information with Modified Dates (all dates of a patient are shifted by the same days; times of day go).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import uuid
+from datetime import datetime, timedelta
+
+from pydicom import DataElement, Dataset
+from pydicom.datadict import keyword_for_tag
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from ..errors import Rejected
+from .malformed import MALFORMED
+
+#: UIDs of the standard itself, such as SOP classes; every other one is replaced.
+STANDARD = "1.2.840.10008."
+#: Dates are moved back by 1 to so many days.
+MOST_DAYS = 3650
+LEAST_KEY = 16
+
+#: What stays as it is: what the images are, where they lie and how they were made.
+KEPT = frozenset({
+    "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer",
+    "ManufacturerModelName", "SoftwareVersions", "BodyPartExamined", "Laterality",
+    "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "AcquisitionNumber", "InstanceNumber", "PatientPosition",
+    "FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation",
+    "TemporalPositionIdentifier", "TemporalPositionIndex", "NominalPercentageOfRespiratoryPhase",
+    "ScanOptions", "SliceThickness", "SpacingBetweenSlices", "KVP", "DataCollectionDiameter",
+    "ReconstructionDiameter", "DistanceSourceToDetector", "DistanceSourceToPatient", "GantryDetectorTilt",
+    "TableHeight", "RotationDirection", "ExposureTime", "XRayTubeCurrent", "Exposure", "FilterType",
+    "GeneratorPower", "FocalSpots", "ConvolutionKernel", "RevolutionTime", "SingleCollimationWidth",
+    "TotalCollimationWidth", "TableSpeed", "TableFeedPerRotation", "SpiralPitchFactor", "CTDIvol",
+    "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit",
+    "RescaleIntercept", "RescaleSlope", "RescaleType", "WindowCenter", "WindowWidth", "BurnedInAnnotation",
+    "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod", "PresentationLUTShape",
+    "PixelPresentation", "VolumetricProperties", "VolumeBasedCalculationTechnique", "ContentQualification",
+    # Enhanced CT (PS3.3 A.38): the groups, and what of them stays
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PlanePositionSequence",
+    "PlaneOrientationSequence", "PixelMeasuresSequence", "CTImageFrameTypeSequence", "FrameType",
+    "CTReconstructionSequence", "FrameContentSequence", "FrameAcquisitionNumber", "StackID", "InStackPositionNumber",
+    "DimensionIndexValues", "PixelValueTransformationSequence", "FrameVOILUTSequence", "FrameAnatomySequence",
+    "FrameLaterality", "AnatomicRegionSequence", "CodeValue", "CodingSchemeDesignator", "CodeMeaning",
+    "CTAcquisitionTypeSequence", "AcquisitionType", "RespiratorySynchronizationSequence",
+    "UnassignedSharedConvertedAttributesSequence", "UnassignedPerFrameConvertedAttributesSequence",
+    "DimensionOrganizationSequence", "DimensionOrganizationUID", "DimensionIndexSequence", "DimensionIndexPointer",
+    "FunctionalGroupPointer",
+})  # fmt: skip
+#: Dates and times of which the date stays, shifted.
+DATES = frozenset({
+    "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime", "FrameAcquisitionDateTime",
+    "FrameReferenceDateTime",
+})  # fmt: skip
+#: Type 2 (PS3.3 C.7): there, and empty.
+EMPTY = (
+    "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyTime", "ReferringPhysicianName",
+    "PositionReferenceIndicator",
+)  # fmt: skip
+#: What was done (PS3.16 CID 7050).
+METHOD = (
+    ("113100", "Basic Application Confidentiality Profile"),
+    ("113105", "Clean Descriptors Option"),
+    ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
+)
+
+
+class Pseudonyms:
+    """What stands for UIDs, patients and dates; the same for the same key, and not to be undone without it.
+
+    Parameters
+    ----------
+    key : bytes
+        A secret of at least 16 bytes.
+
+    Raises
+    ------
+    Rejected
+        Where it is shorter.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) < LEAST_KEY:
+            raise Rejected(f"the key for pseudonyms has {len(key)} bytes; it needs at least {LEAST_KEY}")
+        self._key = key
+
+    def uid(self, uid: str) -> UID:
+        """The UID that stands for one; those of the standard stay.
+
+        Examples
+        --------
+        >>> names = Pseudonyms(bytes(16))
+        >>> names.uid("1.2.3") == names.uid("1.2.3") != names.uid("1.2.4")
+        True
+        """
+        if not uid or uid.startswith(STANDARD):
+            return UID(uid)
+        return UID(f"2.25.{uuid.UUID(bytes=self._digest('uid', uid)[:16], version=5).int}")
+
+    def patient(self, ds: Dataset) -> str:
+        """Patient ID and name that stand for the patient's."""
+        return f"VQ-{self._digest('patient', self._who(ds)).hex()[:12].upper()}"
+
+    def date(self, ds: Dataset, text: str) -> str:
+        """A date, or a date and time, as a date shifted by the patient's days; "" where it is none."""
+        days = 1 + int.from_bytes(self._digest("days", self._who(ds))[:8]) % MOST_DAYS
+        try:
+            moved = datetime.strptime(text[:8], "%Y%m%d") - timedelta(days)
+        except ValueError:
+            return ""
+        return moved.strftime("%Y%m%d")
+
+    def _who(self, ds: Dataset) -> str:
+        return "\n".join(str(ds.get(k) or "").strip() for k in ("PatientID", "IssuerOfPatientID"))
+
+    def _digest(self, role: str, text: str) -> bytes:
+        return hmac.digest(self._key, f"{role}\n{text}".encode(), hashlib.sha256)
+
+
+def without_identity(ds: Dataset, names: Pseudonyms, description: str) -> Dataset:
+    """A CT instance without identity; its pixels are for the caller to add.
+
+    Parameters
+    ----------
+    ds : Dataset
+        As stored; not changed.
+    names : Pseudonyms
+    description : str
+        The new Series Description.
+
+    Returns
+    -------
+    Dataset
+        With file meta information; Explicit VR Little Endian.
+
+    Raises
+    ------
+    Rejected
+        Where the image says that annotations are burned into its pixels.
+    """
+    if str(ds.get("BurnedInAnnotation") or "NO").upper() != "NO":
+        raise Rejected(f"SOP instance {ds.SOPInstanceUID} has annotations burned in: not de-identified")
+    out = _kept(ds, ds, names)
+    for keyword in EMPTY:
+        setattr(out, keyword, "")
+    out.PatientID = names.patient(ds)
+    out.PatientName = f"{out.PatientID}^"
+    out.SeriesDescription = description
+    if "NumberOfFrames" in out:
+        out.ContentTime, out.AcquisitionContextSequence = "000000", []
+    out.PatientIdentityRemoved = "YES"
+    out.LongitudinalTemporalInformationModified = "MODIFIED"
+    out.DeidentificationMethod = "PS3.15 Annex E: all but listed attributes removed"
+    out.DeidentificationMethodCodeSequence = [_code(value, meaning) for value, meaning in METHOD]
+    out.ensure_file_meta()
+    out.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    out.file_meta.MediaStorageSOPClassUID = out.SOPClassUID
+    out.file_meta.MediaStorageSOPInstanceUID = out.SOPInstanceUID
+    return out
+
+
+def _kept(ds: Dataset, root: Dataset, names: Pseudonyms) -> Dataset:
+    out = Dataset()
+    for tag in list(ds.keys()):
+        keyword = keyword_for_tag(tag)
+        if keyword not in KEPT and keyword not in DATES:
+            continue
+        try:
+            element = ds[tag]
+            if element.VR == "SQ":
+                value: object = [_kept(item, root, names) for item in element.value]
+            elif keyword in DATES:
+                value = names.date(root, str(element.value or ""))
+            elif element.VR == "UI":
+                value = names.uid(str(element.value or ""))
+            else:
+                value = element.value
+            out.add(DataElement(tag, element.VR, value))
+        except MALFORMED:
+            continue
+    return out
+
+
+def _code(value: str, meaning: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
+    return item

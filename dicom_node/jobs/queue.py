@@ -1,0 +1,245 @@
+"""A Pair -> a job: its states, and every move between them, in one table."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from analysis.pipeline.pipeline import Parameters
+
+from ..errors import Rejected
+from ..model import Pair
+from ..store.database import Database, dump, job, load, result
+
+JobState = Literal["READY", "RUNNING", "DONE", "REFUSED", "FAILED", "SUPERSEDED", "CANCELLED"]
+MoveName = Literal[
+    "start", "finish", "refuse", "fail", "interrupt", "postpone", "supersede", "retry", "cancel"
+]
+
+#: Seconds until a job is tried again after the disk or the database was away: the longest pause there is.
+POSTPONED = 30.0
+
+
+@dataclass(frozen=True)
+class Move:
+    """One move between states; it happens only from its sources."""
+
+    letter: str
+    sources: tuple[JobState, ...]
+    target: JobState
+    why: str
+
+
+#: A job is created READY (a). No other move exists.
+MOVES: Mapping[MoveName, Move] = {
+    "start": Move("b", ("READY",), "RUNNING", "a worker takes it"),
+    "finish": Move("c", ("RUNNING",), "DONE", "results are stored and queued for every destination"),
+    "refuse": Move("d", ("RUNNING",), "REFUSED", "the images cannot give a valid result"),
+    "fail": Move("e", ("RUNNING",), "FAILED", "a fault of the software, or its process died too often"),
+    "interrupt": Move("f", ("RUNNING",), "READY", "its process or the node ended"),
+    "postpone": Move("g", ("RUNNING",), "READY", "the disk or the database was away; due later"),
+    "supersede": Move("h", ("READY",), "SUPERSEDED", "more images came before it began"),
+    "retry": Move("i", ("REFUSED", "FAILED", "CANCELLED"), "READY", "an operator asks"),
+    "cancel": Move("j", ("READY", "RUNNING"), "CANCELLED", "an operator asks; its process is ended"),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as a worker needs it."""
+
+    id: int
+    study_uid: str
+    revision: int
+    fingerprint: str
+    pair: Pair
+    parameters: Parameters
+    created: float
+    attempt: int
+    crashes: int
+
+
+def fingerprint(pair: Pair, parameters: Parameters, version: str) -> str:
+    """What makes a result: the same images, phases, software and parameters never make a second job."""
+    both = pair.inspiratory, pair.expiratory
+    uids = sorted({uid for series in both for uid in series.sop_instance_uids})
+    phases = sorted(f"{s.series_instance_uid} {s.phase or ''}" for s in both)
+    return hashlib.sha256("\n".join([*uids, *phases, version, dump(parameters)]).encode()).hexdigest()
+
+
+def create(
+    database: Database,
+    connection: sa.Connection,
+    pair: Pair,
+    parameters: Parameters,
+    version: str,
+    now: float,
+) -> int | None:
+    """Queue a pair as the next revision of its study's result; older ones not begun are superseded.
+
+    Returns
+    -------
+    int or None
+        Number of the job; None where there is one of this fingerprint already.
+    """
+    study_uid = pair.expiratory.study_instance_uid
+    mark = fingerprint(pair, parameters, version)
+    last = connection.scalar(sa.select(sa.func.max(job.c.revision)).where(job.c.study_uid == study_uid)) or 0
+    insert = database.insert(job).values(
+        study_uid=study_uid,
+        revision=last + 1,
+        fingerprint=mark,
+        pair=dump(pair),
+        parameters=dump(parameters),
+        created=float(round(now)),
+        state="READY",
+        since=now,
+        due_at=now,
+    )
+    if not connection.execute(insert.on_conflict_do_nothing(index_elements=["fingerprint"])).rowcount:
+        return None
+    number = connection.scalar(sa.select(job.c.id).where(job.c.fingerprint == mark))
+    older = sa.select(job.c.id).where(job.c.study_uid == study_uid, job.c.revision <= last)
+    for old in connection.scalars(older).all():
+        move(connection, old, "supersede", now, reason=f"superseded by revision {last + 1}")
+    return int(number or 0)
+
+
+def move(
+    connection: sa.Connection,
+    job_id: int,
+    name: MoveName,
+    now: float,
+    during: int | None = None,
+    **values: Any,
+) -> bool:
+    """Make one move; False, and nothing changed, where the job is in none of the move's source states.
+
+    Parameters
+    ----------
+    during : int, optional
+        Only while the job is in this attempt: a worker given up cannot finish another one's run.
+    **values
+        Further columns to set.
+    """
+    step = MOVES[name]
+    where = [job.c.id == job_id, job.c.state.in_(step.sources)]
+    if during is not None:
+        where.append(job.c.attempt == during)
+    changed = {"state": step.target, "since": now, **values}
+    return bool(connection.execute(sa.update(job).where(*where).values(**changed)).rowcount)
+
+
+def start_next(database: Database, now: float) -> Job | None:
+    """Take the oldest job that is due: RUNNING, one attempt more.
+
+    A time further ahead than `POSTPONED` can only come of a clock that was set back; it counts as due.
+    """
+    due = sa.or_(job.c.due_at <= now, job.c.due_at > now + POSTPONED)
+    query = sa.select(job).where(job.c.state == "READY", due).order_by(job.c.created, job.c.id)
+    with database.writing() as connection:
+        for row in connection.execute(query.limit(5)).all():
+            attempt = row.attempt + 1
+            fresh = {"stage": "", "fraction": 0.0, "reason": "", "attempt": attempt}
+            if move(connection, row.id, "start", now, during=row.attempt, **fresh):
+                return _job(row, attempt)
+    return None
+
+
+def read(database: Database, job_id: int) -> Job:
+    """The job of that number.
+
+    Raises
+    ------
+    Rejected
+        Where there is none.
+    """
+    with database.reading() as connection:
+        row = connection.execute(sa.select(job).where(job.c.id == job_id)).one_or_none()
+    if row is None:
+        raise Rejected(f"there is no job {job_id}")
+    return _job(row, row.attempt)
+
+
+def progress(database: Database, job_id: int, attempt: int, stage: str, fraction: float) -> None:
+    """Say how far a running job is."""
+    where = job.c.id == job_id, job.c.state == "RUNNING", job.c.attempt == attempt
+    with database.writing() as connection:
+        connection.execute(sa.update(job).where(*where).values(stage=stage, fraction=fraction))
+
+
+def recover(database: Database, now: float) -> int:
+    """Put back what was running when the node ended; not the job's fault, so no crash is counted."""
+    with database.writing() as connection:
+        running = connection.scalars(sa.select(job.c.id).where(job.c.state == "RUNNING")).all()
+        return sum(move(connection, number, "interrupt", now, due_at=now) for number in running)
+
+
+def crashed(database: Database, job_id: int, attempt: int, max_crashes: int, how: str, now: float) -> None:
+    """The process of a job ended without a verdict: READY again, FAILED where that happened too often."""
+    crashes = read(database, job_id).crashes + 1
+    name: MoveName = "interrupt" if crashes < max_crashes else "fail"
+    reason = f"its process ended {crashes} times without a result ({how})" if name == "fail" else ""
+    with database.writing() as connection:
+        move(connection, job_id, name, now, during=attempt, crashes=crashes, reason=reason, due_at=now)
+
+
+def retry(database: Database, job_id: int, now: float) -> None:
+    """Run a refused, failed or cancelled job again.
+
+    Raises
+    ------
+    Rejected
+        Where it is in another state, or there is none.
+    """
+    read(database, job_id)
+    with database.writing() as connection:
+        if not move(connection, job_id, "retry", now, due_at=now, crashes=0, reason=""):
+            raise Rejected(f"job {job_id} is neither REFUSED, FAILED nor CANCELLED")
+
+
+def cancel(database: Database, job_id: int, now: float) -> None:
+    """Give a job up before it ends.
+
+    Raises
+    ------
+    Rejected
+        Where it has ended, or there is none.
+    """
+    read(database, job_id)
+    with database.writing() as connection:
+        if not move(connection, job_id, "cancel", now, reason="cancelled by an operator", stage=""):
+            raise Rejected(f"job {job_id} is neither READY nor RUNNING")
+
+
+def cancelled(database: Database, job_ids: Collection[int]) -> set[int]:
+    """Which of some jobs an operator gave up."""
+    if not job_ids:
+        return set()
+    query = sa.select(job.c.id).where(job.c.id.in_(job_ids), job.c.state == "CANCELLED")
+    with database.reading() as connection:
+        return set(connection.scalars(query))
+
+
+def study_of(connection: sa.Connection, sop_instance_uid: str) -> str:
+    """The study of the job that a result came of."""
+    query = sa.select(job.c.study_uid).join(result, result.c.job_id == job.c.id)
+    return str(connection.scalar(query.where(result.c.sop_instance_uid == sop_instance_uid)))
+
+
+def _job(row: sa.Row[Any], attempt: int) -> Job:
+    return Job(
+        id=row.id,
+        study_uid=row.study_uid,
+        revision=row.revision,
+        fingerprint=row.fingerprint,
+        pair=load(Pair, row.pair),
+        parameters=load(Parameters, row.parameters),
+        created=row.created,
+        attempt=attempt,
+        crashes=row.crashes,
+    )

@@ -1,0 +1,596 @@
+"""A connection -> DIMSE messages (PS3.8): pynetdicom's acceptor, woken by events, within limits of memory and time.
+
+pynetdicom 3.0.4 polls: both threads of an association sleep 1 ms between looks, and a PDU is read in pieces of 4 KB
+and copied four times. Here they wait until there is something to do, and a P-DATA-TF PDU is read into one buffer.
+Its state machine (PS3.8 9.2), ACSE and DIMSE services stay as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import select
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pynetdicom import evt
+from pynetdicom.association import MODE_ACCEPTOR, Association
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+from .c_store_codec import Dimse
+from .tls import shake_hands
+
+LOG = logging.getLogger(__name__)
+
+#: No PDU may be longer; we announce 128 KB for P-DATA-TF, and an A-ASSOCIATE-RQ of 128 contexts has room.
+PDU_LIMIT = 1 << 20
+PDU_TYPES = range(1, 8)
+P_DATA_TF = 4
+#: A message must come at least so fast, bytes/s, once it takes longer than the network time-out.
+SLOWEST = 4096
+#: Longest wait before the timers are looked at, seconds.
+LOOK_SECONDS = 0.5
+
+
+#: So long a process leaves a new connection to those with fewer, seconds.
+AFTER_SECONDS = 0.02
+#: Connections a process takes for every association it may have: those still to be associated or rejected.
+CONNECTIONS = 2
+
+
+class Load:
+    """Connections and associations that are open now, of every process that shares a socket.
+
+    Each process writes its own numbers and reads the sums, without a lock that a killed process could keep: in a
+    race, every further process may let in one too many.
+
+    Parameters
+    ----------
+    numbers : sequence of int
+        Two for each process; shared memory where there are several.
+    own : int
+        Which process this is.
+    """
+
+    def __init__(self, numbers: Any = None, own: int = 0) -> None:
+        self._numbers: Any = [0, 0] if numbers is None else numbers
+        self._at, self._lock = 2 * own, threading.Lock()
+        self._numbers[self._at : self._at + 2] = [0, 0]
+
+    @property
+    def connections(self) -> int:
+        """Open, of all processes."""
+        return sum(self._numbers[0::2])
+
+    @property
+    def associations(self) -> int:
+        """Requested and not rejected, of all processes."""
+        return sum(self._numbers[1::2])
+
+    @property
+    def ahead(self) -> bool:
+        """Whether another process has fewer connections open than this one."""
+        return self._numbers[self._at] > min(self._numbers[0::2])
+
+    def count(self, connections: int = 0, associations: int = 0) -> None:
+        """Add to this process's numbers."""
+        with self._lock:
+            self._numbers[self._at] += connections
+            self._numbers[self._at + 1] += associations
+
+
+class Memory:
+    """How many bytes of messages a process may hold; shared by its associations."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._held, self._lock = limit, 0, threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """False where there is no room for `size` more bytes; they are not held then."""
+        with self._lock:
+            if self._held + size > self._limit:
+                return False
+            self._held += size
+            return True
+
+    def give(self, size: int) -> None:
+        """Give back what was taken."""
+        with self._lock:
+            self._held -= size
+
+
+class _Bell:
+    """Wakes the thread that polls it."""
+
+    def __init__(self) -> None:
+        self.descriptor, self._lock = os.eventfd(0, os.EFD_NONBLOCK), threading.Lock()
+
+    def ring(self) -> None:
+        with self._lock:
+            if self.descriptor >= 0:
+                os.eventfd_write(self.descriptor, 1)
+
+    def still(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self.descriptor)
+
+    def close(self) -> None:
+        with self._lock:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+class _Ringing(queue.Queue[Any]):
+    """A queue that tells of everything put into it."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        super().__init__()
+        self._ring = ring
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item, block, timeout)
+        self._ring()
+
+
+class _Messages(_Ringing):
+    """The messages that wait to be served."""
+
+    def __init__(self, dul: UpperLayer, ring: Callable[[], None]) -> None:
+        super().__init__(ring)
+        self._dul = dul
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        self._dul.whole()
+        super().put(item, block, timeout)
+
+
+class _Data:
+    """P-DATA-TF PDUs (PS3.8 9.3.5) of one message; their values are views of the buffers they were read into."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self.size = 0
+        self.goes_on = False  # in the middle of a data set (PS3.8 E.2)
+
+    def take(self, body: bytearray) -> int:
+        """Add the values of a PDU, its header included; returns their bytes.
+
+        Raises
+        ------
+        ValueError
+            Where a value does not fit.
+        """
+        rest, size = memoryview(body)[6:], 0
+        while rest:
+            if len(rest) < 6 or not 2 <= (length := int.from_bytes(rest[:4], "big")) <= len(rest) - 4:
+                raise ValueError("a presentation data value does not fit its PDU")
+            self.values.append((rest[4], rest[5 : 4 + length]))
+            self.goes_on = not rest[5] & 3
+            size += length - 1
+            rest = rest[4 + length :]
+        self.size += size
+        return size
+
+    def to_primitive(self) -> P_DATA:
+        """As pynetdicom's own PDUs have it."""
+        primitive = P_DATA()
+        primitive._presentation_data_value_list = self.values
+        return primitive
+
+
+class UpperLayer(DULServiceProvider):
+    """The DICOM upper layer of one accepted connection."""
+
+    def __init__(self, assoc: Association, memory: Memory) -> None:
+        super().__init__(assoc)
+        self.daemon = True
+        self._kill_thread: bool = False
+        self._memory, self._bell = memory, _Bell()
+        self.to_provider_queue = _Ringing(self._bell.ring)
+        self._begun, self._size = 0.0, 0  # of the message that is coming
+        self._waiting: deque[int] = deque()  # sizes of whole messages that were not served yet
+
+    def whole(self) -> None:
+        """The message that was coming is complete, and waits to be served."""
+        self._waiting.append(self._size)
+        self._size = 0
+
+    def served(self) -> None:
+        """A message has been dealt with: its memory is free, and the next may be read."""
+        if self._waiting:
+            self._memory.give(self._waiting.popleft())
+        self._idle_timer.restart()
+        self._bell.ring()
+
+    def kill_dul(self) -> None:
+        """End the thread."""
+        super().kill_dul()
+        self._bell.ring()
+
+    def stop_dul(self) -> bool:
+        """End the thread if the connection is closed (Sta1)."""
+        if self.state_machine.current_state != "Sta1":
+            return False
+        self.kill_dul()
+        self.join()
+        return True
+
+    def run_reactor(self) -> None:
+        """Take events, or wait for one, until the connection ends."""
+        self._idle_timer.start()
+        self.assoc._dul_ready.set()
+        try:
+            while not self._kill_thread:
+                self._step()
+        except Exception as error:  # noqa: BLE001  the boundary to hostile bytes: any failure ends this connection
+            LOG.warning("association aborted: %s (%s)", error, type(error).__name__)
+            self.assoc.is_aborted, self.assoc.is_established = True, False
+            self.assoc._kill = True
+            self._kill_thread = True
+            with suppress(OSError, AttributeError):
+                self.socket.socket.sendall(
+                    b"\x07\x00\x00\x00\x00\x04\x00\x00\x02\x00"
+                )  # A-ABORT, PS3.8 9.3.8
+        finally:
+            self._memory.give(self._size + sum(self._waiting))
+            self._bell.close()
+            self.assoc.wake()
+
+    def _step(self) -> None:
+        if self.artim_timer.expired:
+            self.event_queue.put("Evt18")
+        if self.event_queue.empty() and not self._process_recv_primitive():
+            if self._poll():
+                self._read_pdu_data()
+                self._idle_timer.restart()
+            elif self.state_machine.current_state == "Sta13":
+                self.socket.close()
+        if not self.event_queue.empty():  # no other thread takes from it
+            self.state_machine.do_action(self.event_queue.get())
+            if self._size and self.assoc.dimse.message is None:  # of a message that does not wait: C-CANCEL
+                self._memory.give(self._size)
+                self._size = 0
+
+    def _poll(self) -> bool:
+        """True where bytes wait that may be read; waits for them, or for the bell, not longer than a look."""
+        connection, poll = self.socket.socket, select.poll()
+        # the next message stays in the socket until the one before is being served
+        if reads := connection is not None and not self.assoc.dimse.msg_queue.queue:
+            if getattr(connection, "pending", int)():  # of TLS: decrypted already
+                return True
+            poll.register(connection, select.POLLIN)
+        poll.register(self._bell.descriptor, select.POLLIN)
+        closing = self.state_machine.current_state == "Sta13"
+        ready = [descriptor for descriptor, _ in poll.poll(0 if closing else LOOK_SECONDS * 1000)]
+        if self._bell.descriptor in ready:
+            self._bell.still()
+            ready.remove(self._bell.descriptor)
+        return reads and bool(ready)
+
+    def _read_pdu_data(self) -> None:
+        """Read one PDU, or what has come of a data set; its event goes to the state machine."""
+        deadline = time.monotonic() + (self.network_timeout or 60.0)
+        try:
+            kind, body = self._read_pdu(deadline)
+            if kind == P_DATA_TF:
+                pdu: Any = _Data()
+                self._count(pdu.take(body))
+                # one event for many PDUs: dcmtk's are of 16 KB
+                while kind == P_DATA_TF and pdu.goes_on and pdu.size < PDU_LIMIT and self._more():
+                    kind, body = self._read_pdu(deadline)
+                    if kind == P_DATA_TF:
+                        self._count(pdu.take(body))
+            event = "Evt10"
+            if kind != P_DATA_TF:  # an end in the middle of a data set: what came of that is worth nothing
+                pdu, event = self._decode_pdu(body)
+        except (OSError, EOFError):
+            self.event_queue.put("Evt17")
+            return
+        except Exception as error:  # noqa: BLE001  the boundary to hostile bytes
+            LOG.warning("invalid PDU: %s (%s)", error, type(error).__name__)
+            self.event_queue.put("Evt19")
+            return
+        self._recv_pdu.put(pdu)
+        self.event_queue.put(event)
+
+    def _more(self) -> bool:
+        """Whether bytes wait to be read."""
+        connection = self.socket.socket
+        if isinstance(connection, ssl.SSLSocket):
+            return connection.pending() > 0
+        try:
+            return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return False
+
+    def _read_pdu(self, deadline: float) -> tuple[int, bytearray]:
+        """Type and bytes of a PDU, header included (PS3.8 9.3.1)."""
+        head = bytearray(6)
+        self._fill(memoryview(head), deadline)
+        kind, length = head[0], int.from_bytes(head[2:], "big")
+        if kind not in PDU_TYPES or length > PDU_LIMIT:
+            raise ValueError(f"type {kind}, {length} bytes")
+        body = bytearray(6 + length)
+        body[:6] = head
+        self._fill(memoryview(body)[6:], deadline)
+        return kind, body
+
+    def _fill(self, buffer: memoryview, deadline: float) -> None:
+        connection = self.socket.socket
+        tls = isinstance(connection, ssl.SSLSocket)
+        while buffer:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            if tls:
+                connection.settimeout(left)
+                count = connection.recv_into(buffer)
+                connection.settimeout(self.network_timeout)
+            else:  # all of it in one call: every call lets the other threads take over
+                try:
+                    count = connection.recv_into(buffer, len(buffer), socket.MSG_WAITALL)
+                except BlockingIOError:  # nothing came for `LOOK_SECONDS`
+                    continue
+            if not count:
+                raise EOFError
+            buffer = buffer[count:]
+
+    def _count(self, size: int) -> None:
+        """Account for bytes that came; refuse what is too much, or comes too slowly."""
+        now = time.monotonic()
+        if not self._memory.take(size):
+            raise ValueError("no memory left for a message of this size")
+        if not self._size:
+            self._begun = now
+        self._size += size
+        late = (now - self._begun) - (self.network_timeout or 60.0)
+        if late > 0 and self._size < late * SLOWEST:
+            raise ValueError("the message comes too slowly")
+
+
+class Acceptor(Association):
+    """The acceptor's side of an association, woken by its upper layer."""
+
+    dul: UpperLayer
+    is_established: bool
+
+    def __init__(self, ae: Any, memory: Memory) -> None:
+        super().__init__(ae, MODE_ACCEPTOR)
+        self._woken = threading.Event()
+        self.dul = UpperLayer(self, memory)
+        self.dul.to_user_queue = _Ringing(self.wake)
+        self.dimse = Dimse(self)
+        self.dimse.msg_queue = _Messages(self.dul, self.wake)
+        self.acse_timeout, self.network_timeout = ae.acse_timeout, ae.network_timeout
+        self.counted = False  # among the associations of the server's load
+        self._later: list[tuple[float, Callable[[], None]]] = []
+        self._asked: dict[int, Callable[[int | None], None]] = {}
+
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Call `act` in this association's thread after so long, if it is established then.
+
+        To be called in that thread too, i.e. by a handler.
+        """
+        self._later.append((time.monotonic() + seconds, act))
+
+    def request(self, primitive: Any, context_id: int, on_response: Callable[[int | None], None]) -> None:
+        """Send a request of this side's own, in this association's thread; the status comes to `on_response`.
+
+        pynetdicom's ``send_n_event_report`` takes whatever message comes next for its response; but a peer may
+        send a request of its own meanwhile.
+        """
+        self._asked[primitive.MessageID] = on_response
+        self.dimse.send_msg(primitive, context_id)
+
+    def _serve_request(self, msg: Any, context_id: int) -> None:
+        on_response = self._asked.pop(msg.MessageIDBeingRespondedTo, None)
+        if on_response is not None:
+            _act(lambda: on_response(msg.Status))
+        else:
+            super()._serve_request(msg, context_id)
+
+    def _act_on_due(self) -> None:
+        now = time.monotonic()
+        due = [act for at, act in self._later if at <= now]
+        self._later = [(at, act) for at, act in self._later if at > now]
+        for act in due:
+            _act(act)
+
+    def run_reactor(self) -> None:
+        """From the first byte to the last; the server counts this connection until then."""
+        try:
+            super().run_reactor()
+            if self.requestor.primitive is None:
+                LOG.warning("connection from %s closed: no association was requested", self.requestor.address)
+        finally:
+            self._server.left(self)
+
+    def _bind_defaults(self) -> None:
+        """Without those that write every PDU to a log."""
+        for event in evt._INTERVENTION_EVENTS:
+            self.bind(event, evt.get_default_handler(event))
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        self._woken.set()
+
+    def _run_reactor(self) -> None:
+        """As pynetdicom's, which sleeps 1 ms instead of waiting."""
+        while not self._kill:
+            self._is_paused = True
+            self._woken.wait(LOOK_SECONDS)
+            self._woken.clear()
+            self._reactor_checkpoint.wait()
+            self._is_paused = False
+            context_id, message = self.dimse.get_msg(block=False)
+            if message is not None and context_id is not None:
+                self._woken.set()  # look again afterwards: what else came was told once
+                self._serve_request(message, context_id)
+                self.dul.served()
+            elif self._is_over():
+                self.kill()
+            elif self._later and self.is_established:
+                self._act_on_due()
+
+    def _is_over(self) -> bool:
+        if self.is_established and self.acse.is_release_requested():
+            self.acse.send_release(is_response=True)
+            self.is_released, self.is_established = True, False
+            evt.trigger(self, evt.EVT_RELEASED, {})
+            return True
+        if self.acse.is_aborted():
+            self.dul.receive_pdu(wait=False)
+            self.is_aborted, self.is_established = True, False
+            evt.trigger(self, evt.EVT_ABORTED, {})
+            return True
+        if self.dul.is_alive() and self.dul.idle_timer_expired():
+            LOG.warning("association aborted: silent for %.0f s", self.network_timeout)
+            self.abort()
+            return True
+        return not self.dul.is_alive()
+
+
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+
+
+def _act(act: Callable[[], None]) -> None:
+    try:
+        act()
+    except Exception:  # the boundary of the thread: its association must go on
+        LOG.exception("a request of this side failed")
+
+
+@dataclass(frozen=True)
+class Handshake:
+    """How TLS begins: with which context, and who is told where it fails: an address, a reason."""
+
+    context: ssl.SSLContext
+    failed: Callable[[str, str], None]
+
+
+class Handler(RequestHandler):
+    """A connection -> its association."""
+
+    server: Server
+
+    def _create_association(self) -> Acceptor:
+        """As pynetdicom's, without copying the 170 supported contexts for every one."""
+        assoc = Acceptor(self.ae, self.server.memory)
+        assoc._server = self.server
+        assoc.name = f"AcceptorThread@{datetime.now():%Y%m%d%H%M%S}"
+        assoc.set_socket(AssociationSocket(assoc, client_socket=self.request))
+        acceptor, ae = assoc.acceptor, self.ae
+        acceptor.maximum_length, acceptor.ae_title = ae.maximum_pdu_size, self.server.ae_title
+        acceptor.address_info, assoc.requestor.address_info = self.local, self.remote
+        acceptor.implementation_class_uid = ae.implementation_class_uid
+        acceptor.implementation_version_name = ae.implementation_version_name
+        acceptor.supported_contexts = self.server.contexts
+        for event, handlers in self.server._handlers.items():
+            for handler in [handlers] if event.is_intervention else handlers:
+                if handler:
+                    assoc.bind(event, *handler)
+        return assoc
+
+
+class Server(ThreadedAssociationServer):
+    """Associations from a socket that listens already; several processes may share it.
+
+    Parameters
+    ----------
+    ae : AE
+    listening : socket
+    load : Load
+        Counts the connections; where there are twice as many as associations may be, further ones are closed.
+    memory : Memory
+    evt_handlers : list
+    handshake : Handshake, optional
+        Without it, no TLS.
+    """
+
+    socket: Any
+    daemon_threads = True  # a handshake under way must not hold up the end of the node
+
+    def __init__(
+        self,
+        ae: Any,
+        listening: socket.socket,
+        load: Load,
+        memory: Memory,
+        evt_handlers: list[Any],
+        handshake: Handshake | None = None,
+    ) -> None:
+        self._listening, self.load, self.memory = listening, load, memory
+        self._handshake, contexts = handshake, ae.supported_contexts
+        ssl_context = None if handshake is None else handshake.context
+        address = listening.getsockname()
+        super().__init__(ae, address, ae.ae_title, contexts, ssl_context, evt_handlers, Handler)
+        ae._servers.append(self)  # as start_server does; shutdown takes it out
+
+    def _bind_defaults(self) -> None:
+        """Those of `Acceptor` are enough."""
+
+    def server_bind(self) -> None:
+        """Take the socket that listens already, instead of a new one."""
+        self.socket.close()
+        self.socket = self._listening
+        self.socket.setblocking(False)  # another process may be quicker at accept
+        self.server_address = self.socket.getsockname()
+
+    def server_activate(self) -> None:
+        """Nothing: it listens."""
+
+    def server_close(self) -> None:
+        """Close this process's hold of the socket, without ending it for the others."""
+        self.socket.close()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept, no more: pynetdicom shakes hands here, and one silent client would stop all others."""
+        if self.load.ahead:  # whoever is quick would get all: the others first, if they are there
+            time.sleep(AFTER_SECONDS)
+        connection, address = self.socket.accept()
+        connection.setblocking(True)
+        return connection, address
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether there is room to talk to this client; where there is, it is counted."""
+        if not (room := self.load.connections < CONNECTIONS * self.ae.maximum_associations):
+            LOG.warning("connection from %s closed: too many are open", client_address[0])
+        self.load.count(connections=int(room))
+        return room
+
+    def left(self, assoc: Acceptor) -> None:
+        """The connection has ended."""
+        self.load.count(connections=-1, associations=-int(assoc.counted))
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """In a thread of the connection's own: shake hands, then associate."""
+        if self._handshake is not None:
+            try:
+                request = shake_hands(self._handshake.context, request)
+            except OSError as error:  # ssl.SSLError and time-outs are OSErrors
+                LOG.warning("TLS handshake with %s failed: %s", client_address[0], error)
+                self._handshake.failed(client_address[0], getattr(error, "reason", None) or str(error))
+                self.load.count(connections=-1)
+                return
+        if isinstance(request, ssl.SSLSocket):
+            request.settimeout(self.ae.network_timeout)
+        else:  # the system's time-outs: with Python's own, every call is two
+            for option, seconds in (
+                (socket.SO_RCVTIMEO, LOOK_SECONDS),
+                (socket.SO_SNDTIMEO, self.ae.network_timeout),
+            ):
+                request.setsockopt(socket.SOL_SOCKET, option, _timeval(seconds or 0.0))
+        super().finish_request(request, client_address)

@@ -1,0 +1,71 @@
+"""A configuration -> whether a node could run with it here: each check with its outcome in a sentence."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+
+from ..delivery import queue as deliver
+from ..errors import NodeError, Unavailable
+from ..settings.config import Config
+from ..store.database import Database
+from ..store.durable import make_folder
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at.
+
+    Parameters
+    ----------
+    name : str
+    problem : str
+        "" where it is well.
+    fatal : bool
+        True where the node could not start; False where it would run and try again later.
+    """
+
+    name: str
+    problem: str
+    fatal: bool
+
+
+def check(config: Config) -> list[Check]:
+    """Look at the storage folder, the database, the port and every destination."""
+    checks = [
+        Check(f"storage {config.storage}", _storage(config), True),
+        Check("database", _database(config), True),
+        Check(f"port {config.receive.port} on {config.receive.host}", _port(config), True),
+    ]
+    for destination in config.destinations:
+        answer = deliver.probe(destination, config.receive.ae_title)
+        checks.append(Check(f"destination {destination.name} ({destination.place})", answer, False))
+    return checks
+
+
+def _storage(config: Config) -> str:
+    try:
+        make_folder(config.storage)
+    except Unavailable as error:
+        return str(error)
+    return "" if os.access(config.storage, os.W_OK | os.X_OK) else "not writable"
+
+
+def _database(config: Config) -> str:
+    try:
+        Database(config.database_url).close()
+    except NodeError as error:
+        return str(error)
+    return ""
+
+
+def _port(config: Config) -> str:
+    family = socket.AF_INET6 if ":" in config.receive.host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((config.receive.host, config.receive.port))
+    except OSError as error:
+        return f"cannot be listened on: {error.strerror or error}"
+    return ""

@@ -1,0 +1,205 @@
+"""A folder of results and a table of DLCO -> the cases that have both; what was left out, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+
+from ..errors import Rejected
+from ..results.record import NAME as RECORD
+from ..results.record import REST
+from .cohort_table import Row, read_reference, read_table
+
+TABLE = "measures.json"
+#: What a case may be called besides its folder's name; of the DICOM results beside the table.
+NAMES = ("StudyInstanceUID", "PatientID", "AccessionNumber")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case: its results and its DLCO.
+
+    Attributes
+    ----------
+    name, group : str
+    dlco : float
+        Percent predicted.
+    measures : mapping of str to float
+        Of both lungs.
+    folder : Path
+    quality : str
+        Its worst verdict: pass, warn, fail; "" where the results do not say.
+    settings : str
+        Software and parameters that made it.
+    """
+
+    name: str
+    group: str
+    dlco: float
+    measures: Mapping[str, float]
+    folder: Path
+    quality: str = ""
+    settings: str = ""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Cases with results and DLCO; what was left out, and why."""
+
+    cases: tuple[Case, ...]
+    left_out: tuple[str, ...]
+
+    def values(self, measure: str) -> list[float]:
+        """One value a case, NaN where it has none."""
+        return [float(case.measures.get(measure, float("nan"))) for case in self.cases]
+
+    @property
+    def settings(self) -> Mapping[str, int]:
+        """How many cases were made with each software and parameters; more than one cannot be compared as they are."""
+        found: dict[str, int] = {}
+        for case in self.cases:
+            found[case.settings] = found.get(case.settings, 0) + 1
+        return found
+
+
+def read_cohort(results: Path, table: Path, gli: Path | None = None) -> Cohort:
+    """Join case folders, as `dicom-node run` or a node writes them, with a table of DLCO.
+
+    Parameters
+    ----------
+    results : Path
+        One folder a case, with measures.json or analysis.npz.
+    table : Path
+        CSV with a header: ``case`` (the folder's name, the patient's ID, the accession number or the Study Instance
+        UID), ``dlco`` (% predicted) or, with `gli`, ``tlco``, ``sex`` (M, F), ``age`` (years) and ``height`` (cm);
+        ``group`` if there are groups. An empty value is missing.
+    gli : Path, optional
+        CSV of reference values (`analysis.cohort.gas_transfer`): sex, age, log_mu, height_power, lambda, sigma.
+
+    Raises
+    ------
+    Rejected
+        Where rows are wrong or double: all of them, by line; where nothing is left.
+    """
+    rows = read_table(table, read_reference(gli) if gli else None)
+    folders = Folders.of(results)
+    left_out, cases, problems = [], [], []
+    taken: dict[Path, int] = {}
+    for row in rows:
+        try:
+            folder = folders.find(row.case)
+        except Rejected as error:
+            problems.append(f"line {row.line}: {error}")
+            continue
+        if folder in taken:
+            problems.append(
+                f"line {row.line}: the results of case {row.case} stand in line {taken[folder]} already"
+            )
+        elif row.dlco is None:
+            left_out.append(f"{table.name} line {row.line}: case {row.case} has no DLCO")
+        elif folder is None:
+            left_out.append(f"{table.name} line {row.line}: case {row.case} has no results in {results.name}")
+        else:
+            cases.append(_case(row, row.dlco, folder))
+        if folder is not None:
+            taken.setdefault(folder, row.line)
+    if problems:
+        raise Rejected(f"{table.name}: " + "; ".join(problems))
+    left_out += [f"results {name}: no line in {table.name}" for name in folders.others(taken)]
+    if not cases:
+        raise Rejected(f"no case has both results in {results} and a DLCO in {table}")
+    return Cohort(tuple(cases), tuple(left_out))
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The folders of results and what each may be called.
+
+    Attributes
+    ----------
+    by_name : mapping of str to Path
+    names : mapping of Path to tuple of str
+        Study Instance UID, patient's ID and accession number, as far as a folder has DICOM results.
+    """
+
+    by_name: Mapping[str, Path]
+    names: Mapping[Path, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, results: Path) -> Folders:
+        """Every folder below ``results`` that holds measures: of `dicom-node run`, or of a node's finished job."""
+        found = sorted({path.parent for name in (TABLE, RECORD) for path in results.glob(f"*/{name}")})
+        return cls({folder.name: folder for folder in found}, {folder: _names(folder) for folder in found})
+
+    def find(self, case: str) -> Path | None:
+        """The folder of a case; the newest, where a node has analysed the study more than once.
+
+        Raises
+        ------
+        Rejected
+            Where results of several studies bear that name.
+        """
+        if case in self.by_name:
+            return self.by_name[case]
+        bearers = [folder for folder, names in self.names.items() if case in names]
+        studies = {self.names[folder][0] for folder in bearers}
+        if len(studies) > 1:
+            raise Rejected(f"{case} has results of {len(studies)} studies: name them by Study Instance UID")
+        return max(bearers, key=lambda folder: (len(folder.name), folder.name), default=None)
+
+    def others(self, taken: Mapping[Path, int]) -> Iterator[str]:
+        """Names of folders that no line asked for; not those of a study that a newer one stands for."""
+        studies = {self.names[folder][0] for folder in taken if self.names[folder]}
+        for name, folder in self.by_name.items():
+            if folder not in taken and not (self.names[folder] and self.names[folder][0] in studies):
+                yield name
+
+
+def _names(folder: Path) -> tuple[str, ...]:
+    """What the DICOM results of a folder are called by; () where there are none."""
+    for path in sorted(folder.glob("*sr.dcm")):
+        try:
+            ds = dcmread(path, stop_before_pixels=True, specific_tags=list(NAMES))
+        except (OSError, InvalidDicomError):
+            continue
+        return tuple(str(ds.get(name, "")) for name in NAMES)
+    return ()
+
+
+def _case(row: Row, dlco: float, folder: Path) -> Case:
+    try:
+        found = _results(folder)
+        measures = {
+            name: float("nan") if value is None else float(value)
+            for name, value in found["measures"]["lungs"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
+        raise Rejected(f"{folder} holds no measures of both lungs ({type(error).__name__})") from error
+    return Case(row.case, row.group, dlco, measures, folder, _worst(found), _settings(found))
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    """As measures.json has them; of a record only the part that is no array is read."""
+    if (folder / TABLE).is_file():
+        return dict(json.loads((folder / TABLE).read_text()))
+    with np.load(folder / RECORD, allow_pickle=False) as stored:
+        found = json.loads(str(stored[REST]))["analysis"]
+    return {**found, "software": f"vq-dicom-node {found['version']}", "quality": found["findings"]}
+
+
+def _worst(found: Mapping[str, Any]) -> str:
+    verdicts = {finding["verdict"] for finding in found.get("quality", ())}
+    return next((one for one in ("fail", "warn", "pass") if one in verdicts), "")
+
+
+def _settings(found: Mapping[str, Any]) -> str:
+    parameters = ", ".join(f"{name} {value}" for name, value in found.get("parameters", {}).items())
+    return ": ".join(part for part in (found.get("software", ""), parameters) if part)

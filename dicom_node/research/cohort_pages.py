@@ -1,0 +1,172 @@
+"""The tables and figures of a cohort -> a page of HTML that needs no other file, and the pages of a PDF."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
+from textwrap import wrap
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from analysis.figures.overview import RESEARCH_USE
+
+from .cohort import Case, Cohort
+
+Table = list[list[str]]
+
+PANEL_PIXELS = 900
+#: Cases whose panels the reports hold; of a larger cohort the rest stay in their folders.
+PANELS = 100
+PANELS_A_PAGE = 6
+#: Of a page of the PDF: lines above a table, rows of a table.
+LINES, ROWS = 8, 34
+
+NOTES = (
+    "Pearson's r with Fisher's interval, Spearman's rho with that of Bonett and Wright (2000); no correction for "
+    "the number of measures. Groups: Kruskal-Wallis, then Dunn's test with Holm's correction within each measure."
+)
+
+
+def html_page(cohort: Cohort, tables: Mapping[str, Table], pictures: Mapping[str, bytes]) -> str:
+    """A page that needs no other file."""
+    left = "".join(f"<li>{html.escape(one)}</li>" for one in cohort.left_out)
+    parts = [
+        f"<h1>V/Q fractions and DLCO: {len(cohort.cases)} cases</h1>",
+        f"<p class=limits>{html.escape(RESEARCH_USE)}</p>",
+        "".join(f"<p>{html.escape(line)}</p>" for line in _made_with(cohort)),
+        f"<h2>Left out</h2><ul>{left}</ul>" if left else "",
+        "<h2>Correlation with DLCO</h2>",
+        _html_table(tables["correlations"]),
+        "".join(_picture(data, name) for name, data in pictures.items() if name != "groups"),
+        "<h2>Groups</h2>" if "groups" in pictures else "",
+        _picture(pictures["groups"], "groups")
+        + _html_table(tables["group_values"])
+        + _html_table(tables["groups"])
+        if "groups" in pictures
+        else "",
+        f"<p>{html.escape(NOTES)}</p>",
+        "<h2>Cases: perfusion, ventilation, V/Q classes</h2>",
+        "".join(_panel(case) for case in cohort.cases[:PANELS]),
+        f"<p>{html.escape(_unseen(cohort))}</p>",
+        "<h2>Every measure, both lungs</h2>",
+        f"<div class=wide>{_html_table(tables['cases'])}</div>",
+    ]
+    style = (
+        "body{font:15px/1.5 sans-serif;max-width:1180px;margin:2em auto;padding:0 1em}"
+        "table{border-collapse:collapse;font-size:13px;margin:1em 0}"
+        "td,th{padding:2px 8px;border-bottom:1px solid #ccc;white-space:nowrap;text-align:left}"
+        "img{max-width:100%}.fig{width:48%}.wide{overflow-x:auto}.limits{color:#a03000}"
+        "figure{margin:1em 0}"
+    )  # fmt: skip
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>V/Q cohort report</title><style>{style}</style>"
+        + "\n".join(parts)
+        + "</html>\n"
+    )
+
+
+def _html_table(table: Table) -> str:
+    head, *rows = table
+    cells = "".join(f"<th>{html.escape(c)}</th>" for c in head)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    return f"<table><tr>{cells}</tr>{body}</table>"
+
+
+def _picture(data: bytes, words: str, kind: str = "png") -> str:
+    width = " class=fig" if words.startswith("dlco") else ""
+    return f'<img{width} alt="{html.escape(words)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
+
+
+def _made_with(cohort: Cohort) -> list[str]:
+    """Software and parameters of the cases; a warning where they are not all the same."""
+    found = cohort.settings
+    mixed = [
+        "Not all cases were made with the same software and parameters: analyse them again before comparing."
+    ]
+    lines = [f"{n} cases: {settings}" for settings, n in found.items() if settings]
+    return mixed * (len(found) > 1) + lines
+
+
+def _unseen(cohort: Cohort) -> str:
+    rest = len(cohort.cases) - PANELS
+    return f"{rest} more cases: overview.png in the folder of each." if rest > 0 else ""
+
+
+def _panel(case: Case) -> str:
+    """The study's Figure 1 A-C of one case, made smaller."""
+    small = _overview(case, PANEL_PIXELS)
+    if small is None:
+        return ""
+    buffer = BytesIO()
+    small.save(buffer, "JPEG", quality=80)
+    picture = _picture(buffer.getvalue(), case.name, "jpeg")
+    return f"<figure>{picture}<figcaption>{html.escape(_caption(case))}</figcaption></figure>"
+
+
+def _overview(case: Case, pixels: int) -> Image.Image | None:
+    path = case.folder / "overview.png"
+    if not path.is_file():
+        return None
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+    small.thumbnail((pixels, pixels))
+    return small
+
+
+def _caption(case: Case) -> str:
+    words = f"{case.name}: total abnormal {case.measures['total_abnormal']:.1f} %, DLCO {case.dlco:.0f} %"
+    return words + (f", {case.group}" if case.group else "")
+
+
+def text_pages(cohort: Cohort, tables: Mapping[str, Table]) -> Iterator[Figure]:
+    """A4 across: the tables as pages of a PDF."""
+    lines = [line for text in (*_made_with(cohort), *cohort.left_out) for line in wrap(text, 170)]
+    figure = _page(f"V/Q fractions and DLCO: {len(cohort.cases)} cases", lines)
+    _draw(figure, tables["correlations"], 0.88 - 0.02 * min(len(lines), LINES + 1))
+    yield figure
+    for title, name in (("Groups", "group_values"), ("Groups compared", "groups")):
+        head, *rows = tables[name]
+        for start in range(0, len(rows), ROWS):
+            figure = _page(title, ())
+            _draw(figure, [head, *rows[start : start + ROWS]], 0.9)
+            yield figure
+
+
+def panel_pages(cohort: Cohort) -> Iterator[Figure]:
+    """Perfusion, ventilation and classes of the cases, six to a page."""
+    seen = [(case, small) for case in cohort.cases[:PANELS] if (small := _overview(case, PANEL_PIXELS // 2))]
+    for start in range(0, len(seen), PANELS_A_PAGE):
+        figure = _page("Cases: perfusion, ventilation, V/Q classes", ())
+        for n, (case, small) in enumerate(seen[start : start + PANELS_A_PAGE]):
+            axes = figure.add_axes((0.04 + 0.315 * (n % 3), 0.52 - 0.43 * (n // 3), 0.3, 0.38))
+            axes.imshow(small)
+            axes.set_axis_off()
+            axes.set_title(_caption(case), fontsize=7)
+        yield figure
+
+
+def _page(title: str, lines: Sequence[str]) -> Figure:
+    figure = Figure(figsize=(11.69, 8.27))
+    figure.text(0.05, 0.94, title, fontsize=15, weight="bold")
+    figure.text(0.05, 0.05, RESEARCH_USE, fontsize=8, color="#a03000")
+    figure.text(0.05, 0.03, NOTES, fontsize=6.5)
+    rest = len(lines) - LINES
+    shown = [*lines[:LINES], *([f"… and {rest} more lines: see report.html"] if rest > 0 else [])]
+    for n, line in enumerate(shown):
+        figure.text(0.05, 0.905 - 0.02 * n, line, fontsize=8)
+    return figure
+
+
+def _draw(figure: Figure, table: Table, top: float) -> None:
+    axes = figure.add_axes((0.04, 0.07, 0.92, top - 0.07))
+    axes.set_axis_off()
+    width = max(len(row) for row in table)
+    drawn = axes.table([row + [""] * (width - len(row)) for row in table], loc="upper left", cellLoc="left")
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(7)
+    drawn.auto_set_column_width(list(range(width)))
+    for cell in drawn.get_celld().values():
+        cell.set_linewidth(0.3)

@@ -1,0 +1,206 @@
+"""A cohort -> statistics against DLCO: tables as CSV, figures, a page of HTML that needs no other file, and a PDF."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
+
+from analysis.cohort.figures import boxes, p_text, scatter
+from analysis.cohort.statistics import Correlation, GroupComparison, Interval, compare_groups, correlate
+from analysis.errors import AnalysisError
+from analysis.measures.table import MEASURES
+
+from .cohort import Cohort
+from .cohort_pages import Table, html_page, panel_pages, text_pages
+
+FRACTIONS = ("total_abnormal", "shunt", "dead_space", "matched_defect")
+#: Measures others use, beside the fractions: emphysema, heterogeneity of Q, air trapping by density and by volume.
+COMPARATORS = ("laa950", "cv_q", "h_q", "mld_ratio", "volume_ratio")
+DLCO = "DLCO, % predicted"
+
+
+def write_report(cohort: Cohort, out: Path) -> list[Path]:
+    """Write cases.csv, correlations.csv, groups.csv, figures as PNG, report.html and report.pdf.
+
+    Raises
+    ------
+    Rejected
+        Where total abnormal cannot be correlated with DLCO: too few cases.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    found = correlations(cohort)
+    groups = group_comparisons(cohort)
+    figures = _figures(cohort, found, groups)
+    tables = {
+        "cases": _cases_table(cohort),
+        "correlations": _correlations_table(found),
+        "groups": _groups_table(groups),
+        "group_values": _group_values_table(cohort, groups),
+    }
+    files = []
+    for name, table in tables.items():
+        if len(table) > 1:
+            files.append(out / f"{name}.csv")
+            with files[-1].open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows(table)
+    pictures = {}
+    for name, figure in figures.items():
+        files.append(out / f"{name}.png")
+        figure.savefig(files[-1], dpi=150)
+        pictures[name] = files[-1].read_bytes()
+    files.append(out / "report.html")
+    files[-1].write_text(html_page(cohort, tables, pictures), encoding="utf-8")
+    files.append(out / "report.pdf")
+    with PdfPages(files[-1], metadata={"Title": "V/Q cohort report"}) as pdf:
+        for figure in chain(text_pages(cohort, tables), figures.values(), panel_pages(cohort)):
+            pdf.savefig(figure)
+    return files
+
+
+def correlations(cohort: Cohort) -> dict[str, Correlation | str]:
+    """Each fraction and comparator against DLCO; in place of one that cannot be had, why."""
+    dlco = [case.dlco for case in cohort.cases]
+    found: dict[str, Correlation | str] = {}
+    for name in (*FRACTIONS, *COMPARATORS):
+        try:
+            found[name] = correlate(cohort.values(name), dlco)
+        except AnalysisError as error:
+            found[name] = str(error)
+    return found
+
+
+def group_comparisons(cohort: Cohort) -> dict[str, GroupComparison]:
+    """Each fraction over the groups; nothing where there are no two groups of two cases."""
+    found = {}
+    for name in FRACTIONS:
+        try:
+            found[name] = compare_groups(_by_group(cohort, name))
+        except AnalysisError:
+            continue
+    return found
+
+
+def _by_group(cohort: Cohort, measure: str) -> dict[str, list[float]]:
+    groups: dict[str, list[float]] = {}
+    for case, value in zip(cohort.cases, cohort.values(measure), strict=True):
+        if case.group:
+            groups.setdefault(case.group, []).append(value)
+    return dict(sorted(groups.items()))
+
+
+def _figures(
+    cohort: Cohort, found: Mapping[str, Correlation | str], groups: Mapping[str, GroupComparison]
+) -> dict[str, Figure]:
+    dlco, names = [case.dlco for case in cohort.cases], [case.group for case in cohort.cases]
+    figures = {
+        f"dlco_{name}": scatter(cohort.values(name), dlco, names, (_words(name), DLCO), one)
+        for name, one in found.items()
+        if isinstance(one, Correlation)
+    }
+    if groups:
+        figures["groups"] = boxes(
+            {_title(name): _by_group(cohort, name) for name in groups}, "% of the classified lung"
+        )
+    return figures
+
+
+def _words(name: str) -> str:
+    measure = MEASURES[name]
+    return measure.meaning + ("" if measure.unit == "1" else f", {measure.unit}")
+
+
+#: Short names, where a measure's own is none.
+TITLES = {"laa950": "LAA-950", "cv_q": "CV of Q", "h_q": "H of Q", "mld_ratio": "E/I of mean density",
+          "volume_ratio": "E/I of volume"}  # fmt: skip
+
+
+def _title(name: str) -> str:
+    return TITLES.get(name, name.replace("_", " ").capitalize())
+
+
+def _cases_table(cohort: Cohort) -> Table:
+    names = list(MEASURES)
+    values = {name: cohort.values(name) for name in names}
+    return [
+        ["case", "group", "dlco", "quality", *names],
+        *(
+            [
+                case.name,
+                case.group,
+                f"{case.dlco:.6g}",
+                case.quality,
+                *(f"{values[name][n]:.6g}" for name in names),
+            ]
+            for n, case in enumerate(cohort.cases)
+        ),
+    ]
+
+
+def _correlations_table(found: Mapping[str, Correlation | str]) -> Table:
+    head = [
+        "measure",
+        "n",
+        "r",
+        "r 95 % CI",
+        "r²",
+        "r² 95 % CI",
+        "p",
+        "Spearman",
+        "Spearman 95 % CI",
+        "Spearman p",
+    ]
+    rows = [[*head, "slope", "intercept"]]
+    for name, one in found.items():
+        if isinstance(one, str):
+            rows.append([_words(name), one])
+            continue
+        rows.append(
+            [
+                *(_words(name), str(one.n), *_interval(one.r), *_interval(one.r2), f"{one.p:.3g}"),
+                *(*_interval(one.rho), f"{one.rho_p:.3g}", f"{one.slope:.4g}", f"{one.intercept:.4g}"),
+            ]
+        )
+    return rows
+
+
+def _interval(one: Interval) -> tuple[str, str]:
+    return f"{one.value:.3f}", f"{one.low:.3f} to {one.high:.3f}"
+
+
+def _groups_table(groups: Mapping[str, GroupComparison]) -> Table:
+    rows = [["measure", "comparison", "test", "statistic", "p", "effect size", "its name"]]
+    for name, one in groups.items():
+        whole = f"{one.h:.3f}", f"{one.p:.3g}", f"{one.epsilon2:.3f}"
+        rows.append([_title(name), "all groups", "Kruskal-Wallis H", *whole, "epsilon²"])
+        for pair in one.pairs:
+            values = f"{pair.z:.3f}", f"{pair.p:.3g}", f"{pair.delta:.3f}"
+            rows.append([_title(name), f"{pair.a} - {pair.b}", "Dunn z, Holm", *values, "Cliff's delta"])
+    return rows
+
+
+def _group_values_table(cohort: Cohort, groups: Mapping[str, GroupComparison]) -> Table:
+    rows = [["measure", "group", "n", "median, %", "quartiles, %"]]
+    for name in groups:
+        for group, values in _by_group(cohort, name).items():
+            low, middle, high = np.nanpercentile(values, [25, 50, 75])
+            n = int(np.isfinite(values).sum())
+            rows.append([_title(name), group, str(n), f"{middle:.1f}", f"{low:.1f} to {high:.1f}"])
+    return rows
+
+
+def summary(found: Mapping[str, Correlation | str]) -> list[tuple[str, str]]:
+    """(measure, r² with its interval and p) for a terminal."""
+    rows = []
+    for name, one in found.items():
+        if isinstance(one, str):
+            rows.append((_title(name), one))
+            continue
+        r2 = f"r² {one.r2.value:.2f} ({one.r2.low:.2f}–{one.r2.high:.2f})"
+        rows.append((_title(name), f"{r2}, r {one.r.value:+.2f}, {p_text(one.p)}"))
+    return rows

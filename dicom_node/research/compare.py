@@ -1,0 +1,139 @@
+"""`dicom-node compare`: two kept results of one patient -> tables, maps and a picture of what changed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.figures.overview import RESEARCH_USE
+from analysis.followup.figures import page
+from analysis.followup.longitudinal import Change, compare
+from analysis.measures.table import MEASURES
+from analysis.vq.classes import VQClass
+
+from ..errors import Rejected, Unavailable
+from ..results.record import Record
+from .export import RAS, Image, write_nifti
+
+#: By their names in `Change.maps`.
+MAPS: Mapping[str, Image] = {
+    "V": Image("dV.nii.gz", "ml/ml", "Change of V, later minus earlier"),
+    "Q": Image("dQ.nii.gz", "g/ml", "Change of Q, later minus earlier"),
+    "V_n": Image("dV_normalised.nii.gz", "1", "Change of normalised V, later minus earlier"),
+    "Q_n": Image("dQ_normalised.nii.gz", "1", "Change of normalised Q, later minus earlier"),
+}
+LABELS: Mapping[str, Image] = {
+    "earlier": Image("classes_earlier.nii.gz", "", "Classes, earlier, carried to the later CT"),
+    "later": Image("classes_later.nii.gz", "", "Classes, later"),
+}
+DISPLACEMENT = Image("displacement.nii.gz", "mm", "Displacement u, mm, RAS: earlier point = x + u(x)")
+CLASSES = tuple(c.name.lower() for c in VQClass if c)
+
+
+def compare_results(
+    earlier: Record, later: Record, out: Path, progress: Callable[[str, float], None]
+) -> tuple[Change, tuple[Path, ...]]:
+    """Write what changed between two results.
+
+    Parameters
+    ----------
+    earlier, later : Record
+    out : Path
+        Folder; made where it does not exist.
+    progress : callable
+
+    Raises
+    ------
+    Rejected
+        Where they are of two patients, or in the wrong order.
+    Unavailable
+        Where the folder cannot be written.
+    """
+    if earlier.patient != later.patient:
+        raise Rejected("the two results are not of the same patient")
+    if earlier.acquired > later.acquired:
+        raise Rejected(
+            f"the earlier result was acquired {day(earlier)}, the later one {day(later)}: exchange them"
+        )
+    change = compare(earlier.analysis, later.analysis, lambda share: progress("registration", share))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        files = _write(change, earlier, later, out)
+    except (OSError, RuntimeError) as error:  # the latter is how SimpleITK says it
+        raise Unavailable(f"{out} cannot be written ({type(error).__name__})") from error
+    return change, files
+
+
+def day(record: Record) -> str:
+    """When expiration was acquired, for people.
+
+    Examples
+    --------
+    >>> day(Record(None, "", "", "", "20260314101530"))
+    '2026-03-14'
+    """
+    digits = record.acquired[:8]
+    return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}" if len(digits) == 8 else "at an unknown date"
+
+
+def _write(change: Change, earlier: Record, later: Record, out: Path) -> tuple[Path, ...]:
+    for name, image in MAPS.items():
+        write_nifti(out, image, change.maps[name], change.grid)
+    for name, image in LABELS.items():
+        write_nifti(out, image, getattr(change, name), change.grid)
+    write_nifti(out, DISPLACEMENT, change.displacement * RAS, change.grid)
+    _write_measures(change, out / "changes.csv")
+    _write_transitions(change, out / "transitions.csv")
+    text = json.dumps(_description(change, earlier, later), indent=1)
+    (out / "comparison.json").write_text(text + "\n", encoding="utf-8")
+    page(change, f"Change from {day(earlier)} to {day(later)}").savefig(out / "change.png")
+    images = (*MAPS.values(), *LABELS.values(), DISPLACEMENT)
+    named = ("changes.csv", "transitions.csv", "comparison.json", "change.png")
+    return tuple(out / name for name in (*(image.file for image in images), *named))
+
+
+def _write_measures(change: Change, path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("region", "measure", "earlier", "later", "change", "unit", "meaning"))
+        for region, values in change.measures.items():
+            for name, (then, now) in values.items():
+                numbers = ("" if np.isnan(v) else v for v in (then, now, now - then))
+                writer.writerow((region, name, *numbers, MEASURES[name].unit, MEASURES[name].meaning))
+
+
+def _write_transitions(change: Change, path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("earlier", "later", "ml", "percent"))
+        total = max(change.transitions.sum(), change.grid.voxel_ml)
+        for a, row in zip(CLASSES, change.transitions, strict=True):
+            for b, ml in zip(CLASSES, row, strict=True):
+                writer.writerow((a, b, f"{ml:.3f}", f"{100 * ml / total:.3f}"))
+
+
+def _description(change: Change, earlier: Record, later: Record) -> dict[str, Any]:
+    images = (*MAPS.values(), *LABELS.values(), DISPLACEMENT)
+    return {
+        "limits": RESEARCH_USE,
+        **{
+            which: {
+                "acquired": day(record),
+                "software": f"vq-dicom-node {record.analysis.version}",
+                "inspiration": record.inspiration,
+                "expiration": record.expiration,
+            }
+            for which, record in (("earlier", earlier), ("later", later))
+        },
+        "parameters": asdict(later.analysis.parameters),
+        "quality": [asdict(finding) for finding in change.findings],
+        "registration": asdict(change.registration),
+        "images": {image.file: {"unit": image.unit, "meaning": image.meaning} for image in images},
+        "world": "RAS, mm, on the later result's working grid; NaN: no value on one of the dates",
+    }

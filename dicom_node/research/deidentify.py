@@ -1,0 +1,151 @@
+"""`dicom-node deidentify`: images and results of a job -> the same without identity, for research elsewhere."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from pydicom import dcmread, dcmwrite
+
+from ..dicom.deidentification import Pseudonyms, without_identity
+from ..dicom.pixels import load_volume, stored_values
+from ..errors import Rejected, Unavailable
+from ..jobs import queue as jobs
+from ..jobs.worker import Progress, record_of
+from ..model import DEFAULT_OBJECTS, Pair, Series
+from ..results.context import read_case
+from ..results.kinds import build_objects
+from ..results.record import NAME, Record, find, read_record
+from ..store.archive import Archive
+from ..store.database import Database
+from ..store.durable import make_folder, write_file
+from .run import write
+
+KEY = "pseudonyms.key"
+
+
+def deidentify(
+    database_url: str, storage: Path, job_id: int, out: Path, names: Pseudonyms, progress: Progress
+) -> tuple[Path, ...]:
+    """Write the images of a job, and its results made again from them.
+
+    Made again, no result can carry what the images no longer do: the PDF, the captures and the report name the
+    pseudonym, and every reference leads to the new UIDs.
+
+    Parameters
+    ----------
+    database_url : str
+    storage : Path
+    job_id : int
+        Of a job that is done.
+    out : Path
+        New or empty folder: ``images/inspiration``, ``images/expiration`` and ``results``.
+    names : Pseudonyms
+    progress : callable
+
+    Returns
+    -------
+    tuple of Path
+        The three folders.
+
+    Raises
+    ------
+    Rejected
+        Where there is no such result, or its images are gone or cannot be de-identified.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise Rejected(f"{out} is not empty")
+    record = read_record(find(str(job_id), storage, database_url))
+    database = Database(database_url)
+    job = jobs.read(database, job_id)
+    pair = _ordered(job.pair, record)
+    uids = (*pair.inspiratory.sop_instance_uids, *pair.expiratory.sop_instance_uids)
+    paths = Archive(storage, database).paths(uids)
+    database.close()
+    try:
+        renamed, files = _images(pair, paths, out / "images", names, progress)
+        _results(renamed, files, record, out / "results", progress)
+    except OSError as error:
+        raise Unavailable(f"{out} cannot be written: {error.strerror}") from error
+    return out / "images" / "inspiration", out / "images" / "expiration", out / "results"
+
+
+def node_key(storage: Path) -> bytes:
+    """The node's own key, made when it is first asked for; whoever has it can link pseudonyms to patients."""
+    path = make_folder(storage) / KEY
+    if not path.exists():
+        write_file(path, [secrets.token_bytes(32)], make_folder(storage / "incoming"))
+    return path.read_bytes()
+
+
+def _ordered(pair: Pair, record: Record) -> Pair:
+    """The pair as its lung volumes ordered it, which the record knows."""
+    if record.expiration == pair.expiratory.series_instance_uid:
+        return pair
+    return replace(pair, inspiratory=pair.expiratory, expiratory=pair.inspiratory)
+
+
+def _images(
+    pair: Pair, paths: Mapping[str, Path], out: Path, names: Pseudonyms, progress: Progress
+) -> tuple[Pair, dict[str, Path]]:
+    files: dict[str, Path] = {}
+    series = {"inspiration": pair.inspiratory, "expiration": pair.expiratory}
+    shared = pair.inspiratory.series_instance_uid == pair.expiratory.series_instance_uid
+    total = sum(len(s.sop_instance_uids) for s in series.values())
+    for phase, stack in series.items():
+        (out / phase).mkdir(parents=True)
+        description = "" if shared else phase.capitalize()
+        for n, uid in enumerate(stack.sop_instance_uids, 1):
+            if uid not in paths:
+                raise Rejected(f"SOP instance {uid} is not in the archive")
+            target = out / phase / f"{n:04d}.dcm"
+            new = names.uid(uid)
+            if new not in files:
+                _image(paths[uid], target, names, description)
+                files[new] = target
+            progress("images", len(files) / total)
+    renamed = [_renamed(stack, names, phase.capitalize()) for phase, stack in series.items()]
+    reason = "decided on the images before they were de-identified"
+    return Pair(renamed[0], renamed[1], pair.decided, reason), files
+
+
+def _image(source: Path, target: Path, names: Pseudonyms, description: str) -> None:
+    """Pixels are decoded: what a compressed stream may hold besides them stays behind."""
+    ds = without_identity(dcmread(source, stop_before_pixels=True, force=True), names, description)
+    values = stored_values(source)
+    ds.BitsAllocated = 8 * values.itemsize
+    data = values.astype(values.dtype.newbyteorder("<")).tobytes()
+    ds.PixelData = data + b"\0" * (len(data) % 2)
+    ds["PixelData"].VR = "OW" if values.itemsize > 1 else "OB"
+    dcmwrite(target, ds, enforce_file_format=True)
+
+
+def _renamed(series: Series, names: Pseudonyms, description: str) -> Series:
+    return replace(
+        series,
+        series_instance_uid=names.uid(series.series_instance_uid),
+        study_instance_uid=names.uid(series.study_instance_uid),
+        slices=tuple(replace(s, sop_instance_uid=names.uid(s.sop_instance_uid)) for s in series.slices),
+        evidence="",
+        description=description,
+        contrast="",
+        acquired="",
+    )
+
+
+def _results(pair: Pair, files: Mapping[str, Path], record: Record, out: Path, progress: Progress) -> None:
+    analysis = record.analysis
+    mark = jobs.fingerprint(pair, analysis.parameters, version("vq-dicom-node"))
+    case = read_case(pair, files, datetime(1970, 1, 1), mark)
+    created = datetime.strptime(str(case.expiratory[0].StudyDate or "19700101"), "%Y%m%d")
+    case = replace(case, created=created)
+    progress("objects", 0.0)
+    kinds = (*DEFAULT_OBJECTS, "maps")
+    objects = build_objects(analysis, case, lambda: load_volume(pair.expiratory, files), kinds)
+    write(analysis, pair, objects, out)
+    (out / NAME).write_bytes(record_of(analysis, case).dump())
+    progress("objects", 1.0)

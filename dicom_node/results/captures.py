@@ -1,0 +1,147 @@
+"""Pictures -> Secondary Capture (PS3.3 A.8.1): a series of fused slices for each layer, and the summary page.
+
+JPEG Baseline (PS3.5 8.2.1): three series of a 400-slice CT are 0.9 GB uncompressed; these are pictures for people, the
+numbers are in the Segmentation, the maps and the report.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+from pydicom import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, JPEGBaseline8Bit, SecondaryCaptureImageStorage
+
+from analysis.figures.captures import LAYERS, TITLES, lung_slices, painter
+from analysis.figures.overview import overview
+from analysis.pipeline.pipeline import Analysis
+from analysis.volume import Labels, Volume
+
+from . import codes
+from .context import Case
+
+QUALITY = 92
+
+
+@dataclass(frozen=True)
+class _Jpeg:
+    data: bytes
+    rows: int
+    columns: int
+
+    @classmethod
+    def of(cls, picture: Labels) -> _Jpeg:
+        """A picture, (rows, columns, 3) uint8, as JPEG Baseline."""
+        buffer = BytesIO()
+        Image.fromarray(picture).save(buffer, "JPEG", quality=QUALITY, subsampling="4:2:2")
+        return cls(buffer.getvalue(), *picture.shape[:2])
+
+
+def build_captures(analysis: Analysis, case: Case, ct: Volume) -> Iterator[Dataset]:
+    """Every slice that shows lung, in colour: perfusion surrogate, ventilation, classes, a series each.
+
+    Image Position, Image Orientation and Frame of Reference are the slice's own, so that viewers link the scroll; the
+    legend lies below the last row of the slice.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    case : Case
+    ct : Volume
+        The expiratory CT, HU.
+    """
+    for layer in LAYERS:
+        kind = f"capture {layer}"
+        series = case.begin(analysis, kind, SecondaryCaptureImageStorage, "OT", 1, JPEGBaseline8Bit)
+        series.SeriesDescription = f"{TITLES[layer]}, colour (research use only)"
+        slices, paint = lung_slices(analysis), painter(analysis, ct, layer)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for k, jpeg in zip(
+                slices, pool.map(lambda k, paint=paint: _Jpeg.of(paint(k)), slices), strict=True
+            ):
+                ds = _instance(series, case.uid(analysis, f"{kind} instance {k + 1}"), k + 1)
+                _place(ds, case, k)
+                _picture(ds, jpeg)
+                case.stamp(ds)
+                yield ds
+
+
+def build_summary(analysis: Analysis, case: Case) -> Dataset:
+    """The page of three layers in three planes and the table of fractions, 1600 x 1200 pixels."""
+    ds = case.begin(analysis, "summary", SecondaryCaptureImageStorage, "OT", 1, JPEGBaseline8Bit)
+    ds.SeriesDescription = "V/Q summary (research use only)"
+    ds.PatientOrientation = ""
+    figure = overview(analysis)
+    figure.canvas.draw()
+    _picture(ds, _Jpeg.of(np.asarray(figure.canvas.buffer_rgba())[..., :3]))
+    case.stamp(ds)
+    return ds
+
+
+def _instance(series: Dataset, sop_instance_uid: UID, number: int) -> Dataset:
+    """A further instance of a series: what they share is made once, it takes longer than the picture."""
+    ds = deepcopy(series)
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = sop_instance_uid
+    ds.InstanceNumber = number
+    return ds
+
+
+def _place(ds: Dataset, case: Case, k: int) -> None:
+    """Where the slice lies (PS3.3 C.7.6.2) and what it was made of (C.7.6.1.1.4)."""
+    source, slice_ = case.expiratory[min(k, len(case.expiratory) - 1)], case.pair.expiratory.slices[k]
+    ds.FrameOfReferenceUID = source.FrameOfReferenceUID
+    ds.PositionReferenceIndicator = source.get("PositionReferenceIndicator", "")
+    ds.ImagePositionPatient = list(slice_.position)
+    ds.ImageOrientationPatient = list(slice_.orientation)
+    ds.PatientOrientation = [_letters(slice_.orientation[:3]), _letters(slice_.orientation[3:])]
+    ds.PixelSpacing = list(slice_.spacing)
+    ds.SliceThickness = slice_.thickness or case.pair.expiratory.gap
+    if "PatientPosition" in source:
+        ds.PatientPosition = source.PatientPosition
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = source.SOPClassUID
+    reference.ReferencedSOPInstanceUID = slice_.sop_instance_uid
+    if source.get("NumberOfFrames"):
+        reference.ReferencedFrameNumber = slice_.frame
+    reference.PurposeOfReferenceCodeSequence = [codes.item(codes.SOURCE_FOR_PROCESSING)]
+    ds.SourceImageSequence = [reference]
+
+
+def _letters(direction: Sequence[float]) -> str:
+    """Where a direction points, the strongest first (PS3.3 C.7.6.1.1.1).
+
+    Examples
+    --------
+    >>> _letters((0.0, 0.8, -0.6))
+    'PF'
+    """
+    named = zip(direction, ("LR", "PA", "HF"), strict=True)
+    parts = sorted(((abs(d), letters[d < 0]) for d, letters in named if abs(d) > 0.1), reverse=True)
+    return "".join(letter for _, letter in parts)
+
+
+def _picture(ds: Dataset, jpeg: _Jpeg) -> None:
+    ds.BodyPartExamined = "CHEST"
+    ds.ConversionType = "WSD"
+    ds.ImageType = ["DERIVED", "SECONDARY"]
+    ds.BurnedInAnnotation = "NO"
+    ds.DerivationDescription = "Colour over CT. Research use only; Q is a surrogate of perfusion."
+    ds.SamplesPerPixel = 3
+    ds.PhotometricInterpretation = "YBR_FULL_422"
+    ds.PlanarConfiguration = 0
+    ds.Rows, ds.Columns = jpeg.rows, jpeg.columns
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit = 7
+    ds.PixelRepresentation = 0
+    ds.LossyImageCompression = "01"
+    ds.LossyImageCompressionRatio = f"{3 * jpeg.rows * jpeg.columns / len(jpeg.data):.1f}"
+    ds.LossyImageCompressionMethod = "ISO_10918_1"
+    ds.PixelData = encapsulate([jpeg.data])
+    ds["PixelData"].is_undefined_length = True

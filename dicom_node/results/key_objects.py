@@ -1,0 +1,27 @@
+"""Summary and worst slices -> Key Object Selection (PS3.3 A.35.4, TID 2010)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
+from pydicom import Dataset
+
+from analysis.pipeline.pipeline import Analysis
+
+from . import codes
+from .context import Case
+
+DESCRIPTION = "V/Q summary and the slices with the most abnormal lung. Research use only."
+
+
+def build_key_objects(analysis: Analysis, case: Case, chosen: Sequence[Dataset]) -> Dataset:
+    """A document that points at ``chosen``, in its order."""
+    ds = KeyObjectSelectionDocument(
+        evidence=list(chosen),
+        content=KeyObjectSelection(codes.OF_INTEREST, list(chosen), description=DESCRIPTION),
+        **case.series_of(analysis, "key objects"),
+        series_description="V/Q key images (research use only)",
+    )
+    case.stamp(ds)
+    return ds

@@ -1,0 +1,125 @@
+"""Analysis <-> its record, `analysis.npz`: all of it, whole, kept beside the DICOM objects that show parts of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from io import BytesIO
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from analysis.pipeline.pipeline import Analysis
+from analysis.volume import Grid
+
+from ..errors import Rejected
+from ..store.database import Database, build, job
+
+NAME = "analysis.npz"
+#: The entry that holds what is no array, as JSON.
+REST = "rest"
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A result, and what it is a result of.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    patient : str
+        The same for all studies of a patient, and no name or ID; "" where the images do not say.
+    inspiration, expiration : str
+        Series Instance UIDs.
+    acquired : str
+        When expiration was acquired, "YYYYMMDD…" as far as known.
+    """
+
+    analysis: Analysis
+    patient: str
+    inspiration: str
+    expiration: str
+    acquired: str
+
+    def dump(self) -> bytes:
+        """The record's bytes; the same result makes the same bytes."""
+        arrays: dict[str, NDArray[Any]] = {}
+        rest: dict[str, Any] = {}
+        for field in fields(self.analysis):
+            value = getattr(self.analysis, field.name)
+            if isinstance(value, np.ndarray):
+                arrays[field.name] = value
+            elif isinstance(value, Grid):
+                rest[field.name] = {"shape": value.shape, "affine": value.affine.tolist()}
+            elif field.name == "maps":
+                arrays |= {f"maps {name}": array for name, array in value.items()}
+            else:
+                rest[field.name] = value
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "analysis"}
+        text = json.dumps({"analysis": rest, **own}, default=asdict)
+        buffer = BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **{REST: np.array(text)}, **arrays)
+        return buffer.getvalue()
+
+
+def read_record(path: Path) -> Record:
+    """The record that a file holds.
+
+    Raises
+    ------
+    Rejected
+        Where there is none, it is damaged, or another version wrote it in another way.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        own = json.loads(str(arrays.pop(REST)))
+        return Record(**{**own, "analysis": _analysis(own["analysis"], arrays)})
+    except (FileNotFoundError, NotADirectoryError):
+        raise Rejected(f"{path} is not there") from None
+    except Exception as error:  # the boundary: numpy's reader of damaged bytes alone raises a dozen kinds
+        raise Rejected(f"{path} is no record this version can read ({type(error).__name__})") from error
+
+
+def _analysis(rest: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Analysis:
+    hints = get_type_hints(Analysis)
+    maps = {name.removeprefix("maps "): array for name, array in arrays.items() if name.startswith("maps ")}
+    values: dict[str, Any] = {name: array for name, array in arrays.items() if not name.startswith("maps ")}
+    for name, value in rest.items():
+        if hints[name] is Grid:
+            values[name] = Grid(tuple(value["shape"]), np.array(value["affine"]))
+        else:
+            values[name] = build(hints[name], value)
+    return Analysis(**values, maps=maps)
+
+
+def find(place: str, storage: Path, database_url: str) -> Path:
+    """Where the record of a result lies.
+
+    Parameters
+    ----------
+    place : str
+        Number of a job of the node, or a folder of results as `dicom-node run` writes it ("./12" where it is called
+        a number).
+    storage : Path
+    database_url : str
+        Of the node; asked for a number only.
+
+    Raises
+    ------
+    Rejected
+        Where there is no such job, or it has no result.
+    """
+    if not place.isdecimal():
+        return Path(place) / NAME
+    database = Database(database_url)
+    with database.reading() as connection:
+        state = connection.scalar(sa.select(job.c.state).where(job.c.id == int(place)))
+    database.close()
+    if state != "DONE":
+        raise Rejected(f"job {place} is {state}" if state else f"there is no job {place}")
+    return storage / "results" / place / NAME

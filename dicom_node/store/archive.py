@@ -1,0 +1,282 @@
+"""Bytes of one instance -> a durable file and its row; headers -> the rows of their studies.
+
+``0x0000`` may be answered once `Archive.store` has returned: the file is synced, then named, then its name synced
+and its row committed. A file is named after the hash of its UID and of its content, so two senders of one UID never
+write one file, and an instance, once stored, never changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from ..dicom.part10 import file_meta, read_file_meta
+from ..model import Header
+from .database import UNINDEXED, Database, dump, instance, load, quarantine
+from .durable import make_folder, name_files, remove, sync_folders, write_draft, write_file
+from .group_commit import GroupCommit
+
+LOG = logging.getLogger(__name__)
+
+Outcome = Literal["stored", "same", "other"]
+
+SHELVES = [f"{n:02x}" for n in range(256)]
+#: Read of a file at one time, bytes.
+PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An instance whose header is still to be read."""
+
+    sop_instance_uid: str
+    path: Path
+    received_at: float
+    calling_ae: str
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A file whose content is durable, and the row it is to have."""
+
+    draft: Path
+    target: Path
+    row: dict[str, str | float]
+
+
+class Archive:
+    """The stored instances: files below ``<storage>/archive``, one row each.
+
+    Parameters
+    ----------
+    storage : Path
+        The node's folder; made where missing, for the owner only.
+    database : Database
+    clock : callable
+        Seconds since 1970.
+    """
+
+    def __init__(self, storage: Path, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self.storage, self.database, self.clock = storage, database, clock
+        self.incoming = make_folder(storage / "incoming")
+        self._shelve = GroupCommit(self._shelve_all)
+        self._new_row = database.insert(instance).on_conflict_do_nothing()
+        for folder in ("archive", "quarantine"):
+            for shelf in SHELVES:
+                make_folder(storage / folder / shelf)
+
+    def store(
+        self,
+        *,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        transfer_syntax_uid: str,
+        calling_ae: str,
+        dataset: bytes | memoryview,
+    ) -> Outcome:
+        """Keep one instance for good.
+
+        Parameters
+        ----------
+        sop_class_uid, sop_instance_uid, transfer_syntax_uid : str
+            Of the C-STORE command and its presentation context; valid UIDs.
+        calling_ae : str
+        dataset : bytes
+            As received, in that transfer syntax.
+
+        Returns
+        -------
+        {"stored", "same", "other"}
+            ``same``: these bytes were here already, nothing changed. ``other``: another data set was here
+            under this UID and stays; this one is in quarantine.
+
+        Raises
+        ------
+        Unavailable
+            Where the disk or the database is; nothing counts as received then.
+        """
+        head, hashed = file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid), hashlib.sha256()
+        draft = write_draft([head, dataset], self.incoming, lambda: hashed.update(dataset))
+        digest = hashed.hexdigest()
+        name = _name(sop_instance_uid, hashlib.sha256(head).digest(), hashed.digest())
+        path = f"archive/{name}"
+        row: dict[str, str | float] = {
+            "sop_instance_uid": sop_instance_uid,
+            "sop_class_uid": sop_class_uid,
+            "transfer_syntax_uid": transfer_syntax_uid,
+            "sha256": digest,
+            "size": len(dataset),
+            "path": path,
+            "received_at": self.clock(),
+            "calling_ae": calling_ae,
+        }
+        if self._shelve(_Draft(draft, self.storage / path, row)):
+            return "stored"
+        # its UID has a row: of the same file, which was replaced by its like, or of another
+        if self._known(sop_instance_uid) == (digest, transfer_syntax_uid):
+            return "same"
+        self._quarantine(
+            name, [head, dataset], {k: row[k] for k in ("sop_instance_uid", "sha256", "calling_ae")}
+        )
+        remove(self.storage / path)
+        return "other"
+
+    def sweep(self) -> tuple[int, int]:
+        """Tidy up after a crash: remove drafts, adopt whole files that have no row.
+
+        A file without a row was complete and synced, but not acknowledged. Adopting it loses nothing, and
+        makes the archive its own backup: rows lost with a database come back.
+
+        Returns
+        -------
+        (int, int)
+            Drafts removed, files adopted.
+        """
+        drafts = list(self.incoming.iterdir())
+        for draft in drafts:
+            draft.unlink()
+        sync_folders({self.incoming})
+        with self.database.reading() as connection:
+            known = set(connection.scalars(sa.select(instance.c.path)))
+        shelves = (self.storage / "archive" / shelf for shelf in SHELVES)
+        found = {self._relative(file) for shelf in shelves for file in shelf.iterdir()}
+        for path in sorted(known - found):
+            LOG.error("the file %s is missing", path)
+        return len(drafts), sum(self._adopt(self.storage / path) for path in sorted(found - known))
+
+    def unindexed(self, limit: int) -> list[Stored]:
+        """Instances whose header was not read yet, the oldest first."""
+        names = "sop_instance_uid", "path", "received_at", "calling_ae"
+        columns = [instance.c[name] for name in names]
+        query = sa.select(*columns).where(UNINDEXED).order_by(instance.c.received_at).limit(limit)
+        with self.database.reading() as connection:
+            return [
+                Stored(r.sop_instance_uid, self.storage / r.path, r.received_at, r.calling_ae)
+                for r in connection.execute(query)
+            ]
+
+    def headers(self, study_uid: str) -> list[Header]:
+        """The headers read of a study."""
+        query = sa.select(instance.c.header).where(
+            instance.c.study_uid == study_uid, instance.c.header.is_not(None)
+        )
+        with self.database.reading() as connection:
+            return [load(Header, text) for text in connection.scalars(query)]
+
+    def paths(self, sop_instance_uids: Iterable[str]) -> dict[str, Path]:
+        """Where instances are stored, by SOP Instance UID."""
+        wanted = list(sop_instance_uids)
+        found: dict[str, Path] = {}
+        with self.database.reading() as connection:
+            for start in range(0, len(wanted), 500):
+                part = instance.c.sop_instance_uid.in_(wanted[start : start + 500])
+                rows = connection.execute(sa.select(instance.c.sop_instance_uid, instance.c.path).where(part))
+                found.update({row.sop_instance_uid: self.storage / row.path for row in rows})
+        return found
+
+    def _known(self, sop_instance_uid: str) -> tuple[str, str] | None:
+        columns = instance.c.sha256, instance.c.transfer_syntax_uid
+        query = sa.select(*columns).where(instance.c.sop_instance_uid == sop_instance_uid)
+        with self.database.reading() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else (row.sha256, row.transfer_syntax_uid)
+
+    def _shelve_all(self, drafts: Sequence[_Draft]) -> list[bool]:
+        """Name the files, make their names durable, then their rows; False for a UID that has a row already."""
+        name_files([(one.draft, one.target) for one in drafts])
+        sync_folders({one.target.parent for one in drafts})
+        return self._insert([one.row for one in drafts])
+
+    def _insert(self, rows: Sequence[dict[str, str | float]]) -> list[bool]:
+        inserted: dict[int, bool] = {}
+        with self.database.writing() as connection:
+            # in one order everywhere: two processes that insert the same UIDs would wait for each other
+            for at in sorted(range(len(rows)), key=lambda at: str(rows[at]["sop_instance_uid"])):
+                inserted[at] = bool(connection.execute(self._new_row, rows[at]).rowcount)
+        return [inserted[at] for at in range(len(rows))]
+
+    def _quarantine(self, name: str, parts: list[bytes | memoryview], row: dict[str, str | float]) -> None:
+        target = self.storage / "quarantine" / name
+        write_file(target, parts, self.incoming)
+        values = {"path": self._relative(target), "received_at": self.clock(), **row}
+        with self.database.writing() as connection:
+            connection.execute(self.database.insert(quarantine).values(**values).on_conflict_do_nothing())
+
+    def _adopt(self, path: Path) -> bool:
+        """Make a row for a file that has none; False where its UID has another file, or it is damaged."""
+        try:
+            row = self._row_of(path)
+        except ValueError as error:
+            aside = self.storage / "quarantine" / path.parent.name / path.name
+            LOG.error("the file %s is damaged (%s): moved to %s", path, error, aside)
+            name_files([(path, aside)])
+            sync_folders({path.parent, aside.parent})
+            return False
+        (adopted,) = self._insert([row])
+        if not adopted:  # the loser of a race for one UID, never acknowledged
+            remove(path)
+        return adopted
+
+    def _row_of(self, path: Path) -> dict[str, str | float]:
+        """What `store` knew of a file, read from it piece by piece.
+
+        Raises
+        ------
+        ValueError
+            Where it is none that `store` wrote whole.
+        """
+        with path.open("rb") as file:
+            meta, head = read_file_meta(file)
+            hashed, size = hashlib.sha256(), 0
+            while piece := file.read(PIECE):
+                hashed.update(piece)
+                size += len(piece)
+        if _name(meta.sop_instance_uid, hashlib.sha256(head).digest(), hashed.digest()) != "/".join(
+            path.parts[-2:]
+        ):
+            raise ValueError("its content is not what its name says")
+        return {
+            "sop_instance_uid": meta.sop_instance_uid,
+            "sop_class_uid": meta.sop_class_uid,
+            "transfer_syntax_uid": meta.transfer_syntax_uid,
+            "sha256": hashed.hexdigest(),
+            "size": size,
+            "path": self._relative(path),
+            "received_at": self.clock(),
+            "calling_ae": "",
+        }
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self.storage).as_posix()
+
+
+def index(connection: sa.Connection, read: Mapping[str, Header | str]) -> None:
+    """Record what was read of instances, by SOP Instance UID: the header, or why it cannot be read."""
+    rows = [
+        {
+            "uid": uid,
+            "problem": found if isinstance(found, str) else None,
+            "header": None if isinstance(found, str) else dump(found),
+            "study_uid": None if isinstance(found, str) else found.study_instance_uid,
+            "series_uid": None if isinstance(found, str) else found.series_instance_uid,
+        }
+        for uid, found in read.items()
+    ]
+    values: dict[str, Any] = {
+        name: sa.bindparam(name) for name in ("problem", "header", "study_uid", "series_uid")
+    }
+    query = sa.update(instance).where(instance.c.sop_instance_uid == sa.bindparam("uid")).values(**values)
+    connection.execute(query, rows)
+
+
+def _name(sop_instance_uid: str, head: bytes, dataset: bytes) -> str:
+    """Shelf and name of a file, from the hashes of its UID, its header and its data set."""
+    uid = hashlib.sha256(sop_instance_uid.encode()).hexdigest()
+    return f"{uid[:2]}/{uid[:32]}-{hashlib.sha256(head + dataset).hexdigest()[:32]}.dcm"

@@ -1,0 +1,452 @@
+"""URL -> the node's tables, and transactions on them: all state and every due time lives here.
+
+Times are seconds since 1970 (UTC). SQLite is the embedded default (WAL, ``synchronous=FULL``); PostgreSQL
+works through its SQLAlchemy URL.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import threading
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from ..errors import Rejected, Unavailable
+from .durable import FILE_MODE
+
+SCHEMA = 3
+#: What brings tables of a version to the next; tables that are missing are made anyway.
+MIGRATIONS: Mapping[int, tuple[str, ...]] = {
+    1: (
+        "ALTER TABLE delivery ADD COLUMN transaction_uid VARCHAR(64)",
+        "CREATE INDEX ix_delivery_transaction_uid ON delivery (transaction_uid)",
+    ),
+    2: (),  # new tables only, which are made anyway: commitments, performed steps, audit
+}
+T = TypeVar("T")
+
+metadata = sa.MetaData()
+
+schema = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, primary_key=True))
+
+instance = sa.Table(
+    "instance",
+    metadata,
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("sop_class_uid", sa.String(64), nullable=False),
+    sa.Column("transfer_syntax_uid", sa.String(64), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("path", sa.String(255), nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("study_uid", sa.String(64), index=True),
+    sa.Column("series_uid", sa.String(64)),
+    sa.Column("header", sa.Text),
+    sa.Column("problem", sa.Text),
+)
+UNINDEXED = sa.and_(instance.c.header.is_(None), instance.c.problem.is_(None))
+sa.Index(
+    "ix_instance_unindexed",
+    instance.c.received_at,
+    sqlite_where=UNINDEXED,
+    postgresql_where=UNINDEXED,
+)
+
+quarantine = sa.Table(
+    "quarantine",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("path", sa.String(255), nullable=False, unique=True),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+)
+
+study = sa.Table(
+    "study",
+    metadata,
+    sa.Column("study_uid", sa.String(64), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("due_at", sa.Float, index=True),
+    sa.Column("search_at", sa.Float),
+    sa.Column("search", sa.Text, nullable=False, default=""),
+)
+
+assignment = sa.Table(
+    "assignment",
+    metadata,
+    sa.Column("series_uid", sa.String(64), primary_key=True),
+    sa.Column("phase", sa.String(16), nullable=False),
+)
+
+job = sa.Table(
+    "job",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_uid", sa.String(64), nullable=False, index=True),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("fingerprint", sa.String(64), nullable=False, unique=True),
+    sa.Column("pair", sa.Text, nullable=False),
+    sa.Column("parameters", sa.Text, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False, default=0),
+    sa.Column("crashes", sa.Integer, nullable=False, default=0),
+    sa.Column("stage", sa.String(64), nullable=False, default=""),
+    sa.Column("fraction", sa.Float, nullable=False, default=0.0),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.UniqueConstraint("study_uid", "revision"),
+)
+
+result = sa.Table(
+    "result",
+    metadata,
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("sop_class_uid", sa.String(64), nullable=False),
+    sa.Column("job_id", sa.ForeignKey("job.id"), nullable=False, index=True),
+    sa.Column("path", sa.String(255), nullable=False),
+)
+
+delivery = sa.Table(
+    "delivery",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("sop_instance_uid", sa.ForeignKey("result.sop_instance_uid"), nullable=False),
+    sa.Column("destination", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("status", sa.Integer),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("transaction_uid", sa.String(64), index=True),
+    sa.UniqueConstraint("sop_instance_uid", "destination"),
+    sa.Index("ix_delivery_due", "destination", "state", "due_at"),
+)
+
+commitment = sa.Table(
+    "commitment",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("transaction_uid", sa.String(64), nullable=False, unique=True),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("called_ae", sa.String(16), nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("asked", sa.Text, nullable=False),
+    sa.Column("objects", sa.Integer, nullable=False),
+    sa.Column("failed", sa.Integer),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Index("ix_commitment_due", "state", "due_at"),
+)
+
+performed_step = sa.Table(
+    "performed_step",
+    metadata,
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("changed", sa.Float, nullable=False, index=True),
+)
+
+performed_study = sa.Table(
+    "performed_study",
+    metadata,
+    sa.Column("study_uid", sa.String(64), primary_key=True),
+    sa.Column("step_uid", sa.String(64), primary_key=True),
+)
+
+performed_image = sa.Table(
+    "performed_image",
+    metadata,
+    sa.Column("step_uid", sa.String(64), primary_key=True),
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("series_uid", sa.String(64), nullable=False),
+)
+
+audit_spool = sa.Table(
+    "audit_spool",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("line", sa.Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+audit_transfer = sa.Table(
+    "audit_transfer",
+    metadata,
+    sa.Column("direction", sa.String(8), primary_key=True),
+    sa.Column("study_uid", sa.String(64), primary_key=True),
+    sa.Column("peer", sa.String(64), primary_key=True),
+    sa.Column("sop_class_uid", sa.String(64), primary_key=True),
+    sa.Column("instances", sa.Integer, nullable=False),
+    sa.Column("last_at", sa.Float, nullable=False),
+)
+
+removal = sa.Table(
+    "removal",
+    metadata,
+    sa.Column("path", sa.String(255), primary_key=True),
+    sa.Column("study_uid", sa.String(64), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+
+outcome = sa.Table(
+    "outcome",
+    metadata,
+    sa.Column("job_id", sa.ForeignKey("job.id"), primary_key=True, autoincrement=False),
+    sa.Column("patient", sa.String(64), nullable=False, index=True),
+    sa.Column("acquired", sa.String(8), nullable=False),
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("measures", sa.Text, nullable=False),
+)
+
+INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+class Database:
+    """The node's tables behind one URL; one object a process, shared by its threads.
+
+    Parameters
+    ----------
+    url : str
+        An SQLAlchemy URL of SQLite or PostgreSQL, e.g. ``"sqlite:///node.db"``.
+
+    Raises
+    ------
+    Rejected
+        Where the URL is none, its driver is not installed, or the tables are of another version.
+    Unavailable
+        Where the database cannot be reached.
+
+    Examples
+    --------
+    >>> database = Database("sqlite://")
+    >>> with database.reading() as connection:
+    ...     connection.scalar(sa.select(schema.c.version))
+    1
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.engine = _engine(url)
+        except (SQLAlchemyError, ImportError) as error:
+            raise Rejected(f"the database URL cannot be used: {error}") from error
+        file = self.engine.url.database or ":memory:"
+        self._turn: AbstractContextManager[Any] = _Turn(file) if self._is_sqlite else nullcontext()
+        self._writer: sa.Connection | None = None
+        with self.writing() as connection:
+            metadata.create_all(connection)
+            version = connection.scalar(sa.select(schema.c.version))
+            if version is None:
+                connection.execute(self.insert(schema).values(version=SCHEMA).on_conflict_do_nothing())
+            elif version != SCHEMA:
+                _migrate(connection, version)
+
+    @property
+    def _is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    def insert(self, table: sa.Table) -> Any:
+        """An INSERT that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
+        return INSERT[self.engine.dialect.name](table)
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection that only reads; never waits for a writer.
+
+        Raises
+        ------
+        Unavailable
+            Where the database is away.
+        """
+        with _away(), self.engine.connect().execution_options(sqlite_begin="DEFERRED") as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction: durable when the block ends, undone where it raises.
+
+        SQLite has one writer at a time: those of this node take turns here, not in its busy handler, which sleeps.
+
+        Raises
+        ------
+        Unavailable
+            Where the database is away, locked or full; nothing was changed then, as far as it could tell.
+        """
+        with _away(), self._turn:
+            if not self._is_sqlite:
+                with self.engine.begin() as connection:
+                    yield connection
+                return
+            # kept: to take one out of the pool and check it in costs as much as a row
+            if self._writer is None:
+                self._writer = self.engine.connect()
+            with self._writer.begin():
+                yield self._writer
+
+    def close(self) -> None:
+        """Give the connections back."""
+        with self._turn:  # a thread may still be writing
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+        self.engine.dispose()
+
+
+class _Turn:
+    """One writer of a file at a time, among the threads of all processes; whoever is killed has had its turn.
+
+    Parameters
+    ----------
+    database : str
+        Path of the file; ":memory:" is no other process's.
+    """
+
+    def __init__(self, database: str) -> None:
+        self._path = "" if database == ":memory:" else f"{database}-turn"
+        self._lock, self._held = threading.Lock(), -1
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        try:
+            if self._path:
+                self._held = _private_file(self._path)
+                fcntl.flock(self._held, fcntl.LOCK_EX)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if self._path:
+            os.close(self._held)
+        self._lock.release()
+
+
+def _migrate(connection: sa.Connection, version: int) -> None:
+    """Bring the tables from `version` to `SCHEMA`, or change nothing.
+
+    Raises
+    ------
+    Rejected
+        Where this software does not know how.
+    """
+    if version > SCHEMA or any(step not in MIGRATIONS for step in range(version, SCHEMA)):
+        raise Rejected(f"the database is of version {version}, this software knows {SCHEMA}")
+    for step in range(version, SCHEMA):
+        for statement in MIGRATIONS[step]:
+            connection.exec_driver_sql(statement)
+    connection.execute(sa.update(schema).values(version=SCHEMA))
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise Unavailable(f"the database is away: {getattr(error, 'orig', error)}") from error
+
+
+def _engine(url: str) -> sa.Engine:
+    parsed = sa.make_url(url)
+    name = parsed.get_backend_name()
+    if name not in INSERT:
+        raise Rejected(f"the database must be sqlite or postgresql, not {name}")
+    if name == "postgresql":
+        return sa.create_engine(
+            parsed,
+            pool_size=8,
+            max_overflow=56,
+            pool_pre_ping=True,
+            # without it the count of an INSERT is -1 here, which is how a conflict would look like a success
+            execution_options={"preserve_rowcount": True},
+        )
+    if not parsed.database or parsed.database == ":memory:":
+        engine = sa.create_engine(
+            parsed, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False}
+        )
+    else:
+        os.close(_private_file(parsed.database))
+        engine = sa.create_engine(parsed, pool_size=8, max_overflow=56)
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _private_file(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+    except OSError as error:
+        raise Unavailable(f"the database {path} cannot be opened: {error.strerror}") from error
+
+
+def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
+    dbapi_connection.isolation_level = None  # sqlite3 must not begin transactions by itself
+    cursor = dbapi_connection.cursor()
+    for setting in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {setting}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # IMMEDIATE: a writer waits for its turn at BEGIN; a read turned into a write could only fail
+    how = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
+    connection.exec_driver_sql(f"BEGIN {how}")
+
+
+def dump(value: object) -> str:
+    """A frozen dataclass as JSON; `load` brings it back."""
+    return json.dumps(dataclasses.asdict(cast(Any, value)), separators=(",", ":"), sort_keys=True)
+
+
+def load(cls: type[T], text: str) -> T:
+    """The value of dataclass `cls` that `dump` wrote.
+
+    Examples
+    --------
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Point:
+    ...     xy: tuple[float, ...]
+    >>> load(Point, dump(Point((1.0, 2.0))))
+    Point(xy=(1.0, 2.0))
+    """
+    return cast(T, build(cls, json.loads(text)))
+
+
+def build(kind: Any, raw: Any) -> Any:
+    """The value of a type, a dataclass' field's say, from what JSON makes of it."""
+    if dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return cast(Any, kind)(**{name: build(hints[name], item) for name, item in raw.items()})
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is tuple and raw is not None:
+        kinds = arguments[:1] * len(raw) if arguments[-1] is ... else arguments
+        return tuple(build(k, item) for k, item in zip(kinds, raw, strict=True))
+    if origin is Mapping:
+        return {name: build(arguments[1], item) for name, item in raw.items()}
+    if origin in (Union, types.UnionType):
+        return None if raw is None else build(next(a for a in arguments if a is not type(None)), raw)
+    return raw if origin is Literal or raw is None else kind(raw)

@@ -1,0 +1,150 @@
+"""Bytes -> a file that survives a power cut: temporary name, fdatasync, rename, directory fsync."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import Unavailable
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: sync_file_range(2), which Python lacks, and its flag that begins to write and does not wait (Linux).
+_SYNC_FILE_RANGE = getattr(ctypes.CDLL(None), "sync_file_range", None)
+_BEGIN_TO_WRITE = 2
+
+
+def make_folder(folder: Path) -> Path:
+    """Make `folder` (and parents) for the owner only, and keep its name through a power cut.
+
+    Raises
+    ------
+    Unavailable
+        Where it cannot be made.
+    """
+    if folder.is_dir():
+        return folder
+    try:
+        for parent in reversed([folder, *folder.parents]):
+            if not parent.exists():
+                parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
+                sync_folder(parent.parent)
+    except OSError as error:
+        raise Unavailable(f"the folder {folder} cannot be made: {error.strerror}") from error
+    return folder
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(target: Path, parts: Sequence[bytes | memoryview], temporary: Path) -> None:
+    """Write `parts` as the file `target`; it is whole under its name, or not there.
+
+    Parameters
+    ----------
+    target : Path
+        Its folder must exist; a file of that name is replaced.
+    parts : sequence of bytes
+        Written one after the other.
+    temporary : Path
+        A folder of the same file system; every call uses a name of its own there.
+
+    Raises
+    ------
+    Unavailable
+        Where the disk is full or fails; the temporary file is gone then.
+    """
+    name_files([(write_draft(parts, temporary), target)])
+    sync_folders({target.parent})
+
+
+def write_draft(
+    parts: Sequence[bytes | memoryview], temporary: Path, meanwhile: Callable[[], None] = lambda: None
+) -> Path:
+    """Write `parts` to a file with a name of its own below `temporary`; its content is durable, its name not yet.
+
+    `meanwhile` is called while the disk writes.
+
+    Raises
+    ------
+    Unavailable
+        Where the disk is full or fails; the file is gone then.
+    """
+    draft = temporary / uuid.uuid4().hex
+    try:
+        _write_draft(draft, parts, meanwhile)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise _failing(error) from error
+    return draft
+
+
+def name_files(drafts: Sequence[tuple[Path, Path]]) -> None:
+    """Rename drafts, (draft, target) each; a file of that name is replaced. `sync_folders` makes it durable.
+
+    Raises
+    ------
+    Unavailable
+        Where the disk is full or fails; what has no name yet is gone then.
+    """
+    try:
+        for draft, target in drafts:
+            draft.rename(target)
+    except OSError as error:
+        for draft, _ in drafts:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+        raise _failing(error) from error
+
+
+def sync_folders(folders: Iterable[Path]) -> None:
+    """Make the names in several folders durable.
+
+    Raises
+    ------
+    Unavailable
+        Where the disk is full or fails.
+    """
+    try:
+        for folder in folders:
+            sync_folder(folder)
+    except OSError as error:
+        raise _failing(error) from error
+
+
+def remove(file: Path) -> None:
+    """Remove a file, for good."""
+    file.unlink(missing_ok=True)
+    sync_folder(file.parent)
+
+
+def _failing(error: OSError) -> Unavailable:
+    return Unavailable("the disk is full" if error.errno in NO_SPACE else f"the disk fails: {error.strerror}")
+
+
+def _write_draft(draft: Path, parts: Sequence[bytes | memoryview], meanwhile: Callable[[], None]) -> None:
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    with open(descriptor, "wb", buffering=0) as file:
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                rest = rest[file.write(rest) :]
+        if _SYNC_FILE_RANGE is not None:  # no promise: that is what fdatasync gives
+            _SYNC_FILE_RANGE(
+                file.fileno(), ctypes.c_int64(0), ctypes.c_int64(0), ctypes.c_uint(_BEGIN_TO_WRITE)
+            )
+        meanwhile()
+        os.fdatasync(file.fileno())

@@ -1,0 +1,197 @@
+"""Studies that have ended -> room: their images, and results that arrived, removed by age and by space.
+
+What is to go is written down first (`removal`), then the files go, then their rows. Were rows to go first, a crash in
+between would leave files without rows, which `archive.sweep` adopts: what was removed would come back; and an image
+sent again meanwhile would write the same name, and lose its file to the removal of the old one. As it is, its row says
+until the end that it is here, so that it counts as the copy there was. `finish` completes what a crash left, before
+the sweep. Rows of jobs, results and deliveries stay: a pair sent again makes no second result.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from ..errors import Unavailable
+from ..settings.config import Destination, RetentionSettings
+from .database import Database, delivery, instance, job, removal, result, study
+from .durable import sync_folders
+
+LOG = logging.getLogger(__name__)
+
+GB = 1e9
+DAY = 86400.0
+#: Studies removed at one tick; the rest at the next.
+BATCH = 20
+#: States of a study and of a job in which nothing more comes of it by itself.
+ENDED_STUDY = ("PAIRED", "REFUSED", "OVERDUE", "REMOVED")
+ENDED_JOB = ("DONE", "REFUSED", "FAILED", "SUPERSEDED", "CANCELLED")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A study that may go.
+
+    Parameters
+    ----------
+    study_uid : str
+    last : float
+        When its last image came.
+    size : int
+        Of its images, bytes.
+    """
+
+    study_uid: str
+    last: float
+    size: int
+
+
+def retain(
+    database: Database,
+    storage: Path,
+    settings: RetentionSettings,
+    destinations: Sequence[Destination],
+    now: float,
+    free: Callable[[], float],
+) -> int:
+    """Remove what is old, or what must make room; returns how many studies went.
+
+    Parameters
+    ----------
+    database : Database
+    storage : Path
+    settings : RetentionSettings
+    destinations : sequence of Destination
+        Those with storage commitment must have confirmed a result, others taken it.
+    now : float
+    free : callable
+        Bytes left on the disk.
+    """
+    finish(database, storage, now)
+    ended = _ended(destinations)
+    chosen = due(_candidates(database, ended), settings, now, free(), _stored(database))
+    for candidate, why in chosen[:BATCH]:
+        if _mark(database, candidate.study_uid, ended, why):
+            finish(database, storage, now)
+    return len(chosen[:BATCH])
+
+
+def due(
+    candidates: Iterable[Candidate], settings: RetentionSettings, now: float, free: float, stored: float
+) -> list[tuple[Candidate, str]]:
+    """Which studies are to go, the oldest first, and why.
+
+    Parameters
+    ----------
+    candidates : iterable of Candidate
+    settings : RetentionSettings
+    now : float
+    free, stored : float
+        Bytes left on the disk; bytes of all images stored.
+
+    Examples
+    --------
+    >>> old, new = Candidate("1.2", 0.0, 10**9), Candidate("1.3", 9 * DAY, 10**9)
+    >>> [why for _, why in due([new, old], RetentionSettings(days=5), 10 * DAY, 0.0, 2e9)]
+    ['no image for 5 days']
+    >>> [c.study_uid for c, _ in due([new, old], RetentionSettings(max_archive_gb=1), 10 * DAY, 0.0, 2e9)]
+    ['1.2']
+    """
+    chosen = []
+    for candidate in sorted(candidates, key=lambda c: (c.last, c.study_uid)):
+        if settings.days and candidate.last < now - settings.days * DAY:
+            why = f"no image for {settings.days:g} days"
+        elif free < settings.min_free_gb * GB:
+            why = f"less than {settings.min_free_gb:g} GB were free"
+        elif settings.max_archive_gb and stored > settings.max_archive_gb * GB:
+            why = f"more than {settings.max_archive_gb:g} GB were stored"
+        else:
+            break
+        chosen.append((candidate, why))
+        free, stored = free + candidate.size, stored - candidate.size
+    return chosen
+
+
+def finish(database: Database, storage: Path, now: float) -> None:
+    """Remove what is written down as to go: files, then rows; as often as it takes."""
+    with database.reading() as connection:
+        rows = connection.execute(sa.select(removal).order_by(removal.c.study_uid)).all()
+    for study_uid in dict.fromkeys(row.study_uid for row in rows):
+        mine = [row for row in rows if row.study_uid == study_uid]
+        _delete([storage / row.path for row in mine])
+        paths = sa.select(removal.c.path).where(removal.c.study_uid == study_uid)
+        # one that images came for meanwhile is looked at again, and keeps its state until then
+        settled = study.c.study_uid == study_uid, study.c.due_at.is_(None)
+        state = {"state": "REMOVED", "reason": mine[0].reason, "since": now}
+        with database.writing() as connection:
+            images = connection.execute(sa.delete(instance).where(instance.c.path.in_(paths))).rowcount
+            connection.execute(sa.update(study).where(*settled).values(**state))
+            connection.execute(sa.delete(removal).where(removal.c.study_uid == study_uid))
+        LOG.info("study %s: %d images removed: %s", study_uid, images, mine[0].reason)
+
+
+def _delete(paths: Sequence[Path]) -> None:
+    try:
+        for path in paths:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise Unavailable(f"{error.filename} cannot be removed: {error.strerror}") from error
+    sync_folders({path.parent for path in paths if path.parent.is_dir()})
+
+
+def _ended(destinations: Sequence[Destination]) -> sa.ColumnElement[bool]:
+    """Of a study's instances: nothing more comes of it by itself, and every result is where it should be."""
+    confirming = [d.name for d in destinations if d.storage_commitment]
+    arrived = sa.or_(
+        delivery.c.state == "CONFIRMED",
+        sa.and_(delivery.c.state == "SENT", delivery.c.destination.not_in(confirming)),
+    )
+    own = study.c.study_uid == instance.c.study_uid
+    open_study = sa.exists().where(
+        own, sa.or_(study.c.state.not_in(ENDED_STUDY), study.c.due_at.is_not(None))
+    )
+    open_job = sa.exists().where(job.c.study_uid == instance.c.study_uid, job.c.state.not_in(ENDED_JOB))
+    on_the_way = sa.exists().where(
+        job.c.study_uid == instance.c.study_uid,
+        result.c.job_id == job.c.id,
+        delivery.c.sop_instance_uid == result.c.sop_instance_uid,
+        ~arrived,
+    )
+    return sa.and_(instance.c.study_uid.is_not(None), ~open_study, ~open_job, ~on_the_way)
+
+
+def _candidates(database: Database, ended: sa.ColumnElement[bool]) -> list[Candidate]:
+    columns = instance.c.study_uid, sa.func.max(instance.c.received_at), sa.func.sum(instance.c.size)
+    query = sa.select(*columns).where(ended).group_by(instance.c.study_uid)
+    with database.reading() as connection:
+        return [Candidate(uid, last, int(size)) for uid, last, size in connection.execute(query)]
+
+
+def _stored(database: Database) -> float:
+    with database.reading() as connection:
+        return float(connection.scalar(sa.select(sa.func.sum(instance.c.size))) or 0)
+
+
+def _mark(database: Database, study_uid: str, ended: sa.ColumnElement[bool], why: str) -> bool:
+    """Write down what of a study is to go; False where it has not ended after all."""
+    with database.writing() as connection:
+        images = sa.select(instance.c.path).where(instance.c.study_uid == study_uid, ended)
+        paths = list(connection.scalars(images))
+        if paths:
+            # a result that went nowhere has no other home than this
+            sent = sa.exists().where(
+                result.c.job_id == job.c.id, delivery.c.sop_instance_uid == result.c.sop_instance_uid
+            )
+            made = connection.scalars(sa.select(job.c.id).where(job.c.study_uid == study_uid, sent))
+            paths += [f"results/{number}" for number in made]
+            rows = [{"path": path, "study_uid": study_uid, "reason": why} for path in paths]
+            connection.execute(database.insert(removal).on_conflict_do_nothing(), rows)
+    return bool(paths)

@@ -1,0 +1,185 @@
+"""What is known of each study -> when to look at it, and what was decided then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import sqlalchemy as sa
+
+from ..errors import Rejected
+from ..model import Phase
+from ..store.database import (
+    UNINDEXED,
+    Database,
+    assignment,
+    instance,
+    performed_image,
+    performed_step,
+    performed_study,
+    study,
+)
+
+#: RECEIVING: not looked at yet. WAITING: images to come may complete a pair, until `due_at`. OVERDUE: they did not
+#: come by then. REFUSED: only a person can help. PAIRED: there is a job for what is here. REMOVED: its images are gone.
+StudyState = Literal["RECEIVING", "WAITING", "OVERDUE", "REFUSED", "PAIRED", "REMOVED"]
+
+
+@dataclass(frozen=True)
+class Due:
+    """A study that has been quiet, or whose deadline came; `due_at` says what was seen of it."""
+
+    study_uid: str
+    due_at: float
+    state: StudyState
+    since: float
+
+
+def touch(
+    database: Database, connection: sa.Connection, study_uid: str, received_at: float, quiet: float
+) -> None:
+    """Images of a study came: look at it once it has been quiet.
+
+    Parameters
+    ----------
+    received_at : float
+        When the last of them came.
+    quiet : float
+        Seconds.
+    """
+    insert = database.insert(study).values(
+        study_uid=study_uid,
+        state="RECEIVING",
+        reason="",
+        since=received_at,
+        received_at=received_at,
+        due_at=received_at + quiet,
+    )
+    last = sa.case(
+        (study.c.received_at > insert.excluded.received_at, study.c.received_at),
+        else_=insert.excluded.received_at,
+    )
+    update = {"received_at": last, "due_at": last + quiet}
+    connection.execute(insert.on_conflict_do_update(index_elements=["study_uid"], set_=update))
+
+
+def due(database: Database, now: float, quiet: float, wait: float) -> list[Due]:
+    """Studies to look at: quiet for long enough, or waiting for too long, and every image that came before read.
+
+    A time further ahead than `quiet`, or `wait`, can only come of a clock that was set back; it counts as due.
+    """
+    unread = sa.exists().where(UNINDEXED, instance.c.received_at <= study.c.due_at)
+    ahead = sa.case((study.c.state == "WAITING", max(quiet, wait)), else_=quiet)
+    when = sa.or_(study.c.due_at <= now, study.c.due_at > now + ahead)
+    columns = study.c.study_uid, study.c.due_at, study.c.state, study.c.since
+    query = sa.select(*columns).where(when, ~unread).order_by(study.c.due_at)
+    with database.reading() as connection:
+        return [Due(*row) for row in connection.execute(query)]
+
+
+def hasten(database: Database, now: float, quiet: float) -> list[str]:
+    """Make studies due whose scanner says that it is done, and of which every image it lists is here.
+
+    A procedure step (MPPS) of the study is COMPLETED and none is IN PROGRESS; without that, or where a listed image
+    is missing, the study is due once it was quiet, as any other.
+    """
+    quiet_yet = sa.and_(study.c.due_at > now, study.c.due_at == study.c.received_at + quiet)
+    mine = performed_study.c.study_uid == study.c.study_uid
+    steps = performed_study.join(
+        performed_step, performed_step.c.sop_instance_uid == performed_study.c.step_uid
+    )
+    going_on = sa.exists().select_from(steps).where(mine, performed_step.c.state == "IN PROGRESS")
+    images = steps.join(performed_image, performed_image.c.step_uid == performed_study.c.step_uid)
+    listed = sa.exists().select_from(images).where(mine, performed_step.c.state == "COMPLETED")
+    missing = listed.where(
+        ~sa.exists().where(instance.c.sop_instance_uid == performed_image.c.sop_instance_uid)
+    )
+    where = quiet_yet, listed, ~going_on, ~missing
+    with database.reading() as connection:
+        found = connection.scalars(sa.select(study.c.study_uid).where(*where)).all()
+    if found:
+        with database.writing() as connection:
+            connection.execute(sa.update(study).where(*where).values(due_at=now))
+    return list(found)
+
+
+def settle(
+    connection: sa.Connection, seen: Due, state: StudyState, reason: str, now: float, wait: float
+) -> bool:
+    """Record what was decided of a study; False, and nothing changed, where images came since it was seen.
+
+    `since` is kept where the state stays. A study that is WAITING gets a deadline, `wait` seconds after it began to
+    wait; where that is over it is OVERDUE.
+    """
+    since = seen.since if seen.state == state else now
+    deadline = None
+    if state == "WAITING":
+        deadline = since + wait
+        if deadline <= now:
+            state, since, deadline = "OVERDUE", now, None
+            reason = f"not complete after {wait / 3600:g} h: {reason}"
+    search_at = None if deadline is None else now
+    unchanged = sa.and_(study.c.study_uid == seen.study_uid, study.c.due_at == seen.due_at)
+    values = {"state": state, "reason": reason, "since": since, "due_at": deadline, "search_at": search_at}
+    return bool(connection.execute(sa.update(study).where(unchanged).values(**values)).rowcount)
+
+
+def to_search(database: Database, now: float, pause: float) -> list[str]:
+    """Studies whose other phase is to be looked for now."""
+    when = sa.or_(study.c.search_at <= now, study.c.search_at > now + pause)
+    query = sa.select(study.c.study_uid).where(study.c.state == "WAITING", when).order_by(study.c.search_at)
+    with database.reading() as connection:
+        return list(connection.scalars(query))
+
+
+def searched(database: Database, study_uid: str, search_at: float, found: str) -> None:
+    """Record a search: what came of it, and when to search again."""
+    where = study.c.study_uid == study_uid, study.c.state == "WAITING"
+    with database.writing() as connection:
+        connection.execute(sa.update(study).where(*where).values(search_at=search_at, search=found))
+
+
+def stored(database: Database, study_uid: str) -> dict[str, int]:
+    """Instances of each series of a study that are here."""
+    counts = sa.select(instance.c.series_uid, sa.func.count()).where(instance.c.study_uid == study_uid)
+    with database.reading() as connection:
+        return {uid: n for uid, n in connection.execute(counts.group_by(instance.c.series_uid))}
+
+
+def look_now(database: Database, study_uid: str, now: float) -> None:
+    """An operator says that a study is complete: decide on it at the next tick.
+
+    Raises
+    ------
+    Rejected
+        Where nothing of it is here.
+    """
+    with database.writing() as connection:
+        now_due = sa.update(study).where(study.c.study_uid == study_uid).values(due_at=now)
+        if not connection.execute(now_due).rowcount:
+            raise Rejected(f"there is no study {study_uid}")
+
+
+def assign(database: Database, series_uid: str, phase: Phase | Literal["none"], now: float) -> str:
+    """An operator says what a series is: a phase, or no part of a pair; returns its study, which is due then.
+
+    Raises
+    ------
+    Rejected
+        Where nothing of it is here.
+    """
+    with database.writing() as connection:
+        own = sa.select(instance.c.study_uid).where(instance.c.series_uid == series_uid).limit(1)
+        study_uid = connection.scalar(own)
+        if study_uid is None:
+            raise Rejected(f"there is no series {series_uid}")
+        insert = database.insert(assignment).values(series_uid=series_uid, phase=phase)
+        connection.execute(insert.on_conflict_do_update(index_elements=["series_uid"], set_={"phase": phase}))
+    look_now(database, study_uid, now)
+    return str(study_uid)
+
+
+def assigned(database: Database) -> dict[str, str]:
+    """What operators said, by Series Instance UID."""
+    with database.reading() as connection:
+        return {row.series_uid: row.phase for row in connection.execute(sa.select(assignment))}

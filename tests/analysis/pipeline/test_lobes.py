@@ -1,0 +1,109 @@
+"""Lobes are told by where they lie, whatever their numbers, and are carried to the other phase."""
+
+import numpy as np
+import pytest
+
+from analysis.anatomy.regions import LOBES
+from analysis.errors import Rejected
+from analysis.measures.table import Densities
+from analysis.pipeline.lobes import Lobes, find_lobes, name_lobes
+from analysis.pipeline.phase import Phase
+from analysis.pipeline.pipeline import _measure, _regions
+from analysis.volume import Grid, Volume
+
+GRID = Grid.axial((30, 20, 40), (3.0, 3.0, 3.0))
+NUMBERS = {"lungmask": (3, 4, 5, 1, 2), "TotalSegmentator": (12, 13, 14, 10, 11), "other": (50, 7, 3, 2, 900)}
+
+
+def lungs(height=slice(3, 27)):
+    out = np.zeros(GRID.shape, np.uint8)
+    out[height, 3:17, 3:18] = 1
+    out[height, 3:17, 22:37] = 2
+    return out
+
+
+def lobes(numbers=(1, 2, 3, 4, 5), shape=GRID.shape):
+    """Right: upper above, middle below it in front, lower below it behind; left: upper above and in front."""
+    out = np.zeros(shape, np.int16)
+    out[17:27, 3:17, 3:18] = numbers[0]
+    out[3:17, 3:8, 3:18] = numbers[1]
+    out[3:17, 8:17, 3:18] = numbers[2]
+    out[:, 3:17, 22:37] = numbers[4]
+    out[12:27, 3:12, 22:37] = numbers[3]
+    out[:3, :, 22:37] = out[27:, :, 22:37] = 0
+    return out
+
+
+def phase(labels, hu=-800):
+    """A phase whose lungs are ``labels``, every voxel of it its own."""
+    array = np.where(labels > 0, hu, 40).astype(np.int16)
+    volume = Volume(array, GRID)
+    densities = Densities.of(volume, labels)
+    box = tuple(slice(0, n) for n in GRID.shape)
+    work = Volume(array.astype(np.float32), GRID)
+    return Phase(GRID, work, labels, box, (1, 1, 1), densities, -1000.0, 0.0, 40.0, volume)
+
+
+INSP, EXP = phase(lungs()), phase(lungs(slice(9, 27)), -700)
+NOTHING = np.zeros((*GRID.shape, 3), np.float32)
+
+
+@pytest.mark.parametrize("numbers", NUMBERS.values(), ids=NUMBERS)
+def test_lobes_are_told_by_where_they_lie(numbers):
+    found = name_lobes(lobes(numbers).astype(np.uint16), lungs(), GRID)
+    np.testing.assert_array_equal(found, lobes())
+
+
+def test_the_phase_a_mask_was_drawn_on_is_the_one_it_covers():
+    found = find_lobes(Volume(lobes(), GRID), INSP, EXP)
+    assert found.phase == "inspiration"
+    cut = lobes()
+    cut[:9] = 0
+    assert find_lobes(Volume(cut, GRID), INSP, EXP).phase == "expiration"
+
+
+def test_a_mask_on_a_finer_grid_is_found_all_the_same():
+    fine = Grid.axial((60, 40, 80), (1.5, 1.5, 1.5), (-0.75, -0.75, -0.75))
+    mask = np.repeat(np.repeat(np.repeat(lobes(NUMBERS["lungmask"]), 2, 0), 2, 1), 2, 2)
+    np.testing.assert_array_equal(find_lobes(Volume(mask, fine), INSP, EXP).labels, lobes())
+
+
+def test_lobes_go_where_the_field_carries_them():
+    labels = find_lobes(Volume(lobes(), GRID), INSP, EXP).labels
+    down = NOTHING.copy()
+    down[..., 2] = -6.0
+    insp, exp = Lobes("inspiration", labels).carried(INSP, EXP, down, -down)
+    np.testing.assert_array_equal(insp, labels)
+    np.testing.assert_array_equal(exp[9:27, 3:17, 3:18], labels[7:25, 3:17, 3:18])
+    assert not exp[EXP.lungs == 0].any()
+
+
+def test_a_lobe_is_measured_in_the_voxels_of_both_phases():
+    drawn = Lobes("inspiration", find_lobes(Volume(lobes(), GRID), INSP, EXP).labels)
+    both = drawn.carried(INSP, EXP, NOTHING, NOTHING)
+    regions = _regions(EXP, both[1])
+    assert set(LOBES) < set(regions)
+    mask, flat = EXP.lungs > 0, np.full(GRID.shape, 0.5, np.float32)
+    maps = {name: flat for name in ("V", "Q", "m")} | {
+        "ct_insp": INSP.work.array, "ct_exp": EXP.work.array,
+    }  # fmt: skip
+    table = _measure(INSP, EXP, maps, mask.astype(np.uint8), mask, regions, both)
+    upper = table["right_upper_lobe"]
+    assert upper["volume_insp"] == pytest.approx((lobes() == 1).sum() * GRID.voxel_ml)
+    assert upper["mld_exp"] == -700
+    assert upper["mld_insp"] == -800
+    assert sum(table[name]["volume_exp"] for name in LOBES) == pytest.approx(table["lungs"]["volume_exp"])
+
+
+def test_a_mask_that_fits_no_lungs_is_named():
+    mask = lobes()
+    mask[10:] = 0
+    with pytest.raises(Rejected, match="fits the lungs of neither phase"):
+        find_lobes(Volume(mask, GRID), INSP, EXP)
+
+
+def test_a_mask_without_five_lobes_is_named():
+    mask = lobes().astype(np.uint16)
+    mask[..., :20] = 0
+    with pytest.raises(Rejected, match="holds 0 lobes right and 2 left"):
+        name_lobes(mask, lungs(), GRID)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from node_values import make_pair
+
+from analysis.pipeline.pipeline import Parameters
+from dicom_node.jobs import queue as jobs
+from dicom_node.store.database import Database
+
+COMMAND = [sys.executable, "-c", "from dicom_node.cli import main; main()"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, env=environment, check=False
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "node.toml"
+    path.write_text(f'storage = "data"\n[receive]\nport = {free_port()}\nmin_free_mb = 1\n')
+    return path
+
+
+def test_help_names_every_command_and_the_exit_codes() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    for word in ("serve", "status", "check-config", "retry", "Exit codes"):
+        assert word in done.stdout
+
+
+def test_a_wrong_configuration_is_usage_and_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text("[receive]\nprot = 1\n")
+    done = run("check-config", "--config", str(path))
+    assert done.returncode == 2
+    said = re.sub(r"[\s│╭╮╰╯─]+", " ", done.stderr)
+    assert "line 2: unknown key 'prot' in [receive]; is 'port' meant?" in said
+    assert "Traceback" not in done.stderr
+
+
+def test_check_config_says_what_is_well_and_reports_a_dead_destination(config: Path) -> None:
+    with config.open("a") as file:
+        file.write('[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = 1\n')
+    done = run("check-config", "--config", str(config))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("ok ") == 3
+    assert "pacs (PACS at 127.0.0.1:1) cannot be reached" in done.stdout
+
+
+def test_check_config_fails_where_the_port_is_taken(config: Path) -> None:
+    port = int(re.findall(r"port = (\d+)", config.read_text())[0])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        done = run("check-config", "--config", str(config))
+    assert done.returncode == 3
+    assert (
+        done.stderr.strip()
+        == f"dicom-node: port {port} on 127.0.0.1: cannot be listened on: Address already in use"
+    )
+
+
+def test_status_before_any_node_ran_is_unavailable(config: Path) -> None:
+    done = run("status", "--config", str(config))
+    assert done.returncode == 3
+    assert done.stderr.startswith("dicom-node: no node has run with the storage")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_status_shows_jobs_and_why_for_people_and_scripts(config: Path) -> None:
+    (config.parent / "data").mkdir()
+    database = Database(f"sqlite:///{config.parent / 'data' / 'node.db'}")
+    with database.writing() as connection:
+        jobs.create(database, connection, make_pair(), Parameters(), "1.0", 1e9)
+        jobs.move(connection, 1, "start", 1e9, stage="registration", fraction=0.42)
+    for_people = run("status", "--config", str(config))
+    assert for_people.returncode == 0
+    assert "RUNNING registration 42%" in for_people.stdout
+    with database.writing() as connection:
+        jobs.move(connection, 1, "refuse", 1e9, reason="no lungs were found")
+    database.close()
+    found = json.loads(run("status", "--json", "--config", str(config)).stdout)
+    assert (found["jobs"][0]["state"], found["jobs"][0]["reason"]) == ("REFUSED", "no lungs were found")
+    again = run("retry", "1", "--config", str(config))
+    assert (again.returncode, again.stdout.strip()) == (0, "job 1 is queued again")
+    twice = run("retry", "1", "--config", str(config))
+    assert (twice.returncode, twice.stderr.strip()) == (
+        1,
+        "dicom-node: job 1 is neither REFUSED, FAILED nor CANCELLED",
+    )
+
+
+def test_serve_listens_until_sigterm_and_leaves_no_process(config: Path) -> None:
+    port = int(re.findall(r"port = (\d+)", config.read_text())[0])
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--config", str(config)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            break
+        except OSError:
+            time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    try:
+        _, log = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0, log
+    assert "VQNODE listens on 127.0.0.1" in log
+    assert "stopped" in log
+    end = time.monotonic() + 10
+    while left := living(process.pid):
+        assert time.monotonic() < end, left
+        time.sleep(0.1)
+
+
+def living(group: int) -> list[list[str]]:
+    """Processes of a group, but for those that have ended and that nobody has waited for."""
+    shown = subprocess.run(
+        ["ps", "-ww", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True
+    )
+    rows = [line.split(None, 2) for line in shown.stdout.splitlines()]
+    return [args for pgid, state, *args in rows if int(pgid) == group and not state.startswith("Z")]

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from node_values import CT, EXPLICIT, make_pair
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pynetdicom import AE, evt
+
+from analysis.pipeline.pipeline import Parameters
+from dicom_node.delivery import queue as deliver
+from dicom_node.delivery import store_scu
+from dicom_node.delivery.outcome import Parcel, pause
+from dicom_node.jobs import queue as jobs
+from dicom_node.network.association import associate
+from dicom_node.settings.config import Destination
+from dicom_node.store.database import Database, delivery, result
+
+SR = "1.2.840.10008.5.1.4.1.1.88.34"
+SEG = "1.2.840.10008.5.1.4.1.1.66.4"
+
+
+@contextmanager
+def pacs(handle: Callable[[Any], int], classes: tuple[str, ...] = (SEG, SR)) -> Iterator[Destination]:
+    ae = AE("PACS")
+    for uid in classes:
+        ae.add_supported_context(uid, EXPLICIT)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, handle)])
+    try:
+        yield Destination(
+            "pacs", ae_title="PACS", host="127.0.0.1", port=server.server_address[1], timeout=2.0
+        )
+    finally:
+        server.shutdown()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def queue(database: Database, storage: Path, destinations: tuple[str, ...] = ("pacs",)) -> None:
+    """A finished job with a SEG and an SR, queued at time 1000."""
+    with database.writing() as connection:
+        jobs.create(database, connection, make_pair(), Parameters(), "1.0", 1000.0)
+        for n, sop_class in enumerate((SEG, SR), 1):
+            ds = Dataset()
+            ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = sop_class, f"2.25.{n}", "OT"
+            ds.file_meta = FileMetaDataset()
+            ds.file_meta.TransferSyntaxUID = EXPLICIT
+            ds.save_as(storage / f"{n}.dcm", enforce_file_format=True)
+            row = {"sop_instance_uid": ds.SOPInstanceUID, "sop_class_uid": sop_class, "path": f"{n}.dcm"}
+            connection.execute(sa.insert(result).values(job_id=1, **row))
+        deliver.queue(database, connection, ["2.25.1", "2.25.2"], destinations, 1000.0)
+
+
+def rows(database: Database) -> list[Any]:
+    with database.reading() as connection:
+        return list(connection.execute(sa.select(delivery).order_by(delivery.c.id)))
+
+
+def states(database: Database) -> list[tuple[str, int]]:
+    return [(row.state, row.attempts) for row in rows(database)]
+
+
+def test_results_arrive_once_with_their_uids(database: Database, tmp_path: Path, clock: Clock) -> None:
+    got: list[str] = []
+
+    def handle(event: Any) -> int:
+        got.append(event.request.AffectedSOPInstanceUID)
+        return 0x0000
+
+    queue(database, tmp_path)
+    with pacs(handle) as destination:
+        for _ in range(3):
+            deliver.deliver(database, tmp_path, destination, "VQNODE", clock)
+    assert got == ["2.25.1", "2.25.2"]
+    assert [(r.state, r.status, r.attempts) for r in rows(database)] == [("SENT", 0, 1), ("SENT", 0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        (0xB000, "SENT"),
+        (0xA700, "QUEUED"),
+        (0xC123, "QUEUED"),
+        (0x0110, "QUEUED"),
+        (0xA900, "DEAD"),
+        (0x0122, "DEAD"),
+    ],
+)
+def test_the_status_decides(
+    status: int, state: str, database: Database, tmp_path: Path, clock: Clock
+) -> None:
+    queue(database, tmp_path)
+    with pacs(lambda event: status) as destination:
+        deliver.deliver(database, tmp_path, destination, "VQNODE", clock)
+    assert {(r.state, r.status) for r in rows(database)} == {(state, status)}
+    assert all(f"0x{status:04X}" in r.reason for r in rows(database))
+
+
+def test_a_dead_destination_is_tried_again_later_and_says_why(
+    database: Database, tmp_path: Path, clock: Clock
+) -> None:
+    queue(database, tmp_path)
+    with pacs(lambda event: 0) as destination:
+        pass
+    deliver.deliver(database, tmp_path, destination, "VQNODE", clock)
+    first = rows(database)[0]
+    assert (first.state, first.attempts) == ("QUEUED", 1)
+    assert 1000.0 + 0.75 * destination.retry_seconds <= first.due_at <= 1000.0 + destination.retry_seconds
+    assert first.reason == f"pacs (PACS at 127.0.0.1:{destination.port}) cannot be reached"
+    deliver.deliver(database, tmp_path, destination, "VQNODE", clock)
+    assert states(database) == [("QUEUED", 1)] * 2
+    with pacs(lambda event: 0) as back:
+        clock.now = 1010.0
+        deliver.deliver(database, tmp_path, back, "VQNODE", clock)
+    assert states(database) == [("SENT", 2)] * 2
+
+
+def test_a_class_the_destination_does_not_take_stops_no_other(
+    database: Database, tmp_path: Path, clock: Clock
+) -> None:
+    queue(database, tmp_path)
+    with pacs(lambda event: 0, classes=(SR,)) as destination:
+        deliver.deliver(database, tmp_path, destination, "VQNODE", clock)
+    assert [r.state for r in rows(database)] == ["DEAD", "SENT"]
+    assert rows(database)[0].reason == "pacs does not accept Segmentation Storage"
+
+
+def test_a_lost_response_is_unknown_and_sent_again(database: Database, tmp_path: Path, clock: Clock) -> None:
+    got: list[str] = []
+
+    def handle(event: Any) -> int:
+        got.append(event.request.AffectedSOPInstanceUID)
+        if len(got) == 1:
+            event.assoc.abort()
+        return 0x0000
+
+    queue(database, tmp_path)
+    with pacs(handle) as destination:
+        deliver.deliver(database, tmp_path, destination, "VQNODE", clock)
+        first = rows(database)[0]
+        assert (first.state, first.status) == ("QUEUED", None)
+        assert "may have arrived" in first.reason
+        clock.now = 2000.0
+        deliver.deliver(database, tmp_path, destination, "VQNODE", clock)
+    assert {r.state for r in rows(database)} == {"SENT"}
+    assert got[0] == got[1] == "2.25.1"
+
+
+def test_what_is_too_old_is_given_up_and_can_be_retried(
+    database: Database, tmp_path: Path, clock: Clock
+) -> None:
+    queue(database, tmp_path)
+    with pacs(lambda event: 0) as destination:
+        pass
+    clock.now = 1000.0 + 73 * 3600
+    deliver.deliver(database, tmp_path, destination, "VQNODE", clock)
+    assert states(database) == [("DEAD", 1)] * 2
+    assert rows(database)[0].reason.startswith("given up after 72 h: pacs (PACS at")
+    assert deliver.retry(database, 1, clock.now) == 2
+    with pacs(lambda event: 0) as back:
+        deliver.deliver(database, tmp_path, back, "VQNODE", clock)
+    assert states(database) == [("SENT", 1)] * 2
+
+
+def test_a_destination_that_hangs_holds_up_no_other(database: Database, tmp_path: Path, clock: Clock) -> None:
+    go = threading.Event()
+
+    def hang(event: Any) -> int:
+        go.wait(10)
+        return 0x0000
+
+    queue(database, tmp_path, ("hangs", "pacs"))
+    with pacs(hang) as slow, pacs(lambda event: 0) as quick:
+        slow = replace(slow, name="hangs", timeout=20.0)
+        thread = threading.Thread(target=deliver.deliver, args=(database, tmp_path, slow, "VQNODE", clock))
+        thread.start()
+        deliver.deliver(database, tmp_path, quick, "VQNODE", clock)
+        assert {r.state for r in rows(database) if r.destination == "pacs"} == {"SENT"}
+        go.set()
+        thread.join()
+    assert {r.state for r in rows(database)} == {"SENT"}
+
+
+def test_pauses_double_up_to_the_longest() -> None:
+    destination = Destination("pacs", ae_title="PACS", host="h", retry_seconds=5.0, max_retry_seconds=60.0)
+    longest = [max(pause(destination, n) for _ in range(200)) for n in range(6)]
+    assert longest == pytest.approx([5, 10, 20, 40, 60, 60], rel=0.05)
+
+
+def test_a_file_that_is_gone_is_given_up_and_stops_no_other(
+    database: Database, tmp_path: Path, clock: Clock
+) -> None:
+    queue(database, tmp_path)
+    (tmp_path / "1.dcm").unlink()
+    with pacs(lambda event: 0) as destination:
+        deliver.deliver(database, tmp_path, destination, "VQNODE", clock)
+    assert [r.state for r in rows(database)] == ["DEAD", "SENT"]
+
+
+def test_responses_survive_a_busy_processor(database: Database, tmp_path: Path) -> None:
+    """The reactor thread must not take the response that the sender waits for (pynetdicom #351)."""
+    import sys
+
+    interval = sys.getswitchinterval()
+    ds = Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID = CT, "1.2.3"
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = EXPLICIT
+    sys.setswitchinterval(1e-5)
+    try:
+        with pacs(lambda event: 0, classes=(CT,)) as destination:
+            path = tmp_path / "x.dcm"
+            ds.save_as(path, enforce_file_format=True)
+            parcel = Parcel(1, "1.2.3", CT, path, 0.0, 0)
+            assoc = associate(destination, "VQNODE", store_scu._contexts([parcel]))
+            assert all(store_scu.store(assoc, parcel).verdict == "sent" for _ in range(100))
+            assoc.release()
+    finally:
+        sys.setswitchinterval(interval)
