@@ -48,7 +48,8 @@ from dicom_node.dicom.pixels import load_volume
 from dicom_node.errors import Rejected
 from dicom_node.intake.header_reader import Reader
 from dicom_node.model import Series
-from dicom_node.store.database import UNINDEXED, Database, instance, sa
+from dicom_node.store.database import Database, sa
+from dicom_node.store.tables import UNINDEXED, instance
 
 CLIENTS = 24
 #: Each message of a conversation is said so often, changed otherwise each time.

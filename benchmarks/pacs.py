@@ -18,7 +18,8 @@ from receive import free_port
 from serving import ENVIRONMENT, Outcome, start
 from wire import Fault, Proxy
 
-from dicom_node.store.database import Database, delivery
+from dicom_node.store.database import Database
+from dicom_node.store.tables import delivery
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from queued import queue

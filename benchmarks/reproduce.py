@@ -28,7 +28,7 @@ from analysis.cohort.statistics import Correlation, correlate
 from analysis.pipeline.pipeline import Parameters
 from analysis.truth.phantom import Defect, thorax_phantom
 from analysis.vq.classes import VQClass
-from dicom_node.commands.demo import write_phantom
+from dicom_node.commands.demonstration import write_phantom
 from dicom_node.model import PairingRules
 from dicom_node.research.cohort import read_cohort
 from dicom_node.research.cohort_report import FRACTIONS, correlations, write_report

@@ -24,7 +24,9 @@ from receive import free_port
 from analysis.volume import Grid, Volume
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.model import Pair
-from dicom_node.store.database import Database, instance, job, load, study
+from dicom_node.store.database import Database
+from dicom_node.store.tables import instance, job, study
+from dicom_node.strict_json import load
 
 SLICES = 24
 COMMAND = [sys.executable, "-c", "from dicom_node.cli import main; main()", "serve", "--config"]

@@ -21,7 +21,8 @@ from wire import Proxy
 
 from analysis.volume import Grid, Volume
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
-from dicom_node.store.database import Database, instance
+from dicom_node.store.database import Database
+from dicom_node.store.tables import instance
 
 #: Status (0000,0900) of a response, PS3.7 9.3.1.2, and its value for success.
 STORED = b"\x00\x00\x00\x09\x02\x00\x00\x00\x00\x00"

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from analysis.truth.phantom import thorax_phantom
-from dicom_node.commands.demo import send, write_phantom
+from dicom_node.commands.demonstration import send, write_phantom
 from dicom_node.errors import Unavailable
 
 

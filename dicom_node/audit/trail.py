@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from ..errors import Unavailable
 from ..settings.config import AuditSettings
-from ..store.database import Database, audit_spool, audit_transfer
+from ..store.database import Database
+from ..store.tables import audit_spool, audit_transfer
 from . import messages as audit_message
 from . import syslog
 from .messages import AlertKind, Party

@@ -11,11 +11,10 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from ..errors import Unavailable
-from ..settings.config import Destination, Kind
-from ..store.database import Database, delivery, result
-from ..store.durable import make_folder, write_file
-from . import store_scu, stow_rs
+from ..settings.destinations import Destination, Kind
+from ..store.database import Database
+from ..store.tables import delivery, result
+from . import folder, store_scu, stow_rs
 from .outcome import Outcome, Parcel, pause
 
 LOG = logging.getLogger(__name__)
@@ -127,24 +126,7 @@ def retry(database: Database, job_id: int, now: float) -> int:
         return connection.execute(sa.update(delivery).where(*where).values(**fresh)).rowcount
 
 
-def _write(
-    parcels: Sequence[Parcel], destination: Destination, _calling_ae_title: str
-) -> Iterator[tuple[Parcel, Outcome]]:
-    """Each object as ``<folder>/<SOP Instance UID>.dcm``, whole or not there; drafts lie in ``.drafts``."""
-    folder = destination.folder or Path()
-    for parcel in parcels:
-        try:
-            if not folder.is_dir():  # not made here: an absent mount must not become a folder on this disk
-                raise Unavailable(f"the folder {folder} is not there")
-            drafts = make_folder(folder / ".drafts")
-            write_file(folder / f"{parcel.sop_instance_uid}.dcm", [parcel.path.read_bytes()], drafts)
-        except Unavailable as error:
-            yield parcel, Outcome("later", str(error))
-        else:
-            yield parcel, Outcome("sent", "written")
-
-
-SENDERS: Mapping[Kind, Send] = {"C-STORE": store_scu.send, "STOW-RS": stow_rs.send, "folder": _write}
+SENDERS: Mapping[Kind, Send] = {"C-STORE": store_scu.send, "STOW-RS": stow_rs.send, "folder": folder.send}
 
 
 def _record(

@@ -17,8 +17,9 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from ..errors import Unavailable
 from ..network.association import associate
 from ..network.dimse_n import SYNTAXES, read_attributes
-from ..settings.config import Destination
-from ..store.database import Database, delivery, result
+from ..settings.destinations import Destination
+from ..store.database import Database
+from ..store.tables import delivery, result
 from .outcome import pause
 
 LOG = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from pynetdicom.sop_class import Verification
 
 from ..errors import Unavailable
 from ..network.association import associate
-from ..settings.config import Destination
+from ..settings.destinations import Destination
 from .outcome import Outcome, Parcel, judge
 
 UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from ..settings.config import Destination
+from ..settings.destinations import Destination
 from .outcome import Outcome, Parcel, Verdict, judge
 
 JSON = "application/dicom+json"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +12,11 @@ from pydicom.misc import is_dicom
 from analysis.volume import Volume
 
 from ..errors import Rejected
-from ..results.codes import LOBES
 from .image_files import image_volume, volume_of
 from .malformed import MALFORMED
 
-#: Makes a mask of lobes from the CT series named as inspiration.
-LobeSource = Callable[[Volume], Volume]
+#: Property types of a Segmentation's lobes, those that name the side too: left and right upper, right and left lower.
+LOBES = frozenset({"45653009", "72481006", "90572001", "42400003", "44714003", "266005", "41224006"})
 
 
 def read_lobes(path: Path) -> Volume:
@@ -52,35 +48,3 @@ def _from_segmentation(path: Path) -> Volume:
         raise Rejected(f"{path} holds no segment coded as a lobe of the lung")
     volume = seg.get_volume(segment_numbers=numbers, combine_segments=True)
     return volume_of(np.asarray(volume.array), np.asarray(volume.affine, dtype=np.float64))
-
-
-def draw_lobes(command: Sequence[str], ct: Volume) -> Volume:
-    """Let a program the user has installed draw the lobes.
-
-    Parameters
-    ----------
-    command : sequence of str
-        ``{ct}`` stands for the CT it reads, ``{lobes}`` for the labels it writes, both NIfTI, e.g. ``lungmask {ct}
-        {lobes} --modelname LTRCLobes``.
-    ct : Volume
-
-    Raises
-    ------
-    Rejected
-        Where the program is not there, fails, or writes nothing.
-    """
-    with tempfile.TemporaryDirectory(prefix="dicom-node-") as folder:
-        ct_file, made = (Path(folder) / f"{name}.nii.gz" for name in ("ct", "lobes"))
-        image = sitk.GetImageFromArray(np.asarray(ct.array))
-        image.SetSpacing(ct.grid.spacing[::-1])
-        image.SetOrigin(ct.grid.affine[:3, 3].tolist())
-        image.SetDirection(ct.grid.directions[:, ::-1].ravel().tolist())
-        sitk.WriteImage(image, str(ct_file))
-        words = [word.replace("{ct}", str(ct_file)).replace("{lobes}", str(made)) for word in command]
-        try:
-            done = subprocess.run(words, capture_output=True, check=False)
-        except OSError as error:
-            raise Rejected(f"the lobes' program {words[0]} cannot be started: {error.strerror}") from error
-        if done.returncode or not made.is_file():
-            raise Rejected(f"the lobes' program {words[0]} ended with {done.returncode} and drew no lobes")
-        return read_lobes(made)

@@ -10,9 +10,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ..child import begin
 from ..dicom.decoding_limits import READER_BYTES
 from ..errors import Rejected, Unavailable
+from ..processes import begin
 
 #: Images that come now go before headers of those that have come.
 NICE = 19

@@ -12,7 +12,8 @@ from pydicom import Dataset
 
 from ..errors import Rejected
 from ..network.dimse_n import COMMON, Status, answered, read_attributes, text, valid_uid
-from ..store.database import Database, performed_image, performed_step, performed_study
+from ..store.database import Database
+from ..store.tables import performed_image, performed_step, performed_study
 
 LOG = logging.getLogger(__name__)
 

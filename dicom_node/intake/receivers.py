@@ -17,11 +17,11 @@ import pydicom.config
 from pynetdicom import evt
 
 from ..audit.trail import Trail
-from ..child import begin
 from ..delivery import storage_commitment as confirm
 from ..errors import Unavailable
-from ..network.acceptor import Load
+from ..network.admission import Load
 from ..network.storage_scp import STOP_SECONDS, Received, Receiver, listen
+from ..processes import begin
 from ..settings.config import Config
 from ..store.archive import Archive
 from ..store.database import Database

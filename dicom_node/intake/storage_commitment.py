@@ -26,8 +26,10 @@ from ..dicom.part10 import file_meta
 from ..errors import Rejected, Unavailable
 from ..network.association import associate
 from ..network.dimse_n import COMMON, SYNTAXES, Status, answered, read_attributes, text, valid_uid
-from ..settings.config import ReceiveSettings, TlsSettings
-from ..store.database import Database, commitment, instance
+from ..settings.config import ReceiveSettings
+from ..settings.peers import TlsSettings
+from ..store.database import Database
+from ..store.tables import commitment, instance
 
 LOG = logging.getLogger(__name__)
 

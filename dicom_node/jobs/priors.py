@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from analysis.figures.trend import Visit
 
-from ..store.database import Database, job, outcome
+from ..store.database import Database
+from ..store.tables import job, outcome
 
 
 def keep(

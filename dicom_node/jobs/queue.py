@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +12,10 @@ from analysis.pipeline.pipeline import Parameters
 
 from ..errors import Rejected
 from ..model import Pair
-from ..store.database import Database, dump, job, load, result
+from ..pairing.pairing import fingerprint
+from ..store.database import Database
+from ..store.tables import job, result
+from ..strict_json import dump, load
 
 JobState = Literal["READY", "RUNNING", "DONE", "REFUSED", "FAILED", "SUPERSEDED", "CANCELLED"]
 MoveName = Literal[
@@ -61,14 +63,6 @@ class Job:
     created: float
     attempt: int
     crashes: int
-
-
-def fingerprint(pair: Pair, parameters: Parameters, version: str) -> str:
-    """What makes a result: the same images, phases, software and parameters never make a second job."""
-    both = pair.inspiratory, pair.expiratory
-    uids = sorted({uid for series in both for uid in series.sop_instance_uids})
-    phases = sorted(f"{s.series_instance_uid} {s.phase or ''}" for s in both)
-    return hashlib.sha256("\n".join([*uids, *phases, version, dump(parameters)]).encode()).hexdigest()
 
 
 def create(

@@ -14,22 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis import errors as analysis_errors
-from analysis.figures.overview import overview
-from analysis.measures.quality import Acquisition
-from analysis.pipeline.pipeline import Analysis, Parameters, Phase, analyse_phases, order_phases
 
-from ..child import begin
 from ..delivery import queue as deliver
-from ..dicom.lobe_masks import LobeSource, draw_lobes
 from ..dicom.pixels import load_volume
 from ..errors import Rejected, Unavailable
-from ..model import DEFAULT_OBJECTS, Pair, Series
-from ..results.context import Case, read_case
+from ..model import DEFAULT_OBJECTS
+from ..pairing.analyse import STAGES, analyse_pair
+from ..pairing.lobes_program import draw_lobes
+from ..processes import begin
+from ..results.context import read_case
+from ..results.files import picture, record_of
 from ..results.kinds import build_objects
-from ..results.record import NAME, Record
+from ..results.record import NAME
 from ..store.archive import Archive
-from ..store.database import Database, result
+from ..store.database import Database
 from ..store.durable import make_folder, write_file
+from ..store.tables import result
 from . import priors
 from . import queue as jobs
 
@@ -37,25 +37,6 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 LOG = logging.getLogger(__name__)
-
-Progress = Callable[[str, float], None]
-
-#: Share of a job's time at which each stage begins, as measured on a 512 x 512 x 150 pair.
-STAGES: Mapping[str, float] = {
-    "reading": 0.0,
-    "lungs": 0.05,
-    "registration": 0.28,
-    "maps": 0.84,
-    "measures": 0.86,
-    "objects": 0.88,
-}
-#: End of Patient Position (0018,5100: supine, prone, decubitus right or left) -> away from the floor, LPS.
-UP: Mapping[str, tuple[float, float, float]] = {
-    "S": (0.0, -1.0, 0.0),
-    "P": (0.0, 1.0, 0.0),
-    "DR": (1.0, 0.0, 0.0),
-    "DL": (-1.0, 0.0, 0.0),
-}
 
 
 @dataclass(frozen=True)
@@ -70,89 +51,6 @@ class Order:
     nice: int
     lobes_command: tuple[str, ...]
     prepare: Callable[[], None] | None
-
-
-def analyse_pair(
-    pair: Pair,
-    paths: Mapping[str, Path],
-    parameters: Parameters,
-    progress: Progress,
-    lobes: LobeSource | None = None,
-) -> tuple[Analysis, Pair]:
-    """Load both series, tell inspiration from expiration, analyse.
-
-    Parameters
-    ----------
-    pair : Pair
-    paths : mapping of SOP Instance UID to Path
-    parameters : Parameters
-    progress : callable
-        Called with a stage of `STAGES` and the share of that stage done, 0…1.
-    lobes : callable, optional
-        Makes a mask of lobes, given the first series.
-
-    Returns
-    -------
-    (Analysis, Pair)
-        The pair with the phases in the order the lung volumes say.
-
-    Raises
-    ------
-    Rejected, analysis.errors.Rejected
-        Where the images cannot give a valid result, or a series says one phase and its lungs another.
-    """
-    phases, mask = [], None
-    for n, series in enumerate((pair.inspiratory, pair.expiratory)):
-        volume = load_volume(series, paths, lambda share, n=n: progress("reading", (n + share) / 2))  # type: ignore[misc]
-        progress("lungs", n / 2)
-        try:
-            phases.append(Phase.of(volume, parameters))
-        except analysis_errors.Rejected as error:
-            raise Rejected(f"series {series.series_instance_uid}: {error}") from error
-        if lobes is not None and n == 0:
-            mask = lobes(volume)
-        del volume
-    ordered = in_order(pair, (phases[0].lung_ml, phases[1].lung_ml))
-    insp, exp = order_phases(*phases)
-    made = acquisition(ordered.inspiratory), acquisition(ordered.expiratory)
-    return analyse_phases(insp, exp, parameters, progress, made, mask), ordered
-
-
-def in_order(pair: Pair, lung_ml: tuple[float, float]) -> Pair:
-    """The pair as its lung volumes order it: the larger lungs are inspiration.
-
-    Parameters
-    ----------
-    lung_ml : (float, float)
-        Of ``pair.inspiratory`` and ``pair.expiratory``, mL.
-
-    Raises
-    ------
-    Rejected
-        Where a series says it is the other phase.
-    """
-    if lung_ml[0] >= lung_ml[1]:
-        ordered, volumes = pair, lung_ml
-    else:
-        ordered = replace(pair, inspiratory=pair.expiratory, expiratory=pair.inspiratory)
-        volumes = (lung_ml[1], lung_ml[0])
-    insp, exp = ordered.inspiratory, ordered.expiratory
-    for series, own, other, wrong, how in (
-        (insp, volumes[0], volumes[1], "expiration", "larger"),
-        (exp, volumes[1], volumes[0], "inspiration", "smaller"),
-    ):
-        if series.phase == wrong:
-            raise Rejected(
-                f"series {series.series_instance_uid} says {wrong} ({series.evidence}), but its lungs are"
-                f" {how} ({own:.0f} ml) than those of the other series ({other:.0f} ml)"
-            )
-    return ordered
-
-
-def acquisition(series: Series) -> Acquisition:
-    """What the quality checks want to know of how a series was made."""
-    thickness = max(series.gap, series.slices[0].thickness or 0.0)
-    return Acquisition(series.kernel, thickness, series.contrast, UP.get(series.patient_position[2:]))
 
 
 def run(order: Order) -> None:
@@ -215,19 +113,6 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
             uids = tuple(r["sop_instance_uid"] for r, kind in zip(rows, kinds, strict=True) if kind in taken)
             deliver.queue(database, connection, uids, [destination], now)
     LOG.info("job %d done: %d objects", job.id, len(rows))
-
-
-def record_of(analysis: Analysis, case: Case) -> Record:
-    """What is kept of a result besides its DICOM objects."""
-    insp, exp = case.pair.inspiratory, case.pair.expiratory
-    return Record(analysis, case.patient, insp.series_instance_uid, exp.series_instance_uid, case.acquired)
-
-
-def picture(analysis: Analysis) -> bytes:
-    """The overview as a PNG file."""
-    buffer = BytesIO()
-    overview(analysis).savefig(buffer, format="png")
-    return buffer.getvalue()
 
 
 def _store(

@@ -11,7 +11,7 @@ from pynetdicom import AE, evt
 
 from ..dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from ..errors import Rejected, Unavailable
-from ..settings.config import TlsSettings
+from ..settings.peers import TlsSettings
 from .tls import client_context
 
 MAXIMUM_PDU = 128 * 1024

@@ -23,9 +23,10 @@ from pynetdicom.sop_class import (
 
 from ..errors import Rejected, Unavailable
 from ..settings.config import ReceiveSettings
-from .acceptor import CONNECTIONS, Handshake, Load, Memory, Server
+from .admission import Load, Memory
 from .association import entity, no_delay
 from .dimse_n import SYNTAXES, valid_uid
+from .server import CONNECTIONS, Handshake, Server
 from .tls import server_context
 
 LOG = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import ssl
 import time
 
 from ..errors import Rejected
-from ..settings.config import TlsSettings
+from ..settings.peers import TlsSettings
 
 #: A handshake that takes longer is given up, seconds.
 HANDSHAKE_SECONDS = 10.0

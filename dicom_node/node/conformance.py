@@ -28,7 +28,9 @@ from ..network import tls
 from ..network.association import MAXIMUM_PDU
 from ..results import codes
 from ..results.kinds import CLASSES
-from ..settings.config import AuditSettings, Destination, Pacs, ReceiveSettings
+from ..settings.config import AuditSettings, ReceiveSettings
+from ..settings.destinations import Destination
+from ..settings.peers import Pacs
 from ..studies import query_retrieve as retrieve
 
 Row = Sequence[str]

@@ -16,7 +16,6 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from ..audit.trail import Trail
-from ..crew import Crew
 from ..delivery import queue as deliver
 from ..delivery import storage_commitment as confirm
 from ..delivery.outcome import Parcel
@@ -32,7 +31,10 @@ from ..network.storage_scp import on_store
 from ..network.tls import client_context, server_context
 from ..pairing import pairing
 from ..pairing import stacks as series
-from ..settings.config import Config, Destination, Pacs
+from ..processes import Crew
+from ..settings.config import Config
+from ..settings.destinations import Destination
+from ..settings.peers import Pacs
 from ..store import retention
 from ..store.archive import Archive, index
 from ..store.database import Database

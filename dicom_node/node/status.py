@@ -6,9 +6,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..store.database import (
+from ..store.database import Database
+from ..store.tables import (
     UNINDEXED,
-    Database,
     commitment,
     delivery,
     instance,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,10 @@ from itertools import combinations, product
 
 import numpy as np
 
+from analysis.pipeline.pipeline import Parameters
+
 from ..model import Assembled, Pair, PairingRules, Series
+from ..strict_json import dump
 
 #: Kernels that enhance edges, and so noise: densities and registration suffer.
 SHARP = re.compile(
@@ -192,3 +196,11 @@ def _left_out(assembled: Assembled, rules: PairingRules) -> str:
     ]
     refused = [f"series {r.series_instance_uid} refused: {r.reason}" for r in assembled.refused]
     return "".join(f"; {text}" for text in (*thick, *refused))
+
+
+def fingerprint(pair: Pair, parameters: Parameters, version: str) -> str:
+    """What makes a result: the same images, phases, software and parameters never make a second job."""
+    both = pair.inspiratory, pair.expiratory
+    uids = sorted({uid for series in both for uid in series.sop_instance_uids})
+    phases = sorted(f"{s.series_instance_uid} {s.phase or ''}" for s in both)
+    return hashlib.sha256("\n".join([*uids, *phases, version, dump(parameters)]).encode()).hexdigest()

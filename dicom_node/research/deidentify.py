@@ -15,15 +15,17 @@ from ..dicom.deidentification import Pseudonyms, without_identity
 from ..dicom.pixels import load_volume, stored_values
 from ..errors import Rejected, Unavailable
 from ..jobs import queue as jobs
-from ..jobs.worker import Progress, record_of
+from ..jobs.results import find
 from ..model import DEFAULT_OBJECTS, Pair, Series
+from ..pairing.analyse import Progress
+from ..pairing.pairing import fingerprint
 from ..results.context import read_case
+from ..results.files import record_of, write
 from ..results.kinds import build_objects
-from ..results.record import NAME, Record, find, read_record
+from ..results.record import NAME, Record, read_record
 from ..store.archive import Archive
 from ..store.database import Database
 from ..store.durable import make_folder, write_file
-from .run import write
 
 KEY = "pseudonyms.key"
 
@@ -139,7 +141,7 @@ def _renamed(series: Series, names: Pseudonyms, description: str) -> Series:
 
 def _results(pair: Pair, files: Mapping[str, Path], record: Record, out: Path, progress: Progress) -> None:
     analysis = record.analysis
-    mark = jobs.fingerprint(pair, analysis.parameters, version("vq-dicom-node"))
+    mark = fingerprint(pair, analysis.parameters, version("vq-dicom-node"))
     case = read_case(pair, files, datetime(1970, 1, 1), mark)
     created = datetime.strptime(str(case.expiratory[0].StudyDate or "19700101"), "%Y%m%d")
     case = replace(case, created=created)

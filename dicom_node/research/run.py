@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from pydicom import Dataset, dcmwrite
-
-from analysis.figures import overview as figures
 from analysis.pipeline.pipeline import Analysis, Parameters
-from analysis.pipeline.uncertainty import THRESHOLDS
 
 from ..dicom.headers import read_header
-from ..dicom.lobe_masks import LobeSource
 from ..dicom.pixels import load_volume
 from ..errors import Rejected
-from ..jobs import queue as jobs
-from ..jobs.worker import Progress, analyse_pair, picture, record_of
 from ..model import DEFAULT_OBJECTS, Assembled, Header, Pair, PairingRules, Phase
-from ..pairing.pairing import pair
+from ..pairing.analyse import Progress, analyse_pair
+from ..pairing.lobes_program import LobeSource
+from ..pairing.pairing import fingerprint, pair
 from ..pairing.stacks import assemble
 from ..results.context import Case, read_case
+from ..results.files import record_of, write
 from ..results.kinds import build_objects
 from ..results.record import NAME
 
@@ -95,7 +90,7 @@ def run(
         paths = {uid: path for pile in piles for uid, path in pile.paths.items()}
         analysis, found = analyse_pair(found, paths, parameters, progress, lobes)
         progress("objects", 0.0)
-        mark = jobs.fingerprint(found, parameters, version("vq-dicom-node"))
+        mark = fingerprint(found, parameters, version("vq-dicom-node"))
         case = read_case(found, paths, datetime.now().astimezone(), mark)
         _same_patient(case)
         objects = build_objects(
@@ -205,37 +200,3 @@ def _one_study(parts: Iterable[Assembled]) -> Assembled:
 def _same_patient(case: Case) -> None:
     if str(case.inspiratory[0].PatientID) != str(case.expiratory[0].PatientID):
         raise Rejected("the two series belong to different patients")
-
-
-def write(
-    analysis: Analysis, found: Pair, objects: Iterable[tuple[str, Dataset]], out: Path
-) -> tuple[Path, ...]:
-    """Name each kind's only object after it; series go into a folder of their own."""
-    out.mkdir(parents=True, exist_ok=True)
-    files = []
-    for kind, ds in objects:
-        if kind in ("captures", "maps"):
-            (out / kind).mkdir(exist_ok=True)
-            files.append(out / kind / f"{ds.SeriesNumber}-{int(ds.InstanceNumber):04d}.dcm")
-        else:
-            files.append(out / f"{kind}.dcm")
-        dcmwrite(files[-1], ds, enforce_file_format=True)
-    files.append(out / "overview.png")
-    files[-1].write_bytes(picture(analysis))
-    files.append(out / "measures.json")
-    files[-1].write_text(json.dumps(_table(analysis, found), indent=1, allow_nan=True) + "\n")
-    return tuple(files)
-
-
-def _table(analysis: Analysis, found: Pair) -> dict[str, object]:
-    return {
-        "software": f"vq-dicom-node {analysis.version}",
-        "limits": figures.RESEARCH_USE,
-        "inspiration": found.inspiratory.series_instance_uid,
-        "expiration": found.expiratory.series_instance_uid,
-        "pairing": found.reason,
-        "parameters": asdict(analysis.parameters),
-        "measures": analysis.measures,
-        "sensitivity": {"thresholds": THRESHOLDS, "percent": analysis.sensitivity},
-        "quality": [asdict(finding) for finding in analysis.findings],
-    }

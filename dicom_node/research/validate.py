@@ -36,7 +36,7 @@ from analysis.vq.classes import VQClass
 from ..dicom.image_files import image_volume
 from ..dicom.pixels import load_volume
 from ..errors import Rejected
-from ..jobs.worker import Progress
+from ..pairing.analyse import Progress
 from ..pairing.stacks import assemble
 from .run import gather
 

@@ -45,8 +45,6 @@ LOWER_ZONE = Code("281394001", "SCT", "Lower zone of lung")
 UPPER_LOBE = Code("45653009", "SCT", "Upper lobe of lung")
 MIDDLE_LOBE = Code("72481006", "SCT", "Middle lobe of right lung")
 LOWER_LOBE = Code("90572001", "SCT", "Lower lobe of lung")
-#: Property types of a Segmentation's lobes, those that name the side too: left and right upper, right and left lower.
-LOBES = frozenset({"45653009", "72481006", "90572001", "42400003", "44714003", "266005", "41224006"})
 
 ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from analysis.pipeline.pipeline import Analysis
 from analysis.volume import Grid
 
 from ..errors import Rejected
-from ..store.database import Database, build, job
+from ..strict_json import build
 
 NAME = "analysis.npz"
 #: The entry that holds what is no array, as JSON.
@@ -95,31 +94,3 @@ def _analysis(rest: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> An
         else:
             values[name] = build(hints[name], value)
     return Analysis(**values, maps=maps)
-
-
-def find(place: str, storage: Path, database_url: str) -> Path:
-    """Where the record of a result lies.
-
-    Parameters
-    ----------
-    place : str
-        Number of a job of the node, or a folder of results as `dicom-node run` writes it ("./12" where it is called
-        a number).
-    storage : Path
-    database_url : str
-        Of the node; asked for a number only.
-
-    Raises
-    ------
-    Rejected
-        Where there is no such job, or it has no result.
-    """
-    if not place.isdecimal():
-        return Path(place) / NAME
-    database = Database(database_url)
-    with database.reading() as connection:
-        state = connection.scalar(sa.select(job.c.state).where(job.c.id == int(place)))
-    database.close()
-    if state != "DONE":
-        raise Rejected(f"job {place} is {state}" if state else f"there is no job {place}")
-    return storage / "results" / place / NAME

@@ -19,9 +19,11 @@ import sqlalchemy as sa
 
 from ..dicom.part10 import file_meta, read_file_meta
 from ..model import Header
-from .database import UNINDEXED, Database, dump, instance, load, quarantine
+from ..strict_json import dump, load
+from .database import Database
 from .durable import make_folder, name_files, remove, sync_folders, write_draft, write_file
 from .group_commit import GroupCommit
+from .tables import UNINDEXED, instance, quarantine
 
 LOG = logging.getLogger(__name__)
 

@@ -18,9 +18,11 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ..errors import Unavailable
-from ..settings.config import Destination, RetentionSettings
-from .database import Database, delivery, instance, job, removal, result, study
+from ..settings.config import RetentionSettings
+from ..settings.destinations import Destination
+from .database import Database
 from .durable import sync_folders
+from .tables import delivery, instance, job, removal, result, study
 
 LOG = logging.getLogger(__name__)
 

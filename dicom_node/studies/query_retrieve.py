@@ -18,7 +18,7 @@ from pynetdicom.sop_class import (
 
 from ..errors import Unavailable
 from ..network.association import associate
-from ..settings.config import Pacs
+from ..settings.peers import Pacs
 
 #: What a C-GET takes.
 CT_CLASSES = CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 
 from ..errors import Rejected
 from ..model import Phase
-from ..store.database import (
+from ..store.database import Database
+from ..store.tables import (
     UNINDEXED,
-    Database,
     assignment,
     instance,
     performed_image,

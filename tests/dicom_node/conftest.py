@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.store.archive import Archive
-from dicom_node.store.database import Database, metadata
+from dicom_node.store.database import Database
+from dicom_node.store.tables import metadata
 
 
 @pytest.fixture

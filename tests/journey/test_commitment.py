@@ -24,8 +24,11 @@ from queued import CT, queue, rows, states
 from dicom_node.delivery import queue as deliver
 from dicom_node.delivery import storage_commitment as confirm
 from dicom_node.network.storage_scp import Received, Receiver
-from dicom_node.settings.config import Destination, ReceiveSettings, TlsSettings
-from dicom_node.store.database import Database, delivery
+from dicom_node.settings.config import ReceiveSettings
+from dicom_node.settings.destinations import Destination
+from dicom_node.settings.peers import TlsSettings
+from dicom_node.store.database import Database
+from dicom_node.store.tables import delivery
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from serve import Serve
 
 from analysis.volume import Grid, Volume
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
-from dicom_node.store.database import Database, commitment
+from dicom_node.store.database import Database
+from dicom_node.store.tables import commitment
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 

@@ -14,7 +14,7 @@ from peers import DICOMWEB, Orthanc, free_port, orthanc
 from queued import queue, rows, states
 
 from dicom_node.delivery import queue as deliver
-from dicom_node.settings.config import Destination
+from dicom_node.settings.destinations import Destination
 from dicom_node.store.database import Database
 
 USER = "node:secret"

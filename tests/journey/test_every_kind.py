@@ -16,7 +16,7 @@ from dicom_node.delivery import store_scu, stow_rs
 from dicom_node.delivery.outcome import Parcel
 from dicom_node.model import OBJECT_KINDS
 from dicom_node.results.kinds import build_objects
-from dicom_node.settings.config import Destination
+from dicom_node.settings.destinations import Destination
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from queued import queue, states
 
 from dicom_node.node.node import Node
 from dicom_node.node.status import status
-from dicom_node.settings.config import Config, Destination, ReceiveSettings
+from dicom_node.settings.config import Config, ReceiveSettings
+from dicom_node.settings.destinations import Destination
 from dicom_node.store.database import Database
 
 

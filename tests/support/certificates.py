@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from dicom_node.settings.config import TlsSettings
+from dicom_node.settings.peers import TlsSettings
 
 
 def openssl(*arguments: str) -> None:

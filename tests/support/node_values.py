@@ -16,7 +16,6 @@ from pydicom.uid import UID
 from pynetdicom import AE, evt
 
 from analysis.volume import Grid, Volume
-from dicom_node.child import begin
 from dicom_node.delivery import queue as deliver
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.jobs import queue as jobs
@@ -24,7 +23,9 @@ from dicom_node.jobs import worker
 from dicom_node.jobs.worker import Order
 from dicom_node.model import Pair, Series, Slice
 from dicom_node.network.association import keep_responses, no_delay
-from dicom_node.store.database import Database, result
+from dicom_node.processes import begin
+from dicom_node.store.database import Database
+from dicom_node.store.tables import result
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from analysis.volume import Grid, Volume
 from dicom_node.delivery import queue as deliver
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
-from dicom_node.store.database import Database, delivery, job, result
+from dicom_node.store.database import Database
+from dicom_node.store.tables import delivery, job, result
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 

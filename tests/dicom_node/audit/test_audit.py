@@ -26,15 +26,11 @@ from dicom_node.audit.trail import Trail
 from dicom_node.errors import Rejected, Unavailable
 from dicom_node.network.storage_scp import Receiver
 from dicom_node.network.tls import server_context
-from dicom_node.settings.config import (
-    AuditSettings,
-    Destination,
-    Peer,
-    ReceiveSettings,
-    TlsSettings,
-    read_config,
-)
-from dicom_node.store.database import Database, audit_spool
+from dicom_node.settings.config import AuditSettings, ReceiveSettings, read_config
+from dicom_node.settings.destinations import Destination
+from dicom_node.settings.peers import Peer, TlsSettings
+from dicom_node.store.database import Database
+from dicom_node.store.tables import audit_spool
 
 SCHEMA = etree.RelaxNG(etree.parse(Path(__file__).parent / "audit.rng"))
 FRAME = re.compile(r"<(\d+)>1 (\S+Z) (\S+) dicom-node (\d+) DICOM\+RFC3881 - (<.*>)", re.DOTALL)

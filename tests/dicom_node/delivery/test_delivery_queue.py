@@ -20,8 +20,9 @@ from dicom_node.delivery import store_scu
 from dicom_node.delivery.outcome import Parcel, pause
 from dicom_node.jobs import queue as jobs
 from dicom_node.network.association import associate
-from dicom_node.settings.config import Destination
-from dicom_node.store.database import Database, delivery, result
+from dicom_node.settings.destinations import Destination
+from dicom_node.store.database import Database
+from dicom_node.store.tables import delivery, result
 
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"

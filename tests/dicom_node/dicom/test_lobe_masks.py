@@ -10,9 +10,10 @@ from highdicom.seg import Segmentation, SegmentDescription
 from made import case_of, thorax
 from pydicom.sr.coding import Code
 
-from dicom_node.dicom.lobe_masks import draw_lobes, read_lobes
+from dicom_node.dicom.lobe_masks import read_lobes
 from dicom_node.dicom.pixels import grid_of
 from dicom_node.errors import Rejected
+from dicom_node.pairing.lobes_program import draw_lobes
 from dicom_node.results import codes
 
 STAND_IN = """

@@ -22,9 +22,11 @@ from dicom_node.network import dimse_n as request
 from dicom_node.network.storage_scp import Receiver
 from dicom_node.network.tls import client_context, server_context
 from dicom_node.node.status import status
-from dicom_node.settings.config import Peer, ReceiveSettings
+from dicom_node.settings.config import ReceiveSettings
+from dicom_node.settings.peers import Peer
 from dicom_node.store.archive import Archive
-from dicom_node.store.database import Database, commitment, instance
+from dicom_node.store.database import Database
+from dicom_node.store.tables import commitment, instance
 
 SC = "1.2.840.10008.5.1.4.1.1.7"
 

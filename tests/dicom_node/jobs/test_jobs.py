@@ -12,7 +12,8 @@ from analysis.pipeline.pipeline import Parameters
 from dicom_node.errors import Rejected
 from dicom_node.jobs import queue as jobs
 from dicom_node.model import Pair
-from dicom_node.store.database import Database, job
+from dicom_node.store.database import Database
+from dicom_node.store.tables import job
 
 PARAMETERS = Parameters()
 

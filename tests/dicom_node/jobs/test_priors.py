@@ -16,7 +16,8 @@ from analysis.figures.trend import Visit
 from analysis.measures.table import MEASURES
 from dicom_node.jobs.priors import earlier, keep, trend
 from dicom_node.results.report_pdf import build_pdf
-from dicom_node.store.database import Database, job
+from dicom_node.store.database import Database
+from dicom_node.store.tables import job
 
 NUMBERS = {name: 10.0 + n for n, name in enumerate(MEASURES)}
 

@@ -16,7 +16,8 @@ from pynetdicom.sop_class import Verification
 
 from dicom_node.errors import Unavailable
 from dicom_node.network.storage_scp import STATUSES, STORAGE_CLASSES, Received, Receiver
-from dicom_node.settings.config import Peer, ReceiveSettings
+from dicom_node.settings.config import ReceiveSettings
+from dicom_node.settings.peers import Peer
 
 SYNTAXES = {
     "JPEG Lossless": "1.2.840.10008.1.2.4.70",

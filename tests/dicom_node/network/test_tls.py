@@ -21,7 +21,9 @@ from dicom_node.delivery.outcome import Parcel
 from dicom_node.errors import Rejected
 from dicom_node.network.storage_scp import Received, Receiver
 from dicom_node.network.tls import client_context
-from dicom_node.settings.config import Destination, ReceiveSettings, TlsSettings, read_config
+from dicom_node.settings.config import ReceiveSettings, read_config
+from dicom_node.settings.destinations import Destination
+from dicom_node.settings.peers import TlsSettings
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ from running_node import config, done, running, until
 
 from dicom_node.errors import Rejected, Unavailable
 from dicom_node.intake.header_reader import Reader
-from dicom_node.jobs.worker import in_order
 from dicom_node.node.node import Node
 from dicom_node.node.status import status
-from dicom_node.settings.config import Destination, JobSettings
+from dicom_node.pairing.analyse import in_order
+from dicom_node.settings.config import JobSettings
+from dicom_node.settings.destinations import Destination
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from node_values import CT, EXPLICIT
 from dicom_node.errors import Unavailable
 from dicom_node.node.schedule import Schedule
 from dicom_node.store.archive import Archive
-from dicom_node.store.database import Database, study
+from dicom_node.store.database import Database
+from dicom_node.store.tables import study
 from dicom_node.studies import queue as studies
 
 

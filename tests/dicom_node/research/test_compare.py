@@ -17,9 +17,9 @@ from analysis.followup.longitudinal import Change
 from analysis.measures.table import MEASURES
 from analysis.vq.classes import VQClass
 from dicom_node.errors import Rejected
-from dicom_node.jobs.worker import record_of
 from dicom_node.research import compare as comparing
 from dicom_node.research.compare import compare_results
+from dicom_node.results.files import record_of
 from dicom_node.results.record import Record
 
 

@@ -22,15 +22,17 @@ from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.dicom.deidentification import DATES, KEPT, Pseudonyms, without_identity
 from dicom_node.dicom.pixels import load_volume
 from dicom_node.errors import Rejected
-from dicom_node.jobs.worker import record_of
 from dicom_node.model import Pair, PairingRules
 from dicom_node.pairing.pairing import pair
 from dicom_node.pairing.stacks import assemble
 from dicom_node.research.deidentify import _image, deidentify, node_key
 from dicom_node.research.run import gather
+from dicom_node.results.files import record_of
 from dicom_node.results.record import NAME, read_record
 from dicom_node.store.archive import Archive
-from dicom_node.store.database import Database, dump, job
+from dicom_node.store.database import Database
+from dicom_node.store.tables import job
+from dicom_node.strict_json import dump
 
 #: What must not be found again, as it stands in the images.
 WHO = {

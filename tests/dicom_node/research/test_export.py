@@ -19,10 +19,12 @@ from analysis.measures.table import MEASURES
 from analysis.pipeline.pipeline import Analysis
 from analysis.volume import Grid, Volume
 from dicom_node.errors import Rejected
-from dicom_node.jobs.worker import record_of
+from dicom_node.jobs.results import find
 from dicom_node.research.export import MAPS, export
-from dicom_node.results.record import NAME, Record, find, read_record
-from dicom_node.store.database import Database, job
+from dicom_node.results.files import record_of
+from dicom_node.results.record import NAME, Record, read_record
+from dicom_node.store.database import Database
+from dicom_node.store.tables import job
 
 
 def oblique(degrees: float) -> np.ndarray:

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import Rejected
-from dicom_node.settings.config import Config, Destination, Peer, read_config
+from dicom_node.settings.config import Config, read_config
+from dicom_node.settings.destinations import Destination
+from dicom_node.settings.peers import Peer
 
 EXAMPLE = Path(__file__).parents[3] / "deploy" / "node.toml"
 

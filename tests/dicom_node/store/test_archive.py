@@ -16,7 +16,8 @@ from dicom_node.errors import Unavailable
 from dicom_node.model import Header
 from dicom_node.store import durable
 from dicom_node.store.archive import Archive, index
-from dicom_node.store.database import Database, instance, quarantine
+from dicom_node.store.database import Database
+from dicom_node.store.tables import instance, quarantine
 
 
 def store(archive: Archive, uid: str = "1.2.3.4", dataset: bytes = b"\x08\x00\x05\x00CS\x00\x00") -> str:

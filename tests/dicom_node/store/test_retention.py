@@ -16,11 +16,13 @@ from running_node import config, done, running, until
 from dicom_node.errors import Rejected
 from dicom_node.node.node import Node
 from dicom_node.node.status import status
-from dicom_node.settings.config import Config, Destination, RetentionSettings
+from dicom_node.settings.config import Config, RetentionSettings
+from dicom_node.settings.destinations import Destination
 from dicom_node.store import retention
 from dicom_node.store.archive import Archive
-from dicom_node.store.database import Database, delivery, instance, metadata, removal
+from dicom_node.store.database import Database
 from dicom_node.store.retention import DAY, GB, Candidate, due
+from dicom_node.store.tables import delivery, instance, metadata, removal
 
 AT_ONCE = RetentionSettings(days=1e-9)
 

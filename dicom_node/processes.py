@@ -1,12 +1,18 @@
-"""Orders -> worker processes: started, watched, ended with the node."""
+"""Child processes: started, watched, ended with the node, and what each of them does first."""
 
 from __future__ import annotations
 
 import os
+import resource
+import signal
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Generic, TypeVar
 
 Task = TypeVar("Task")
@@ -79,3 +85,36 @@ class Crew(Generic[Task]):
 
 def _how(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def begin(
+    prepare: Callable[[], None] | None = None, nice: int = 0, memory: int = resource.RLIM_INFINITY
+) -> None:
+    """Set up this child process.
+
+    Parameters
+    ----------
+    prepare : callable, optional
+        E.g. configures the log.
+    nice : int
+        Added to the niceness; positive also offers this process to the out-of-memory killer before the node.
+    memory : int
+        Bytes this process may allocate; more is a MemoryError.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the node, which then ends its children
+        signal.signal(number, signal.SIG_IGN)
+    if prepare is not None:
+        prepare()
+    if nice > 0:
+        os.nice(nice)
+        with suppress(OSError):  # Linux only
+            Path("/proc/self/oom_score_adj").write_text("1000")
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.RLIM_INFINITY))
+    threading.Thread(target=_end_with_parent, daemon=True, name="end-with-parent").start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,208 @@
+"""`dicom-node demo`: a phantom pair with a known truth makes the whole journey over real associations."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset, dcmread
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.events import Event
+from pynetdicom.presentation import build_context
+
+from analysis.measures.table import MEASURES
+from analysis.truth.phantom import Truth, thorax_phantom
+from analysis.vq.classes import VQClass
+
+from ..dicom.ct_writer import Scan, write_ct_series
+from ..errors import Rejected, Unavailable
+from ..network.association import associate
+from ..node.node import Node
+from ..node.status import status
+from ..settings.config import Config, JobSettings, ReceiveSettings
+from ..settings.destinations import Destination
+from ..store.database import Database
+
+CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+MINUTES = 15
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo ends with.
+
+    Attributes
+    ----------
+    truth, measured : mapping of class to percent
+        Of the phantom, and as the Structured Report on the stand-in PACS says.
+    files : tuple of Path
+        What the PACS received, colour captures aside, and the picture.
+    """
+
+    truth: Mapping[VQClass, float]
+    measured: Mapping[VQClass, float]
+    files: tuple[Path, ...]
+
+
+class StandInPacs:
+    """A storage SCP that writes what it receives into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.received: list[Path] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        ae = AE("DEMOPACS")
+        ae.supported_contexts = AllStoragePresentationContexts
+        self._server: Any = ae.start_server(
+            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+        )
+        self.port = int(self._server.server_address[1])
+
+    def _store(self, event: Event) -> int:
+        ds = event.dataset
+        ds.file_meta = event.file_meta
+        alone = {"SEG": "seg.dcm", "SR": "sr.dcm", "KO": "key_objects.dcm", "DOC": "report.dcm"}
+        name = alone.get(ds.Modality, f"{ds.SeriesNumber}-{int(ds.InstanceNumber):04d}.dcm")
+        path = self.folder / name
+        ds.save_as(path, enforce_file_format=True)
+        self.received.append(path)
+        return 0x0000
+
+    def stop(self) -> None:
+        """Close the port."""
+        self._server.shutdown()
+
+
+def demo(out: Path, progress: Progress) -> Demo:
+    """Make a phantom pair, send it to a node on loopback, and wait for the results on a stand-in PACS.
+
+    Parameters
+    ----------
+    out : Path
+        New or empty folder; everything the demo makes stays in it.
+    progress : callable
+        Called with the name of a stage and the share of it done.
+
+    Raises
+    ------
+    Rejected
+        Where ``out`` is not empty, or the node refuses the pair.
+    Unavailable
+        Where the results do not arrive.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise Rejected(f"{out} is not empty: name another folder with --out")
+    progress("phantom", 0.0)
+    truth = thorax_phantom()
+    images = write_phantom(truth, out / "images", progress)
+    pacs = StandInPacs(out / "pacs")
+    try:
+        with _node(out / "node", pacs.port) as node:
+            send(images, node.port, lambda share: progress("sending", share))
+            _wait(node.database, pacs, progress)
+    finally:
+        pacs.stop()
+    picture = next((out / "node" / "results").glob("*/overview.png"))
+    return Demo(
+        truth={c: 100 * share for c, share in truth.fractions().items()},
+        measured=fractions(dcmread(out / "pacs" / "sr.dcm")),
+        files=(*(p for p in sorted(pacs.received) if not p.name.startswith("9")), picture),
+    )
+
+
+def write_phantom(truth: Truth, folder: Path, progress: Progress) -> list[Path]:
+    """Both phases as CT series; the paths in mixed order, as no scanner but any network may send them."""
+    progress("phantom", 0.5)
+    insp = write_ct_series(truth.inspiratory, folder / "insp", Scan("Thorax Insp 2.0 B30f", "demo", 2))
+    progress("phantom", 0.75)
+    exp = write_ct_series(truth.expiratory, folder / "exp", Scan("Thorax Exp 2.0 B30f", "demo", 3))
+    mixed = [*insp, *exp]
+    random.Random(1).shuffle(mixed)
+    return mixed
+
+
+@contextmanager
+def _node(storage: Path, pacs_port: int) -> Iterator[Node]:
+    node = Node(
+        Config(
+            storage=storage,
+            tick_seconds=0.5,
+            receive=ReceiveSettings(port=0, quiet_seconds=3.0),
+            jobs=JobSettings(nice=0),
+            destinations=(
+                Destination("stand-in PACS", ae_title="DEMOPACS", host="127.0.0.1", port=pacs_port),
+            ),
+        )
+    )
+    try:
+        node.start()
+        yield node
+    finally:
+        node.stop()
+
+
+def send(paths: list[Path], port: int, progress: Callable[[float], None]) -> None:
+    """C-STORE files to a node on loopback, in one association.
+
+    Raises
+    ------
+    Unavailable
+        Where the node does not take an image.
+    """
+    node = Destination("the node", ae_title="VQNODE", host="127.0.0.1", port=port, timeout=120.0)
+    contexts = [build_context(CT_IMAGE_STORAGE, dcmread(paths[0]).file_meta.TransferSyntaxUID)]
+    assoc = associate(node, "DEMOSCANNER", contexts)
+    try:
+        for n, path in enumerate(paths, 1):
+            answer = assoc.send_c_store(path)
+            if answer.get("Status") != 0x0000:
+                raise Unavailable(f"the node answered {answer.get('Status', 'nothing')} to a C-STORE")
+            progress(n / len(paths))
+    finally:
+        assoc.release()
+
+
+def _wait(database: Database, pacs: StandInPacs, progress: Progress) -> None:
+    """Until the report has arrived; shows what the job is doing."""
+    ticker = threading.Event()
+    for _ in range(MINUTES * 60 * 2):
+        found = status(database)
+        for study in found["studies"]:
+            if study["state"] == "REFUSED":
+                raise Rejected(study["reason"])
+        for job in found["jobs"]:
+            if job["state"] in ("REFUSED", "FAILED"):
+                raise Rejected(f"job {job['id']}: {job['reason']}")
+            progress(job["stage"] or "waiting for a worker", job["fraction"])
+        if {p.name for p in pacs.received} >= {"seg.dcm", "sr.dcm", "key_objects.dcm", "report.dcm"}:
+            return
+        ticker.wait(0.5)
+    raise Unavailable(f"no result within {MINUTES} minutes")
+
+
+def fractions(report: Dataset) -> dict[VQClass, float]:
+    """Percent of every class in both lungs, read from a TID 1500 report of this software.
+
+    Parameters
+    ----------
+    report : Dataset
+        The Structured Report; its first measurement group is that of both lungs.
+    """
+    wanted = {MEASURES[c.name.lower()].meaning: c for c in VQClass if c}
+    found: dict[VQClass, float] = {}
+    stack = list(report.ContentSequence)[::-1]
+    while stack:
+        item = stack.pop()
+        if item.ValueType == "NUM":
+            meaning = str(item.ConceptNameCodeSequence[0].CodeMeaning)
+            if meaning in wanted and wanted[meaning] not in found:
+                found[wanted[meaning]] = float(item.MeasuredValueSequence[0].NumericValue)
+        stack.extend(list(item.get("ContentSequence", []))[::-1])
+    return found

@@ -1,0 +1,260 @@
+"""The commands for files on disk and for studies: run, export, compare, deidentify, cohort, validate."""
+
+from __future__ import annotations
+
+import shlex
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import Rejected
+from .options import ConfigPath, read_settings
+from .progress import bars
+
+if TYPE_CHECKING:
+    from analysis.pipeline.pipeline import Analysis
+
+    from ..research.validate import Report
+
+
+def run_(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INSP EXP OUT",
+            help="Inspiration, expiration (folders, zip archives or files) and the folder for the results. "
+            "With one source only, PILE OUT, the two phases are found in it.",
+        ),
+    ],
+    config: ConfigPath = None,
+    lobes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Mask of the five lobes on either CT: DICOM SEG, NIfTI or any image SimpleITK reads."
+        ),
+    ] = None,
+    lobes_command: Annotated[
+        str,
+        typer.Option(
+            help="Program of yours that draws the lobes, e.g. 'lungmask {ct} {lobes} --modelname LTRCLobes'; "
+            "both are NIfTI files."
+        ),
+    ] = "",
+) -> None:
+    """Analyse a pair that lies on disk; no PACS, no network.
+
+    Writes seg.dcm, sr.dcm, pdf.dcm, key_objects.dcm, captures, maps, overview.png, measures.json and analysis.npz, from
+    which `export` and `compare` work.
+    """
+    from ..dicom.lobe_masks import read_lobes
+    from ..pairing.lobes_program import LobeSource, draw_lobes
+    from ..research.run import run
+
+    if not 2 <= len(sources) <= 3:
+        raise typer.BadParameter("name INSP EXP OUT, or one pile and OUT", param_hint="INSP EXP OUT")
+    if lobes and lobes_command:
+        raise typer.BadParameter("a mask or a program, not both", param_hint="--lobes")
+    settings = read_settings(config)
+    warnings.simplefilter("ignore")
+    source: LobeSource | None = None
+    if lobes:
+        mask = read_lobes(lobes)
+        source = lambda ct: mask  # noqa: E731
+    elif lobes_command:
+        source = partial(draw_lobes, shlex.split(lobes_command))
+    with bars() as progress:
+        outcome = run(tuple(sources[:-1]), sources[-1], settings.analysis, settings.pairing, progress, source)
+    console = Console()
+    console.print(_measures_table(outcome.analysis))
+    for finding in outcome.analysis.findings:
+        if finding.verdict != "pass":
+            console.print(f"{finding.verdict}: {finding.sentence}", soft_wrap=True)
+    for path in outcome.files:
+        print(path)
+
+
+Result = Annotated[
+    str,
+    typer.Argument(
+        metavar="RESULT", help="Number of a job that is done, or a folder that `dicom-node run` wrote."
+    ),
+]
+
+
+def export_(
+    result: Result,
+    out: Annotated[Path, typer.Argument(help="Folder for the images and tables.")],
+    config: ConfigPath = None,
+) -> None:
+    """A result for researchers: NIfTI images, measures.csv and measures.json with units; nothing of the patient."""
+    from ..jobs.results import find
+    from ..research.export import export
+    from ..results.record import read_record
+
+    settings = read_settings(config)
+    for path in export(read_record(find(result, settings.storage, settings.database_url)), out):
+        print(path)
+
+
+def compare_(
+    earlier: Result,
+    later: Result,
+    out: Annotated[Path, typer.Argument(help="Folder for tables, maps and the picture.")],
+    config: ConfigPath = None,
+) -> None:
+    """What changed between two dates of one patient: measures, V and Q in place, lung that changed its class."""
+    from ..jobs.results import find
+    from ..research.compare import compare_results
+    from ..results.record import read_record
+
+    settings = read_settings(config)
+    records = [read_record(find(r, settings.storage, settings.database_url)) for r in (earlier, later)]
+    with bars() as progress:
+        change, files = compare_results(records[0], records[1], out, progress)
+    table = Table("both lungs", "earlier", "later", "change", box=box.SIMPLE)
+    for name in ("dead_space", "shunt", "matched_defect", "total_abnormal", "mean_v", "mean_q", "volume_exp"):
+        then, now = change.measures["lungs"][name]
+        table.add_row(name.replace("_", " "), f"{then:.3f}", f"{now:.3f}", f"{now - then:+.3f}")
+    Console().print(table)
+    for finding in change.findings:
+        if finding.verdict != "pass":
+            print(f"{finding.verdict}: {finding.sentence}")
+    for path in files:
+        print(path)
+
+
+def deidentify_(
+    job: Annotated[int, typer.Argument(help="Number of a job that is done.")],
+    out: Annotated[Path, typer.Argument(help="New folder: images and results.")],
+    config: ConfigPath = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="File with the secret that pseudonyms come from. Without one: the node's own."),
+    ] = None,
+) -> None:
+    """Images and results of a job without identity, by PS3.15's Basic Confidentiality Profile; DICOM.
+
+    UIDs, Patient ID and dates are replaced alike for all exports with one key.
+    """
+    from ..dicom.deidentification import Pseudonyms
+    from ..research.deidentify import deidentify, node_key
+
+    settings = read_settings(config)
+    warnings.simplefilter("ignore")
+    try:
+        secret = key.read_bytes() if key else node_key(settings.storage)
+    except OSError as error:
+        raise Rejected(f"the key {key} cannot be read: {error.strerror}") from error
+    with bars() as progress:
+        folders = deidentify(settings.database_url, settings.storage, job, out, Pseudonyms(secret), progress)
+    for folder in folders:
+        print(folder)
+
+
+def cohort_(
+    results: Annotated[Path, typer.Argument(help="One folder a case, of `dicom-node run` or a node.")],
+    table: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DLCO.csv",
+            help="Columns case (folder, patient, accession number or study), dlco (% predicted), group (if any); "
+            "with --gli: case, tlco, sex, age, height.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("report"),
+    gli: Annotated[
+        Path | None,
+        typer.Option(help="Your table of reference values: sex, age, log_mu, height_power, lambda, sigma."),
+    ] = None,
+) -> None:
+    """Fractions against DLCO over a cohort: correlations, groups, figures, report.html, report.pdf and CSV."""
+    from ..research.cohort import read_cohort
+    from ..research.cohort_report import correlations, summary, write_report
+
+    found = read_cohort(results, table, gli)
+    files = write_report(found, out)
+    shown = Table("against DLCO", "", box=box.SIMPLE, title=f"{len(found.cases)} cases", title_justify="left")
+    for row in summary(correlations(found)):
+        shown.add_row(*row)
+    Console().print(shown)
+    for line in found.left_out:
+        print(f"left out: {line}")
+    for path in files:
+        print(path)
+
+
+Out = Annotated[Path, typer.Argument(help="Folder for report.md, validation.json and the pictures.")]
+
+
+ImagePath = Annotated[
+    Path, typer.Argument(help="DICOM (folder, zip archive), or any image SimpleITK reads, in HU.")
+]
+
+
+PointsPath = Annotated[
+    Path, typer.Argument(help="Landmarks: DIR-Lab's text (x y z in voxels from 1) or elastix' point file.")
+]
+
+
+def validate_phantom(out: Out) -> None:
+    """The thorax phantom, whose classes and Jacobian are known exactly."""
+    from ..research.validate import validate_phantom as validate
+
+    _validated(validate, out)
+
+
+def validate_twin(
+    ct: ImagePath,
+    motion: Annotated[Path, typer.Argument(help="Breathing motion of a patient (.npz).")],
+    out: Out,
+    phase: Annotated[str, typer.Option(help="What the CT plays: inspiration or expiration.")] = "inspiration",
+) -> None:
+    """A real CT as one phase; the other made from it by a real breathing motion, with planted defects."""
+    from ..research.validate import validate_twin as validate
+
+    if phase not in ("inspiration", "expiration"):
+        raise typer.BadParameter("inspiration or expiration", param_hint="--phase")
+    _validated(lambda progress: validate(ct, motion, phase, progress), out)  # type: ignore[arg-type]
+
+
+def validate_landmarks(
+    insp: ImagePath, exp: ImagePath, insp_points: PointsPath, exp_points: PointsPath, out: Out
+) -> None:
+    """Landmark pairs on a real pair: the target registration error."""
+    from ..research.validate import validate_landmarks as validate
+
+    _validated(lambda progress: validate(insp, exp, insp_points, exp_points, progress), out)
+
+
+def _validated(work: Callable[[Callable[[str, float], None]], Report], out: Path) -> None:
+    from ..research.validate import write_report
+
+    warnings.simplefilter("ignore")
+    with bars() as progress:
+        files = write_report(work(progress), out)
+    print(files[0].read_text())
+    for path in files:
+        print(path)
+
+
+def _measures_table(analysis: Analysis) -> Table:
+    from analysis.anatomy.regions import REGIONS
+    from analysis.measures.table import MEASURES
+
+    names = ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal", "mean_v", "mean_q")
+    # narrow, so that 80 columns hold it
+    columns = (f"{n.replace('_', ' ')} {MEASURES[n].unit}".removesuffix(" 1") for n in names)
+    table = Table("region", *columns, box=box.SIMPLE, padding=0)
+    table.columns[0].no_wrap = True
+    for region, row in analysis.measures.items():
+        table.add_row(
+            REGIONS[region], *(f"{row[n]:.1f}" if MEASURES[n].unit == "%" else f"{row[n]:.3f}" for n in names)
+        )
+    return table

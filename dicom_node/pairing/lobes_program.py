@@ -1,0 +1,51 @@
+"""A program of the user's -> a mask of the five lobes."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from analysis.volume import Volume
+
+from ..dicom.lobe_masks import read_lobes
+from ..errors import Rejected
+
+#: Makes a mask of lobes from the CT series named as inspiration.
+LobeSource = Callable[[Volume], Volume]
+
+
+def draw_lobes(command: Sequence[str], ct: Volume) -> Volume:
+    """Let a program the user has installed draw the lobes.
+
+    Parameters
+    ----------
+    command : sequence of str
+        ``{ct}`` stands for the CT it reads, ``{lobes}`` for the labels it writes, both NIfTI, e.g. ``lungmask {ct}
+        {lobes} --modelname LTRCLobes``.
+    ct : Volume
+
+    Raises
+    ------
+    Rejected
+        Where the program is not there, fails, or writes nothing.
+    """
+    with tempfile.TemporaryDirectory(prefix="dicom-node-") as folder:
+        ct_file, made = (Path(folder) / f"{name}.nii.gz" for name in ("ct", "lobes"))
+        image = sitk.GetImageFromArray(np.asarray(ct.array))
+        image.SetSpacing(ct.grid.spacing[::-1])
+        image.SetOrigin(ct.grid.affine[:3, 3].tolist())
+        image.SetDirection(ct.grid.directions[:, ::-1].ravel().tolist())
+        sitk.WriteImage(image, str(ct_file))
+        words = [word.replace("{ct}", str(ct_file)).replace("{lobes}", str(made)) for word in command]
+        try:
+            done = subprocess.run(words, capture_output=True, check=False)
+        except OSError as error:
+            raise Rejected(f"the lobes' program {words[0]} cannot be started: {error.strerror}") from error
+        if done.returncode or not made.is_file():
+            raise Rejected(f"the lobes' program {words[0]} ended with {done.returncode} and drew no lobes")
+        return read_lobes(made)

@@ -1,0 +1,131 @@
+"""Settings of those a node talks to: who may send, certificates, the PACS that is searched."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..errors import Rejected
+
+
+def valid_ae_title(title: str) -> str:
+    """The title, if it is one: 1 to 16 printable ASCII characters, no backslash, not only spaces (PS3.5 6.2).
+
+    Raises
+    ------
+    Rejected
+    """
+    if not re.fullmatch(r"[ -\[\]-~]{1,16}", title) or not title.strip():
+        raise Rejected(f"an AE title is 1 to 16 printable ASCII characters without backslash, not {title!r}")
+    return title
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who may send, and where reports of storage commitment go.
+
+    Parameters
+    ----------
+    ae_title : str
+        Calling AE title, or "" for any.
+    address : str
+        IP address or network ("10.1.2.0/24"), or "" for any.
+    port : int
+        Where it listens for reports; 0: it gets them on the association of its request only.
+    host : str
+        Where that is, if not at the address its request came from.
+    """
+
+    ae_title: str = ""
+    address: str = ""
+    port: int = 0
+    host: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.ae_title and not self.address:
+            raise Rejected("a peer needs an ae_title, an address, or both")
+        if self.ae_title:
+            valid_ae_title(self.ae_title)
+        if not 0 <= self.port <= 65535 or (self.host and not self.port):
+            raise Rejected("the port of a peer is 1 to 65535; its host needs one")
+        if self.address:
+            try:
+                ipaddress.ip_network(self.address)
+            except ValueError as error:
+                raise Rejected(
+                    f"the address of a peer is an IP address or network, not {self.address!r}"
+                ) from error
+
+    def matches(self, ae_title: str, address: str) -> bool:
+        """True where both agree.
+
+        Examples
+        --------
+        >>> Peer("CT1", "10.1.2.0/24").matches("CT1", "10.1.2.7")
+        True
+        >>> Peer("", "10.1.2.0/24").matches("CT1", "10.1.3.7")
+        False
+        """
+        if self.ae_title and self.ae_title != ae_title:
+            return False
+        if not self.address:
+            return True
+        found = ipaddress.ip_address(address)
+        mapped = getattr(found, "ipv4_mapped", None)
+        return (mapped or found) in ipaddress.ip_network(self.address)
+
+
+@dataclass(frozen=True)
+class TlsSettings:
+    """The certificates of one side.
+
+    Parameters
+    ----------
+    certificate, key : Path
+        PEM files: this side's certificate (and chain), and its private key without a passphrase. Relative to
+        the configuration file.
+    authorities : Path
+        PEM file of the authorities the other side's certificate must come from.
+    """
+
+    certificate: Path
+    key: Path
+    authorities: Path
+
+    def below(self, folder: Path) -> TlsSettings:
+        """The same with relative paths taken from `folder`."""
+        return TlsSettings(folder / self.certificate, folder / self.key, folder / self.authorities)
+
+
+@dataclass(frozen=True)
+class Pacs:
+    """A PACS that is asked for the rest of a study that waits for its other phase.
+
+    Parameters
+    ----------
+    name : str
+    ae_title, host, port, calling_ae_title, timeout, tls
+        As of a destination.
+    method : {"C-MOVE", "C-GET"}
+        How images are retrieved; for C-MOVE the PACS must know this node's AE title and port.
+    search_seconds : float
+        Pause between two searches for one study.
+    """
+
+    name: str
+    ae_title: str
+    host: str
+    port: int = 104
+    calling_ae_title: str = ""
+    timeout: float = 30.0
+    method: Literal["C-MOVE", "C-GET"] = "C-MOVE"
+    search_seconds: float = 300.0
+    tls: TlsSettings | None = None
+
+    def __post_init__(self) -> None:
+        valid_ae_title(self.ae_title)
+        if min(self.timeout, self.search_seconds) <= 0 or not 0 < self.port <= 65535:
+            raise Rejected("timeout and search_seconds must be positive, the port 1 to 65535")

@@ -1,0 +1,96 @@
+"""A TOML table -> a frozen dataclass of settings, or the key that is wrong, and its line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import types
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from analysis.errors import AnalysisError
+
+from ..errors import NodeError, Rejected
+
+T = TypeVar("T")
+
+
+class _Wrong(Rejected):
+    """A key or value of the file; knows where."""
+
+    def __init__(self, table: str, key: str, message: str) -> None:
+        super().__init__(message)
+        self.table, self.key = table, key
+
+
+def _build(cls: type[T], table: dict[str, Any], name: str) -> T:
+    """The dataclass of a TOML table."""
+    kinds = get_type_hints(cls)
+    where = f" in [{name}]" if name else ""
+    for key in table:
+        if key not in kinds:
+            close = difflib.get_close_matches(key, kinds, 1)
+            raise _Wrong(
+                name, key, f"unknown key '{key}'{where}" + (f"; is '{close[0]}' meant?" if close else "")
+            )
+    values = {key: _value(kinds[key], raw, name, key) for key, raw in table.items()}
+    for item in dataclasses.fields(cls):  # type: ignore[arg-type]
+        missing = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        if missing and item.name not in values:
+            raise _Wrong(name, "", f"'{item.name}' is missing{where}")
+    try:
+        return cls(**values)
+    except (NodeError, AnalysisError) as error:
+        if isinstance(error, _Wrong):
+            raise
+        raise _Wrong(name, "", f"{error}{where}") from error
+
+
+def _value(kind: Any, raw: Any, table: str, key: str) -> Any:
+    if get_origin(kind) in (types.UnionType, Union):
+        kind = next(k for k in get_args(kind) if k is not type(None))
+    if get_origin(kind) is Literal:
+        if raw not in get_args(kind):
+            raise _Wrong(table, key, f"'{key}' must be one of {', '.join(get_args(kind))}, not {raw!r}")
+        return raw
+    if dataclasses.is_dataclass(kind) and isinstance(raw, dict):
+        return _build(kind, raw, f"{table}.{key}" if table else key)  # type: ignore[arg-type]
+    if get_origin(kind) is tuple and isinstance(raw, list):
+        return tuple(_value(get_args(kind)[0], item, table, key) for item in raw)
+    if kind is Path and isinstance(raw, str):
+        return Path(raw).expanduser()
+    if kind is float and type(raw) is int:
+        return float(raw)
+    if type(raw) is not kind:
+        name = getattr(kind, "__name__", str(kind))
+        raise _Wrong(table, key, f"'{key}' must be {NAMES.get(name, name)}, not {raw!r}")
+    return raw
+
+
+#: How a person calls the types of a TOML file.
+NAMES = {
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "Path": "a text",
+}
+
+
+def _line(text: str, error: _Wrong) -> str:
+    """``", line 7"`` of the key in its table, or of the table, as far as it can be found."""
+    here, found = "", 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[+\s*([\w.\-]+)", line):
+            here = header[1]
+            found = number if here == error.table and not error.key else found
+        elif (
+            error.key
+            and here == error.table
+            and re.match(rf"\s*[\"']?{re.escape(error.key)}[\"']?\s*[=.]", line)
+        ):
+            return f", line {number}"
+        if error.key and header and here == (f"{error.table}.{error.key}" if error.table else error.key):
+            return f", line {number}"
+    return f", line {found}" if found else ""

@@ -1,0 +1,227 @@
+"""The node's tables, their version, and how older ones are brought to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+SCHEMA = 3
+
+
+#: What brings tables of a version to the next; tables that are missing are made anyway.
+MIGRATIONS: Mapping[int, tuple[str, ...]] = {
+    1: (
+        "ALTER TABLE delivery ADD COLUMN transaction_uid VARCHAR(64)",
+        "CREATE INDEX ix_delivery_transaction_uid ON delivery (transaction_uid)",
+    ),
+    2: (),  # new tables only, which are made anyway: commitments, performed steps, audit
+}
+
+
+metadata = sa.MetaData()
+
+
+schema = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, primary_key=True))
+
+
+instance = sa.Table(
+    "instance",
+    metadata,
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("sop_class_uid", sa.String(64), nullable=False),
+    sa.Column("transfer_syntax_uid", sa.String(64), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("path", sa.String(255), nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("study_uid", sa.String(64), index=True),
+    sa.Column("series_uid", sa.String(64)),
+    sa.Column("header", sa.Text),
+    sa.Column("problem", sa.Text),
+)
+
+
+UNINDEXED = sa.and_(instance.c.header.is_(None), instance.c.problem.is_(None))
+sa.Index(
+    "ix_instance_unindexed",
+    instance.c.received_at,
+    sqlite_where=UNINDEXED,
+    postgresql_where=UNINDEXED,
+)
+
+
+quarantine = sa.Table(
+    "quarantine",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("path", sa.String(255), nullable=False, unique=True),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+)
+
+
+study = sa.Table(
+    "study",
+    metadata,
+    sa.Column("study_uid", sa.String(64), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("due_at", sa.Float, index=True),
+    sa.Column("search_at", sa.Float),
+    sa.Column("search", sa.Text, nullable=False, default=""),
+)
+
+
+assignment = sa.Table(
+    "assignment",
+    metadata,
+    sa.Column("series_uid", sa.String(64), primary_key=True),
+    sa.Column("phase", sa.String(16), nullable=False),
+)
+
+
+job = sa.Table(
+    "job",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_uid", sa.String(64), nullable=False, index=True),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("fingerprint", sa.String(64), nullable=False, unique=True),
+    sa.Column("pair", sa.Text, nullable=False),
+    sa.Column("parameters", sa.Text, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False, default=0),
+    sa.Column("crashes", sa.Integer, nullable=False, default=0),
+    sa.Column("stage", sa.String(64), nullable=False, default=""),
+    sa.Column("fraction", sa.Float, nullable=False, default=0.0),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.UniqueConstraint("study_uid", "revision"),
+)
+
+
+result = sa.Table(
+    "result",
+    metadata,
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("sop_class_uid", sa.String(64), nullable=False),
+    sa.Column("job_id", sa.ForeignKey("job.id"), nullable=False, index=True),
+    sa.Column("path", sa.String(255), nullable=False),
+)
+
+
+delivery = sa.Table(
+    "delivery",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("sop_instance_uid", sa.ForeignKey("result.sop_instance_uid"), nullable=False),
+    sa.Column("destination", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("status", sa.Integer),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("transaction_uid", sa.String(64), index=True),
+    sa.UniqueConstraint("sop_instance_uid", "destination"),
+    sa.Index("ix_delivery_due", "destination", "state", "due_at"),
+)
+
+
+commitment = sa.Table(
+    "commitment",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("transaction_uid", sa.String(64), nullable=False, unique=True),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("called_ae", sa.String(16), nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("asked", sa.Text, nullable=False),
+    sa.Column("objects", sa.Integer, nullable=False),
+    sa.Column("failed", sa.Integer),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Index("ix_commitment_due", "state", "due_at"),
+)
+
+
+performed_step = sa.Table(
+    "performed_step",
+    metadata,
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("changed", sa.Float, nullable=False, index=True),
+)
+
+
+performed_study = sa.Table(
+    "performed_study",
+    metadata,
+    sa.Column("study_uid", sa.String(64), primary_key=True),
+    sa.Column("step_uid", sa.String(64), primary_key=True),
+)
+
+
+performed_image = sa.Table(
+    "performed_image",
+    metadata,
+    sa.Column("step_uid", sa.String(64), primary_key=True),
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("series_uid", sa.String(64), nullable=False),
+)
+
+
+audit_spool = sa.Table(
+    "audit_spool",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("line", sa.Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+
+audit_transfer = sa.Table(
+    "audit_transfer",
+    metadata,
+    sa.Column("direction", sa.String(8), primary_key=True),
+    sa.Column("study_uid", sa.String(64), primary_key=True),
+    sa.Column("peer", sa.String(64), primary_key=True),
+    sa.Column("sop_class_uid", sa.String(64), primary_key=True),
+    sa.Column("instances", sa.Integer, nullable=False),
+    sa.Column("last_at", sa.Float, nullable=False),
+)
+
+
+removal = sa.Table(
+    "removal",
+    metadata,
+    sa.Column("path", sa.String(255), primary_key=True),
+    sa.Column("study_uid", sa.String(64), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+
+
+outcome = sa.Table(
+    "outcome",
+    metadata,
+    sa.Column("job_id", sa.ForeignKey("job.id"), primary_key=True, autoincrement=False),
+    sa.Column("patient", sa.String(64), nullable=False, index=True),
+    sa.Column("acquired", sa.String(8), nullable=False),
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("measures", sa.Text, nullable=False),
+)
