@@ -19,8 +19,8 @@ from made import analysis_of, case_from
 from analysis.volume import Grid, Volume
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.dicom.pixels import load_volume
-from dicom_node.model import OBJECT_KINDS, Series
-from dicom_node.results.kinds import build_objects
+from dicom_node.model import Series
+from dicom_node.results.kinds import OBJECT_KINDS, build_objects
 
 
 def chest(shape: tuple[int, int, int]) -> Volume:

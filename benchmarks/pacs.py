@@ -32,7 +32,7 @@ def sick_pacs(folder: Path, seconds: float) -> Outcome:
     folder.mkdir()
     storage, config, port = folder / "dicom-node-data", folder / "node.toml", free_port()
     storage.mkdir()
-    database = Database(f"sqlite:///{storage / 'node.db'}")
+    database = Database(f"sqlite:///{storage / 'node.db'}", prepare=True)
     uids = [p.stem for p in queue(database, storage, "pacs", count=OBJECTS, size=64, now=time.time())]
     database.close()
     dicom, http = free_port(), free_port()

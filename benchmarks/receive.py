@@ -61,7 +61,7 @@ def orthanc(folder: Path, port: int) -> list[str]:
 def node(folder: Path, port: int) -> list[str]:
     """This node, as its operators run it."""
     (folder / "node.toml").write_text(f"[receive]\nport = {port}\nmin_free_mb = 1\nquiet_seconds = 3600\n")
-    start = "from dicom_node.cli import main; main()"
+    start = "from dicom_node.commands.app import main; main()"
     return [sys.executable, "-c", start, "serve", "--config", str(folder / "node.toml")]
 
 

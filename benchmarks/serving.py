@@ -29,7 +29,7 @@ from dicom_node.store.tables import instance, job, study
 from dicom_node.strict_json import load
 
 SLICES = 24
-COMMAND = [sys.executable, "-c", "from dicom_node.cli import main; main()", "serve", "--config"]
+COMMAND = [sys.executable, "-c", "from dicom_node.commands.app import main; main()", "serve", "--config"]
 ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 THANKED = re.compile(r"Sending file: (\S+)|Received Store Response \((\w+)")
 

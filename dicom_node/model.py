@@ -8,11 +8,6 @@ from typing import Literal
 Phase = Literal["inspiration", "expiration"]
 Point = tuple[float, float, float]
 
-#: What a result can be delivered as; a destination names those it wants.
-OBJECT_KINDS = ("seg", "labelmap", "sr", "text_sr", "maps", "captures", "pdf", "key_objects")
-#: What it gets unless it says so: what any PACS takes. LABELMAP, text SR and maps are for those who ask.
-DEFAULT_OBJECTS = ("seg", "sr", "captures", "pdf", "key_objects")
-
 #: What the values of `Slice.acquisition` are, in order.
 ACQUISITION = ("acquisition", "kernel", "image type", "respiratory phase", "temporal position")
 

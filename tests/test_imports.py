@@ -1,164 +1,146 @@
-"""The direction of imports: analysis knows no DICOM, a module of it only those above; a step imports no other step."""
+"""One table, a row a folder: the folders that it may import. Whatever is not in the table fails."""
+
+from __future__ import annotations
 
 import ast
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ANALYSIS_MAY = {"numpy", "scipy", "SimpleITK", "numba", "matplotlib", "PIL"}
+STDLIB = set(sys.stdlib_module_names)
+#: The only packages of others that `analysis` may import.
+ARRAYS = {"numpy", "scipy", "SimpleITK", "numba", "matplotlib", "PIL"}
 
-#: analysis, in the order of computation: a module imports only modules above it.
-ORDER = (
-    *(
-        "errors",
-        "volume",
-        "smoothing",
-        "morphology",
-        "body",
-        "airways",
-        "pleura",
-        "lungs",
-        "registration",
-        "ventilation",
-    ),
-    *(
-        "perfusion",
-        "parameters",
-        "subregions",
-        "classes",
-        "regions",
-        "measures",
-        "quality",
-        "phase",
-        "lobes",
-        "maps",
-    ),
-    *("uncertainty", "pipeline", "phantom", "convergence", "fields", "motion"),
-    *(
-        "defects",
-        "sliding",
-        "breathing",
-        "scanner",
-        "twins",
-        "colours",
-        "captures",
-        "figures",
-        "trend",
-        "report",
-        "validation",
-        "gas_transfer",
-        "cohort",
-        "cohort_figures",
-        "longitudinal",
-        "longitudinal_figures",
-    ),
-)
-
-STEPS = {
-    "receive",
-    "archive",
-    "headers",
-    "series",
-    "pairing",
-    "jobs",
-    "volumes",
-    "objects",
-    "deliver",
-    "confirm",
-    "commit",
-    "performed",
-    "retrieve",
-    "retention",
+#: Each folder, or module that lies beside the folders, imports itself and those of its row.
+ANALYSIS: dict[str, str] = {
+    "errors": "",
+    "limits_of_use": "",
+    "volume": "errors",
+    "parameters": "errors",
+    "anatomy": "errors volume",
+    "registration": "errors volume",
+    "vq": "errors volume parameters",
+    "measures": "errors volume anatomy registration vq",
+    "pipeline": "errors volume parameters anatomy registration vq measures",
+    "figures": "limits_of_use volume parameters anatomy vq measures pipeline",
+    "followup": "errors limits_of_use volume anatomy registration vq measures pipeline figures",
+    "cohort": "errors",
+    "truth": "errors limits_of_use volume anatomy registration vq pipeline figures",
+    "__init__": "errors volume anatomy vq measures pipeline",
 }
-JOINERS = {
-    "lobes",
-    "worker",
-    "node",
-    "acceptors",
-    "cli",
-    "conformance",
-    "local",
-    "demo",
-    "check",
-    "validate",
-    "cohort",
-    "cohort_table",
-    "cohort_pages",
-    "cohort_report",
-    "export",
-    "deidentify",
-    "compare",
+DICOM_NODE: dict[str, str] = {
+    "errors": "",
+    "model": "",
+    "processes": "",
+    "strict_json": "",
+    "settings": "analysis errors model results",
+    "dicom": "analysis errors model",
+    "network": "errors settings dicom",
+    "store": "errors model strict_json settings dicom",
+    "audit": "errors settings network store",
+    "pairing": "analysis errors model strict_json processes dicom",
+    "results": "analysis errors model strict_json dicom",
+    "delivery": "errors settings network store",
+    "jobs": "analysis errors model processes strict_json settings dicom store pairing results delivery",
+    "studies": "errors model settings network store pairing jobs",
+    "intake": "errors model processes settings dicom network store audit delivery studies",
+    "research": "analysis errors model strict_json dicom pairing results",
+    "node": "analysis errors model processes settings dicom network store audit results delivery jobs studies intake",
+    "commands": "analysis errors settings dicom network store pairing results delivery jobs studies research node",
+    "__init__": "",
 }
-#: Shared by steps: values, settings, and what several of them stand on.
-SUPPORT = {
-    "images",
-    *(
-        "model",
-        "errors",
-        "config",
-        "database",
-        "durable",
-        "association",
-        "tls",
-        "malformed",
-        "limits",
-        "phase",
-        "analysis",
-    ),
-    *("ct_series", "index", "studies", "crew", "child", "schedule", "status", "bars", "parcel"),
-    *("store_scu", "stow_rs", "upper_layer", "dimse", "group_commit", "part10", "request"),
-    *("audit", "audit_message", "syslog"),
-    "record",
-    "priors",
-    "confidentiality",
-}
+TABLES = {"analysis": ANALYSIS, "dicom_node": DICOM_NODE}
+#: Rooms whose import must load none of these, by whatever way.
+OFFLINE = ("pairing", "results", "research")
+NETWORK_AND_DATABASE = ("pynetdicom", "sqlalchemy", "httpx", "apscheduler")
 
 
-def imports(path: Path, package: str):
-    """(module, first name below the package) of every import of a file, relative ones resolved."""
-    here = ("", *path.relative_to(ROOT / package).with_suffix("").parts)
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name.split(".")[0], "") for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            base = [p for p in here[: len(here) - node.level] if p]
-            parts = [*base, *(node.module or "").split(".")]
-            parts = [p for p in parts if p]
-            yield from ([(package, parts[0])] if parts else [(package, a.name) for a in node.names])
-        elif isinstance(node, ast.ImportFrom):
-            module = (node.module or "").split(".")
-            yield module[0], module[1] if len(module) > 1 else ""
-
-
-def modules(package: str):
-    return [pytest.param(p, id=str(p.relative_to(ROOT))) for p in sorted((ROOT / package).rglob("*.py"))]
-
-
-def step_of(path: Path, package: str) -> str:
+def room_of(path: Path, package: str) -> str:
+    """Return the folder of a module, or its own name where it lies beside the folders."""
     return path.relative_to(ROOT / package).with_suffix("").parts[0]
 
 
-@pytest.mark.parametrize("path", modules("analysis"))
-def test_analysis_imports_arrays_only_and_what_stands_above(path):
-    own = step_of(path, "analysis")
-    for top, below in imports(path, "analysis"):
-        if top == "analysis" and own != "__init__" and below and below != own:
-            assert below in ORDER, f"{below} is not in the order of computation"
-            assert ORDER.index(below) < ORDER.index(own), f"{own} imports {below}, which stands below it"
-        elif top != "analysis":
-            assert top in ANALYSIS_MAY or top in STDLIB, f"analysis imports {top}"
+def imports(source: str, module: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield (top-level package, first name below it) of every import, relative ones resolved."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top, _, rest = alias.name.partition(".")
+                yield top, rest.split(".")[0]
+        elif isinstance(node, ast.ImportFrom):
+            base = list(module[: len(module) - node.level]) if node.level else []
+            parts = [*base, *(node.module.split(".") if node.module else [])]
+            if len(parts) > 1:
+                yield parts[0], parts[1]
+            else:
+                yield from ((parts[0], alias.name) for alias in node.names)
 
 
-@pytest.mark.parametrize("path", modules("dicom_node"))
-def test_a_step_of_the_journey_imports_no_other_step(path):
-    own = step_of(path, "dicom_node")
-    assert own in {*STEPS, *JOINERS, *SUPPORT, "__init__"}, f"{own} has no place in the journey"
-    for top, below in imports(path, "dicom_node"):
-        if top != "dicom_node" or own in JOINERS or below in ("", own):
-            continue
-        if own in (*STEPS, *SUPPORT):
-            assert below in SUPPORT, f"{own} imports {below}"
+def forbidden(source: str, path: Path, package: str) -> list[str]:
+    """Return what a module imports and its row does not allow."""
+    own, table = room_of(path, package), TABLES[package]
+    assert own in table, f"{own} has no row in the table"
+    allowed = {own, *table[own].split()}
+    module = path.relative_to(ROOT).with_suffix("").parts
+    found = []
+    for top, below in imports(source, module):
+        if top == package:
+            if below not in allowed:
+                found.append(f"{top}.{below}")
+        elif top == "analysis" and package == "dicom_node":
+            if "analysis" not in allowed:
+                found.append(top)
+        elif package == "analysis" and top not in ARRAYS | STDLIB:
+            found.append(top)
+    return found
 
 
-STDLIB = set(__import__("sys").stdlib_module_names)
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", TABLES)
+def test_every_module_imports_only_what_the_row_of_its_folder_allows(package: str) -> None:
+    wrong = {
+        str(path.relative_to(ROOT)): found
+        for path in modules(package)
+        if (found := forbidden(path.read_text(encoding="utf-8"), path, package))
+    }
+    assert wrong == {}
+
+
+@pytest.mark.parametrize(("package", "room"), [(p, room) for p, table in TABLES.items() for room in table])
+def test_a_forbidden_import_added_to_any_folder_fails(package: str, room: str) -> None:
+    path = next(p for p in modules(package) if room_of(p, package) == room)
+    source = path.read_text(encoding="utf-8")
+    outside = next((r for r in TABLES[package] if r != room and r not in TABLES[package][room].split()), None)
+    if outside is None:
+        pytest.skip(f"{room} may import every folder")
+    assert forbidden(f"{source}\nfrom {package}.{outside} import something\n", path, package) == [
+        f"{package}.{outside}"
+    ]
+
+
+@pytest.mark.parametrize("package", TABLES)
+def test_no_two_rooms_import_each_other_and_no_row_names_what_is_not_there(package: str) -> None:
+    there = {room_of(path, package) for path in modules(package)}
+    table = TABLES[package]
+    assert set(table) == there
+    order: list[str] = []
+    while len(order) < len(table):
+        ready = [r for r in table if r not in order and {*table[r].split()} - {"analysis"} <= {*order}]
+        assert ready, f"a circle among {sorted(set(table) - set(order))}"
+        order += ready
+
+
+@pytest.mark.parametrize("room", OFFLINE)
+def test_rooms_without_network_and_database_load_neither(room: str) -> None:
+    names = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in modules("dicom_node")]
+    own = [name for name in names if name.startswith(f"dicom_node.{room}.") and not name.endswith("__init__")]
+    code = f"import sys, {', '.join(own)}; print(*[m for m in {NETWORK_AND_DATABASE} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []

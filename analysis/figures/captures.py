@@ -10,6 +10,7 @@ from matplotlib import font_manager
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ..limits_of_use import BRIEF
 from ..pipeline.pipeline import Analysis
 from ..volume import Float, Labels, Mask, Volume
 from ..vq.classes import VQClass
@@ -24,7 +25,6 @@ WINDOW = (-1350.0, 150.0)
 OPACITY = 0.6
 #: Length of the bar that says how large things are, mm.
 BAR_MM = 50.0
-LIMITS = "Research use only. Q is a surrogate from CT density."
 
 
 def lung_slices(analysis: Analysis) -> tuple[int, ...]:
@@ -155,5 +155,5 @@ def _strip(layer: str, title: str, top: float, width: int, pixel_mm: float) -> L
         image.paste(Image.fromarray(ramp), (width // 12, row + 1))
         draw.text((4, row), "0", font=small)
         draw.text((width // 12 + width * 3 // 4 + 6, row), f"≥ {top:g}", font=small)
-    draw.text((4, 3 * size), LIMITS, font=small, fill=(255, 220, 120))
+    draw.text((4, 3 * size), BRIEF, font=small, fill=(255, 220, 120))
     return np.asarray(image)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..anatomy.regions import REGIONS, ZONES_OF
+from ..limits_of_use import RESEARCH_USE
 from ..measures.quality import Finding
 from ..pipeline.pipeline import Analysis, Parameters
 from ..volume import Grid, Labels
@@ -21,7 +22,6 @@ from ..vq.classes import NORMALISED_BY, VQClass
 from .captures import LAYERS, TITLES, grey
 from .colours import CLASS_NAME, CLASS_RGB, SCALES, class_rgb, map_rgb, top_of, unit_of
 
-RESEARCH_USE = "Research use only. Perfusion is a surrogate derived from CT density."
 PLANES = ("axial", "coronal", "sagittal")
 #: What stands at the left and right edge of each plane.
 EDGES = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}

@@ -15,13 +15,14 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
 from ..anatomy.regions import WHOLE
+from ..limits_of_use import LIMITS, RESEARCH_USE
 from ..measures.quality import Finding
 from ..measures.table import FIRM, FIRMNESS, measures_of
 from ..parameters import Parameters
 from ..pipeline.pipeline import Analysis
 from ..vq.classes import NORMALISED_BY
 from ..vq.ventilation import VENTILATIONS
-from .overview import RESEARCH_USE, classes_in_words, fractions, planes, quality_in_words, worst_zone
+from .overview import classes_in_words, fractions, planes, quality_in_words, worst_zone
 from .trend import Visit, draw
 
 A4 = (8.27, 11.69)
@@ -46,12 +47,6 @@ METHOD = (
     "regions below {min_defect_ml:g} ml count as normal. All maps lie on the expiratory CT. A "
     "fraction's standard uncertainty (after +/-) is its change under random errors of the registration, of the size "
     "that the registration sees of itself; in brackets stands the fraction at the thresholds 0.50 and 0.75."
-)
-LIMITS = (
-    "Research use only; not for diagnosis. Q is a surrogate of perfusion derived from CT density, not a measurement "
-    "of blood flow: methods of this kind agree with SPECT perfusion with a median Spearman correlation of 0.49-0.57. "
-    "V and Q are judged against the patient's own mean: disease that is the same everywhere is not seen in the "
-    "fractions. Poor expiration, motion and misregistration change both maps."
 )
 
 

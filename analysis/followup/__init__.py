@@ -1,0 +1,1 @@
+"""Two results of one patient -> what changed: numbers, maps, classes, a page."""

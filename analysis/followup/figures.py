@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from ..figures.captures import grey
 from ..figures.colours import CLASS_NAME, CLASS_RGB, class_rgb
-from ..figures.overview import PLANES, RESEARCH_USE, aspect, section
+from ..figures.overview import PLANES, aspect, section
+from ..limits_of_use import RESEARCH_USE
 from ..volume import Labels
 from ..vq.classes import VQClass
 from .longitudinal import Change

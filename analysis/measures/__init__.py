@@ -1,0 +1,1 @@
+"""Maps and regions -> one table of numbers, and findings on whether they can be believed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,11 +12,10 @@ from ..anatomy.morphology import bounding_box
 from ..errors import Rejected
 from ..registration.registration import RegistrationQuality
 from ..volume import Float, Grid, Labels, Mask, Volume
+from .kernels import kernels_in_words
 
 Verdict = Literal["pass", "warn", "fail"]
 MIDDLE = 0.7  # share of the trachea's largest depth from which a voxel counts as its middle
-
-SHARP_KERNEL = re.compile(r"\b([BI][rvf]?[67]\d[fshd]?|LUNG|BONE|EDGE|FC[58]\d|YC|YD|HRCT)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -239,19 +237,7 @@ def acquisition_findings(inspiration: Acquisition, expiration: Acquisition) -> t
                 f"{words} on {phase}",
             )
         )
-    kernels = [inspiration.kernel, expiration.kernel]
-    sharp = sorted({k for k in kernels if SHARP_KERNEL.search(k)})
-    differ = kernels[0] != kernels[1]
-    words = (
-        "both phases share one smooth kernel"
-        if all(kernels)
-        else "the header names no kernel for both phases"
-    )
-    if differ and all(kernels):
-        words = f"kernels differ: {kernels[0]} on inspiration, {kernels[1]} on expiration"
-    elif sharp:
-        words = f"sharp kernel {', '.join(sharp)}"
-    warn = bool(sharp) or (differ and all(kernels))
+    warn, words = kernels_in_words((inspiration.kernel, expiration.kernel))
     findings.append(
         Finding("kernel", _verdict(False, warn), None, "1", "warn where sharp or different", words)
     )

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from ..errors import Unavailable
 from ..settings.config import AuditSettings
 from ..store.database import Database
+from ..store.due import is_due
 from ..store.tables import audit_spool, audit_transfer
 from . import messages as audit_message
 from . import syslog
@@ -150,7 +151,7 @@ class Trail:
         """Spool the transfers that have been quiet for so long, seconds."""
         now, of = time.time(), (audit_transfer.c.direction, audit_transfer.c.study_uid, audit_transfer.c.peer)
         last = sa.func.max(audit_transfer.c.last_at)
-        still = sa.or_(last <= now - quiet, last > now + quiet)  # a clock that was set back
+        still = is_due(last + quiet, now, 2 * quiet)
         with self._database.reading() as connection:
             if not (ended := connection.execute(sa.select(*of).group_by(*of).having(still)).all()):
                 return

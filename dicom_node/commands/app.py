@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -17,12 +18,16 @@ from . import demo, node, research
 from .options import EPILOG, REFUSED, UNAVAILABLE
 
 #: Every command, in the order in which ``--help`` lists them; a command is called as its function is.
-COMMANDS = (
+COMMANDS: tuple[Callable[..., None], ...] = (
     *(research.run_, research.export_, research.compare_, research.deidentify_, research.cohort_),
     *(node.serve, node.status, node.check_config, node.conformance),
     *(node.retry, node.cancel, node.force, node.assign, demo.demo_),
 )
-VALIDATE_COMMANDS = research.validate_phantom, research.validate_twin, research.validate_landmarks
+VALIDATE_COMMANDS: tuple[Callable[..., None], ...] = (
+    research.validate_phantom,
+    research.validate_twin,
+    research.validate_landmarks,
+)
 
 app = typer.Typer(
     name="dicom-node",

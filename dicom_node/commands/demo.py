@@ -19,6 +19,7 @@ def demo_(
 ) -> None:
     """Make a thorax phantom, send it to a node on loopback, and show what arrives at a stand-in PACS."""
     from analysis.figures.colours import CLASS_NAME
+    from analysis.limits_of_use import RESEARCH_USE
 
     from .demonstration import demo
 
@@ -31,6 +32,6 @@ def demo_(
     for c, truth in made.truth.items():
         table.add_row(CLASS_NAME[c], f"{truth:.1f}", f"{made.measured[c]:.1f}")
     Console().print(table)
-    print("Research use only; perfusion is a surrogate derived from CT density.")
+    print(RESEARCH_USE)
     for path in made.files:
         print(path)

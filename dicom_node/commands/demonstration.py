@@ -25,7 +25,7 @@ from ..network.association import associate
 from ..node.node import Node
 from ..node.status import status
 from ..settings.config import Config, JobSettings, ReceiveSettings
-from ..settings.destinations import Destination
+from ..settings.destinations import CStoreDestination
 from ..store.database import Database
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -137,7 +137,7 @@ def _node(storage: Path, pacs_port: int) -> Iterator[Node]:
             receive=ReceiveSettings(port=0, quiet_seconds=3.0),
             jobs=JobSettings(nice=0),
             destinations=(
-                Destination("stand-in PACS", ae_title="DEMOPACS", host="127.0.0.1", port=pacs_port),
+                CStoreDestination("stand-in PACS", ae_title="DEMOPACS", host="127.0.0.1", port=pacs_port),
             ),
         )
     )
@@ -156,7 +156,7 @@ def send(paths: list[Path], port: int, progress: Callable[[float], None]) -> Non
     Unavailable
         Where the node does not take an image.
     """
-    node = Destination("the node", ae_title="VQNODE", host="127.0.0.1", port=port, timeout=120.0)
+    node = CStoreDestination("the node", ae_title="VQNODE", host="127.0.0.1", port=port, timeout=120.0)
     contexts = [build_context(CT_IMAGE_STORAGE, dcmread(paths[0]).file_meta.TransferSyntaxUID)]
     assoc = associate(node, "DEMOSCANNER", contexts)
     try:

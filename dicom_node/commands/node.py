@@ -47,8 +47,6 @@ def status(
     from ..store.database import Database
 
     settings = read_settings(config)
-    if not settings.database and not (settings.storage / "node.db").exists():
-        raise Unavailable(f"no node has run with the storage {settings.storage} yet")
     database = Database(settings.database_url)
     found = read_status(database)
     database.close()

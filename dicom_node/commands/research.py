@@ -99,7 +99,7 @@ def export_(
     from ..results.record import read_record
 
     settings = read_settings(config)
-    for path in export(read_record(find(result, settings.storage, settings.database_url)), out):
+    for path in export(read_record(find(result, settings.layout, settings.database_url)), out):
         print(path)
 
 
@@ -115,7 +115,7 @@ def compare_(
     from ..results.record import read_record
 
     settings = read_settings(config)
-    records = [read_record(find(r, settings.storage, settings.database_url)) for r in (earlier, later)]
+    records = [read_record(find(r, settings.layout, settings.database_url)) for r in (earlier, later)]
     with bars() as progress:
         change, files = compare_results(records[0], records[1], out, progress)
     table = Table("both lungs", "earlier", "later", "change", box=box.SIMPLE)
@@ -144,16 +144,21 @@ def deidentify_(
     UIDs, Patient ID and dates are replaced alike for all exports with one key.
     """
     from ..dicom.deidentification import Pseudonyms
-    from ..research.deidentify import deidentify, node_key
+    from ..jobs.results import find, images
+    from ..research.deidentify import deidentify
+    from ..results.record import read_record
+    from ..store.keys import node_key
 
     settings = read_settings(config)
     warnings.simplefilter("ignore")
     try:
-        secret = key.read_bytes() if key else node_key(settings.storage)
+        secret = key.read_bytes() if key else node_key(settings.layout)
     except OSError as error:
         raise Rejected(f"the key {key} cannot be read: {error.strerror}") from error
+    record = read_record(find(str(job), settings.layout, settings.database_url))
+    pair, paths = images(job, settings.layout, settings.database_url)
     with bars() as progress:
-        folders = deidentify(settings.database_url, settings.storage, job, out, Pseudonyms(secret), progress)
+        folders = deidentify(record, pair, paths, out, Pseudonyms(secret), progress)
     for folder in folders:
         print(folder)
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from ..errors import Unavailable
-from ..settings.destinations import Destination
+from ..settings.destinations import FolderDestination
 from ..store.durable import make_folder, write_file
 from .outcome import Outcome, Parcel
 
 
 def send(
-    parcels: Sequence[Parcel], destination: Destination, _calling_ae_title: str
+    parcels: Sequence[Parcel], destination: FolderDestination, _calling_ae_title: str
 ) -> Iterator[tuple[Parcel, Outcome]]:
     """Each object as ``<folder>/<SOP Instance UID>.dcm``, whole or not there; drafts lie in ``.drafts``."""
-    folder = destination.folder or Path()
+    folder = destination.folder
     for parcel in parcels:
         try:
             if not folder.is_dir():  # not made here: an absent mount must not become a folder on this disk
@@ -26,3 +26,9 @@ def send(
             yield parcel, Outcome("later", str(error))
         else:
             yield parcel, Outcome("sent", "written")
+
+
+def probe(destination: FolderDestination, _calling_ae_title: str) -> str:
+    """Return "" where the folder can be written to, else why not."""
+    writable = os.access(destination.folder, os.W_OK | os.X_OK)
+    return "" if writable else f"{destination.folder} is no folder one can write to"

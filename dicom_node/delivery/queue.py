@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from ..settings.destinations import Destination, Kind
+from ..settings.destinations import Destination
 from ..store.database import Database
+from ..store.due import is_due
 from ..store.tables import delivery, result
-from . import folder, store_scu, stow_rs
+from .kinds import SENDERS
 from .outcome import Outcome, Parcel, pause
 
 LOG = logging.getLogger(__name__)
 
 DeliveryState = Literal["QUEUED", "SENT", "CONFIRMED", "DEAD"]
-Send = Callable[[Sequence[Parcel], Destination, str], Iterator[tuple[Parcel, Outcome]]]
 BATCH = 100
 
 #: A delivery is created QUEUED (a): letter, source, target of each further move. From SENT on, where a destination
@@ -72,16 +71,13 @@ def deliver(
         if parcel not in parcels:
             _record(database, destination, parcel, Outcome("never", "its file is gone"), clock())
     if parcels:
-        for parcel, outcome in SENDERS[destination.kind](parcels, destination, calling_ae_title):
+        for parcel, outcome in SENDERS[type(destination)].send(parcels, destination, calling_ae_title):
             _record(database, destination, parcel, outcome, clock(), on_sent)
 
 
 def due(database: Database, storage: Path, destination: Destination, now: float) -> list[Parcel]:
-    """What is due at a destination, the oldest first.
-
-    A time further ahead than the longest pause can only come of a clock that was set back; it counts as due.
-    """
-    when = sa.or_(delivery.c.due_at <= now, delivery.c.due_at > now + destination.max_retry_seconds)
+    """What is due at a destination, the oldest first."""
+    when = is_due(delivery.c.due_at, now, destination.max_retry_seconds)
     columns = delivery.c.id, delivery.c.created, delivery.c.attempts
     query = (
         sa.select(*columns, result.c.sop_instance_uid, result.c.sop_class_uid, result.c.path)
@@ -96,16 +92,6 @@ def due(database: Database, storage: Path, destination: Destination, now: float)
         Parcel(r.id, r.sop_instance_uid, r.sop_class_uid, storage / r.path, r.created, r.attempts)
         for r in rows
     ]
-
-
-def probe(destination: Destination, calling_ae_title: str) -> str:
-    """Whether a destination would take something now: "", or why not."""
-    if destination.kind == "STOW-RS":
-        return stow_rs.probe(destination)
-    if destination.kind == "C-STORE":
-        return store_scu.echo(destination, calling_ae_title)
-    writable = os.access(destination.folder or "", os.W_OK | os.X_OK)
-    return "" if writable else f"{destination.folder} is no folder one can write to"
 
 
 def retry(database: Database, job_id: int, now: float) -> int:
@@ -124,9 +110,6 @@ def retry(database: Database, job_id: int, now: float) -> int:
     }
     with database.writing() as connection:
         return connection.execute(sa.update(delivery).where(*where).values(**fresh)).rowcount
-
-
-SENDERS: Mapping[Kind, Send] = {"C-STORE": store_scu.send, "STOW-RS": stow_rs.send, "folder": folder.send}
 
 
 def _record(

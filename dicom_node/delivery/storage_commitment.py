@@ -17,8 +17,9 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from ..errors import Unavailable
 from ..network.association import associate
 from ..network.dimse_n import SYNTAXES, read_attributes
-from ..settings.destinations import Destination
+from ..settings.destinations import CStoreDestination, Destination
 from ..store.database import Database
+from ..store.due import is_due
 from ..store.tables import delivery, result
 from .outcome import pause
 
@@ -46,7 +47,7 @@ SUCCESS, INVALID_ARGUMENT = 0x0000, 0x0115
 
 def ask(
     database: Database,
-    destination: Destination,
+    destination: CStoreDestination,
     calling_ae_title: str,
     clock: Callable[[], float] = time.time,
 ) -> None:
@@ -106,7 +107,7 @@ def record(database: Database, destinations: Sequence[Destination], report: Data
         reason = int(item.FailureReason)
         answer, meaning = FAILURES.get(reason, ("again", "not committed"))
         answers[str(item.ReferencedSOPInstanceUID)] = answer, f"not committed: {meaning} (0x{reason:04X})"
-    by_name = {d.name: d for d in destinations}
+    by_name = {d.name: d for d in destinations if isinstance(d, CStoreDestination)}
     asked = sa.select(delivery).where(delivery.c.transaction_uid == str(report.TransactionUID))
     with database.writing() as connection:
         rows = connection.execute(asked).all()
@@ -118,7 +119,9 @@ def record(database: Database, destinations: Sequence[Destination], report: Data
     return bool(rows)
 
 
-def _move(row: Any, answer: Answer, reason: str, destination: Destination, now: float) -> dict[str, Any]:
+def _move(
+    row: Any, answer: Answer, reason: str, destination: CStoreDestination, now: float
+) -> dict[str, Any]:
     """The new values of a delivery after a report on it."""
     if answer == "kept":
         return {"state": "CONFIRMED", "since": now, "reason": reason}
@@ -132,11 +135,11 @@ def _move(row: Any, answer: Answer, reason: str, destination: Destination, now: 
     return {**later, "state": "QUEUED", "since": now}
 
 
-def _due(database: Database, destination: Destination, now: float) -> Sequence[Any]:
+def _due(database: Database, destination: CStoreDestination, now: float) -> Sequence[Any]:
     """What is to be asked for now; what is unconfirmed for too long is given up."""
     mine = delivery.c.destination == destination.name, delivery.c.state == "SENT"
     longest = max(destination.confirm_seconds, destination.max_retry_seconds)
-    when = sa.or_(delivery.c.due_at <= now, delivery.c.due_at > now + longest)  # a clock that was set back
+    when = is_due(delivery.c.due_at, now, longest)
     old = delivery.c.created < now - destination.max_age_hours * 3600
     reason = f"given up after {destination.max_age_hours:g} h: stored, but never confirmed"
     columns = delivery.c.id, delivery.c.attempts, result.c.sop_class_uid, result.c.sop_instance_uid
@@ -152,7 +155,7 @@ def _due(database: Database, destination: Destination, now: float) -> Sequence[A
 
 def _request(
     database: Database,
-    destination: Destination,
+    destination: CStoreDestination,
     calling_ae_title: str,
     transaction_uid: str,
     rows: Sequence[Any],

@@ -13,14 +13,14 @@ from pynetdicom.sop_class import Verification
 
 from ..errors import Unavailable
 from ..network.association import associate
-from ..settings.destinations import Destination
+from ..settings.destinations import CStoreDestination
 from .outcome import Outcome, Parcel, judge
 
 UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 
 
 def send(
-    parcels: Sequence[Parcel], destination: Destination, calling_ae_title: str
+    parcels: Sequence[Parcel], destination: CStoreDestination, calling_ae_title: str
 ) -> Iterator[tuple[Parcel, Outcome]]:
     """Send over one association; what is not named in the answer was not tried.
 
@@ -58,7 +58,7 @@ def store(assoc: Any, parcel: Parcel) -> Outcome:
     return judge(int(response.Status))
 
 
-def echo(destination: Destination, calling_ae_title: str) -> str:
+def echo(destination: CStoreDestination, calling_ae_title: str) -> str:
     """C-ECHO a destination: "" where it answers, else why not."""
     try:
         assoc = associate(destination, calling_ae_title, [build_context(Verification)])

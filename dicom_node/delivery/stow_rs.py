@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from ..settings.destinations import Destination
+from ..settings.destinations import StowRsDestination
 from .outcome import Outcome, Parcel, Verdict, judge
 
 JSON = "application/dicom+json"
@@ -18,7 +18,7 @@ AGAIN = frozenset({401, 403, 404, 408, 423, 425, 429, *range(500, 600)})
 
 
 def send(
-    parcels: Sequence[Parcel], destination: Destination, _calling_ae_title: str
+    parcels: Sequence[Parcel], destination: StowRsDestination, _calling_ae_title: str
 ) -> Iterator[tuple[Parcel, Outcome]]:
     """One Store Instances request an object, over one connection, so that each has an answer of its own."""
     with _client(destination) as client:
@@ -29,7 +29,7 @@ def send(
                 return  # the server is away: the rest stays due
 
 
-def store(client: httpx.Client, destination: Destination, parcel: Parcel) -> Outcome:
+def store(client: httpx.Client, destination: StowRsDestination, parcel: Parcel) -> Outcome:
     """Store one instance; without an answer nobody knows whether it arrived."""
     boundary = uuid.uuid4().hex
     head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
@@ -68,7 +68,7 @@ def _of_payload(status: int, payload: Any) -> Outcome:
     return Outcome("sent", "stored" if status == 200 else f"stored with a warning (HTTP {status})", status)
 
 
-def probe(destination: Destination) -> str:
+def probe(destination: StowRsDestination, _calling_ae_title: str) -> str:
     """A search for at most one study: "" where the server answers it, else why not."""
     try:
         with _client(destination) as client:
@@ -78,7 +78,7 @@ def probe(destination: Destination) -> str:
     return "" if answer.is_success else f"{destination.name} answers HTTP {answer.status_code}"
 
 
-def _client(destination: Destination) -> httpx.Client:
+def _client(destination: StowRsDestination) -> httpx.Client:
     headers = {"Accept": JSON}
     if destination.authorization_file is not None:
         headers["Authorization"] = destination.authorization_file.read_text().strip()
@@ -86,5 +86,5 @@ def _client(destination: Destination) -> httpx.Client:
     return httpx.Client(headers=headers, timeout=destination.timeout, verify=trust)
 
 
-def _studies(destination: Destination) -> str:
+def _studies(destination: StowRsDestination) -> str:
     return destination.url.rstrip("/") + "/studies"

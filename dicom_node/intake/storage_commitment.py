@@ -29,6 +29,7 @@ from ..network.dimse_n import COMMON, SYNTAXES, Status, answered, read_attribute
 from ..settings.config import ReceiveSettings
 from ..settings.peers import TlsSettings
 from ..store.database import Database
+from ..store.due import is_due
 from ..store.tables import commitment, instance
 
 LOG = logging.getLogger(__name__)
@@ -166,7 +167,7 @@ def report(
 ) -> None:
     """Send the reports that are due, each on an association of its own."""
     longest = Requester("", "", 0, "").max_retry_seconds
-    when = sa.or_(commitment.c.due_at <= clock(), commitment.c.due_at > clock() + longest)
+    when = is_due(commitment.c.due_at, clock(), longest)
     query = sa.select(commitment.c.id).where(commitment.c.state == "QUEUED", when)
     with database.reading() as connection:
         due = connection.scalars(query.order_by(commitment.c.due_at).limit(REPORTS)).all()

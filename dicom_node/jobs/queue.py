@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -14,6 +14,7 @@ from ..errors import Rejected
 from ..model import Pair
 from ..pairing.pairing import fingerprint
 from ..store.database import Database
+from ..store.due import is_due
 from ..store.tables import job, result
 from ..strict_json import dump, load
 
@@ -129,18 +130,15 @@ def move(
 
 
 def start_next(database: Database, now: float) -> Job | None:
-    """Take the oldest job that is due: RUNNING, one attempt more.
-
-    A time further ahead than `POSTPONED` can only come of a clock that was set back; it counts as due.
-    """
-    due = sa.or_(job.c.due_at <= now, job.c.due_at > now + POSTPONED)
+    """Take the oldest job that is due: RUNNING, one attempt more."""
+    due = is_due(job.c.due_at, now, POSTPONED)
     query = sa.select(job).where(job.c.state == "READY", due).order_by(job.c.created, job.c.id)
     with database.writing() as connection:
         for row in connection.execute(query.limit(5)).all():
             attempt = row.attempt + 1
             fresh = {"stage": "", "fraction": 0.0, "reason": "", "attempt": attempt}
             if move(connection, row.id, "start", now, during=row.attempt, **fresh):
-                return _job(row, attempt)
+                return replace(_job(row), attempt=attempt)
     return None
 
 
@@ -156,7 +154,22 @@ def read(database: Database, job_id: int) -> Job:
         row = connection.execute(sa.select(job).where(job.c.id == job_id)).one_or_none()
     if row is None:
         raise Rejected(f"there is no job {job_id}")
-    return _job(row, row.attempt)
+    return _job(row)
+
+
+def state_of(database: Database, job_id: int) -> str:
+    """Return the state of a job.
+
+    Raises
+    ------
+    Rejected
+        Where there is no such job.
+    """
+    with database.reading() as connection:
+        state = connection.scalar(sa.select(job.c.state).where(job.c.id == job_id))
+    if state is None:
+        raise Rejected(f"there is no job {job_id}")
+    return str(state)
 
 
 def progress(database: Database, job_id: int, attempt: int, stage: str, fraction: float) -> None:
@@ -225,7 +238,7 @@ def study_of(connection: sa.Connection, sop_instance_uid: str) -> str:
     return str(connection.scalar(query.where(result.c.sop_instance_uid == sop_instance_uid)))
 
 
-def _job(row: sa.Row[Any], attempt: int) -> Job:
+def _job(row: sa.Row[Any]) -> Job:
     return Job(
         id=row.id,
         study_uid=row.study_uid,
@@ -234,6 +247,6 @@ def _job(row: sa.Row[Any], attempt: int) -> Job:
         pair=load(Pair, row.pair),
         parameters=load(Parameters, row.parameters),
         created=row.created,
-        attempt=attempt,
+        attempt=row.attempt,
         crashes=row.crashes,
     )

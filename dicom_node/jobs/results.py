@@ -1,26 +1,28 @@
-"""A job that is done -> its files."""
+"""A job that is done -> its record and its images."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from ..errors import Rejected
+from ..model import Pair
 from ..results.record import NAME
+from ..settings.layout import Layout
+from ..store.archive import Archive
 from ..store.database import Database
-from ..store.tables import job
+from . import queue
 
 
-def find(place: str, storage: Path, database_url: str) -> Path:
-    """Where the record of a result lies.
+def find(place: str, layout: Layout, database_url: str) -> Path:
+    """Return where the record of a result lies.
 
     Parameters
     ----------
     place : str
         Number of a job of the node, or a folder of results as `dicom-node run` writes it ("./12" where it is called
         a number).
-    storage : Path
+    layout : Layout
+        Of the node's storage.
     database_url : str
         Of the node; asked for a number only.
 
@@ -32,9 +34,24 @@ def find(place: str, storage: Path, database_url: str) -> Path:
     if not place.isdecimal():
         return Path(place) / NAME
     database = Database(database_url)
-    with database.reading() as connection:
-        state = connection.scalar(sa.select(job.c.state).where(job.c.id == int(place)))
+    state = queue.state_of(database, int(place))
     database.close()
     if state != "DONE":
-        raise Rejected(f"job {place} is {state}" if state else f"there is no job {place}")
-    return storage / "results" / place / NAME
+        raise Rejected(f"job {place} is {state}")
+    return layout.results_of(int(place)) / NAME
+
+
+def images(job_id: int, layout: Layout, database_url: str) -> tuple[Pair, dict[str, Path]]:
+    """Return the pair of a job, and where its images are stored by SOP Instance UID.
+
+    Raises
+    ------
+    Rejected
+        Where there is no such job.
+    """
+    database = Database(database_url)
+    pair = queue.read(database, job_id).pair
+    uids = (*pair.inspiratory.sop_instance_uids, *pair.expiratory.sop_instance_uids)
+    paths = Archive(layout.storage, database).paths(uids)
+    database.close()
+    return pair, paths

@@ -18,14 +18,14 @@ from analysis import errors as analysis_errors
 from ..delivery import queue as deliver
 from ..dicom.pixels import load_volume
 from ..errors import Rejected, Unavailable
-from ..model import DEFAULT_OBJECTS
 from ..pairing.analyse import STAGES, analyse_pair
 from ..pairing.lobes_program import draw_lobes
 from ..processes import begin
 from ..results.context import read_case
 from ..results.files import picture, record_of
-from ..results.kinds import build_objects
+from ..results.kinds import DEFAULT_OBJECTS, build_objects
 from ..results.record import NAME
+from ..settings.layout import Layout
 from ..store.archive import Archive
 from ..store.database import Database
 from ..store.durable import make_folder, write_file
@@ -124,8 +124,8 @@ def _store(
     -------
     (list of row, list of kind)
     """
-    folder = make_folder(order.storage / "results" / str(order.job_id))
-    drafts = make_folder(order.storage / "incoming")
+    layout = Layout(order.storage)
+    folder, drafts = make_folder(layout.results_of(order.job_id)), make_folder(layout.incoming)
     for name, content in aside.items():
         write_file(folder / name, [content], drafts)
     rows, kinds = [], []
@@ -134,7 +134,7 @@ def _store(
         buffer = BytesIO()
         ds.save_as(buffer, enforce_file_format=True)
         write_file(target, [buffer.getbuffer()], drafts)
-        path = target.relative_to(order.storage).as_posix()
+        path = layout.relative(target)
         uids = {"sop_instance_uid": str(ds.SOPInstanceUID), "sop_class_uid": str(ds.SOPClassUID)}
         rows.append({**uids, "path": path})
         kinds.append(kind)

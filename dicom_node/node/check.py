@@ -6,10 +6,10 @@ import os
 import socket
 from dataclasses import dataclass
 
-from ..delivery import queue as deliver
+from ..delivery.kinds import SENDERS
 from ..errors import NodeError, Unavailable
 from ..settings.config import Config
-from ..store.database import Database
+from ..store.database import Database, NoTables
 from ..store.durable import make_folder
 
 
@@ -39,7 +39,7 @@ def check(config: Config) -> list[Check]:
         Check(f"port {config.receive.port} on {config.receive.host}", _port(config), True),
     ]
     for destination in config.destinations:
-        answer = deliver.probe(destination, config.receive.ae_title)
+        answer = SENDERS[type(destination)].probe(destination, config.receive.ae_title)
         checks.append(Check(f"destination {destination.name} ({destination.place})", answer, False))
     return checks
 
@@ -55,6 +55,8 @@ def _storage(config: Config) -> str:
 def _database(config: Config) -> str:
     try:
         Database(config.database_url).close()
+    except NoTables:  # the node's start makes them
+        return ""
     except NodeError as error:
         return str(error)
     return ""

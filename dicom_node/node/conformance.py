@@ -20,16 +20,15 @@ from ..dicom import headers
 from ..dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from ..intake import mpps as performed
 from ..intake import storage_commitment as commit
-from ..model import DEFAULT_OBJECTS
 from ..network import acceptor as layer
 from ..network import dimse_n as request
 from ..network import storage_scp as receive
 from ..network import tls
 from ..network.association import MAXIMUM_PDU
 from ..results import codes
-from ..results.kinds import CLASSES
+from ..results.kinds import KINDS
 from ..settings.config import AuditSettings, ReceiveSettings
-from ..settings.destinations import Destination
+from ..settings.destinations import CStoreDestination
 from ..settings.peers import Pacs
 from ..studies import query_retrieve as retrieve
 
@@ -162,8 +161,13 @@ def _requests() -> Iterable[str]:
 def _clients() -> Iterable[str]:
     yield from ("## Results, as SCU", "")
     rows = [
-        (f"`{kind}`" + (" (default)" if kind in DEFAULT_OBJECTS else ""), _name(uid), str(uid), syntax.name)
-        for kind, (uid, syntax) in CLASSES.items()
+        (
+            f"`{kind.name}`" + (" (default)" if kind.default else ""),
+            _name(kind.sop_class),
+            str(kind.sop_class),
+            kind.transfer_syntax.name,
+        )
+        for kind in KINDS
     ]
     yield from _table(("object", "SOP class", "UID", "transfer syntax"), rows)
     yield from _wrapped("Uncompressed objects are also proposed in Implicit VR Little Endian.")
@@ -193,7 +197,7 @@ def _settings() -> Iterable[str]:
     yield from ("## Limits and time-outs", "", "Defaults; seconds unless the name says otherwise.", "")
     for name, of in (
         ("receive", ReceiveSettings),
-        ("destinations", Destination),
+        ("destinations", CStoreDestination),
         ("pacs", Pacs),
         ("audit", AuditSettings),
     ):

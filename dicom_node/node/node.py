@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
@@ -17,35 +16,31 @@ from sqlalchemy import Connection
 
 from ..audit.trail import Trail
 from ..delivery import queue as deliver
-from ..delivery import storage_commitment as confirm
+from ..delivery.kinds import SENDERS
 from ..delivery.outcome import Parcel
 from ..dicom.headers import read_header
-from ..errors import NodeError, Unavailable
+from ..errors import Unavailable
 from ..intake import storage_commitment as commit
 from ..intake.header_reader import Reader
+from ..intake.indexing import index_new
 from ..intake.receivers import Acceptors, keep
 from ..jobs import queue as jobs
 from ..jobs import worker
-from ..model import Header, Pair
+from ..model import Header
 from ..network.storage_scp import on_store
 from ..network.tls import client_context, server_context
-from ..pairing import pairing
-from ..pairing import stacks as series
 from ..processes import Crew
 from ..settings.config import Config
 from ..settings.destinations import Destination
-from ..settings.peers import Pacs
 from ..store import retention
-from ..store.archive import Archive, index
+from ..store.archive import Archive
 from ..store.database import Database
 from ..store.durable import FILE_MODE, make_folder
-from ..studies import query_retrieve as retrieve
-from ..studies import queue as studies
+from ..studies.decide import search, settle
 from .schedule import Schedule
 
 LOG = logging.getLogger(__name__)
 
-INDEX_BATCH = 200
 #: Between two looks at what may be removed.
 RETENTION_SECONDS = 60.0
 #: Acceptors outlive a killed node for a moment; the next one waits for them, seconds.
@@ -85,24 +80,28 @@ class Node:
         self.config, self._prepare = config, prepare
         self.port = 0
         self._lock = _lock(config)
-        self.database = Database(config.database_url)
+        self.database = Database(config.database_url, prepare=True)
         self.archive = Archive(config.storage, self.database)
         self.trail = Trail(self.database, config.audit, config.receive.ae_title)
-        self._version = version("vq-dicom-node")
         self._reader: Reader[Header] = Reader(read_header, prepare)
         self._crew: Crew[worker.Order] = Crew(run, config.jobs.concurrency)
         if config.receive.tls is not None:
             server_context(config.receive.tls)  # refused here, not in the processes that receive
-        for peer in (*config.destinations, config.pacs):
-            if peer is not None and peer.tls is not None:
-                client_context(peer.tls)
+        for certificates in config.client_certificates:
+            client_context(certificates)
         self._acceptors = Acceptors(config, self._lock, prepare)
-        steps = {"index": self.index, "settle": self.settle, "dispatch": self.dispatch}
+        quiet = config.receive.quiet_seconds
+        steps: dict[str, Callable[[], None]] = {
+            "index": partial(index_new, self.archive, self._reader, self.trail, quiet),
+            "settle": partial(settle, self.archive, config, version("vq-dicom-node")),
+            "dispatch": self.dispatch,
+        }
         steps["commit"] = partial(commit.report, self.database, config.storage, config.receive)
         if config.audit is not None:
             steps["audit"] = self.trail.send
         if config.pacs is not None:
-            steps["search"] = partial(self.search, config.pacs)
+            store = partial(on_store, partial(keep, self.archive, self.trail))
+            steps["search"] = partial(search, self.archive, config.pacs, config.receive.ae_title, store)
         queues = {f"deliver to {d.name}": partial(self.deliver, d) for d in config.destinations}
         self._schedule = Schedule({**steps, **queues}, config.tick_seconds)
         keeping = {"retention": self.retain} if config.retention.on else {}
@@ -139,61 +138,6 @@ class Node:
         os.close(self._lock)
         LOG.info("stopped")
 
-    def index(self) -> None:
-        """Read the headers of new instances; their studies become due.
-
-        What comes meanwhile is for the next tick: few rows at a time would hold up those who write what comes.
-        """
-        while self._index_some() == INDEX_BATCH:
-            pass
-
-    def _index_some(self) -> int:
-        if not (new := self.archive.unindexed(INDEX_BATCH)):
-            return 0
-        read = self._reader.read_all([stored.path for stored in new])
-        changed: dict[str, float] = {}
-        came: dict[tuple[str, str], Counter[str]] = {}
-        with self.database.writing() as connection:
-            index(connection, {s.sop_instance_uid: r for s, r in zip(new, read, strict=True)})
-            for stored, found in zip(new, read, strict=True):
-                if isinstance(found, str):
-                    LOG.warning("instance %s: %s", stored.sop_instance_uid, found)
-                    continue
-                side = stored.calling_ae, found.study_instance_uid
-                came.setdefault(side, Counter())[found.sop_class_uid] += 1
-                if not found.ignored:
-                    last = changed.get(found.study_instance_uid, 0.0)
-                    changed[found.study_instance_uid] = max(last, stored.received_at)
-            for (calling_ae, study_uid), counts in came.items():
-                self.trail.transferred(connection, "import", calling_ae, study_uid, counts)
-            for study_uid, at in changed.items():
-                studies.touch(self.database, connection, study_uid, at, self.config.receive.quiet_seconds)
-        return len(new)
-
-    def settle(self) -> None:
-        """Decide on every study that has been quiet, or whose scanner is done with it: a job, or why none."""
-        for uid in studies.hasten(self.database, time.time(), self.config.receive.quiet_seconds):
-            LOG.info("study %s: every image its scanner lists is here", uid)
-        for seen in studies.due(
-            self.database, time.time(), self.config.receive.quiet_seconds, self.config.wait_hours * 3600
-        ):
-            self._decided(seen, self._decide(seen.study_uid))
-
-    def search(self, pacs: Pacs) -> None:
-        """Ask the PACS for the rest of studies that wait for their other phase."""
-        title = self.config.receive.ae_title
-        store = partial(on_store, partial(keep, self.archive, self.trail))
-        for study_uid in studies.to_search(self.database, time.time(), pacs.search_seconds):
-            try:
-                uids = retrieve.missing(pacs, title, study_uid, studies.stored(self.database, study_uid))
-                if uids:
-                    retrieve.fetch(pacs, title, study_uid, uids, store)
-                found = f"{pacs.name}: {len(uids)} series retrieved" if uids else f"{pacs.name} has no more"
-            except Unavailable as error:
-                found = str(error)
-            LOG.info("study %s: %s", study_uid, found)
-            studies.searched(self.database, study_uid, time.time() + pacs.search_seconds, found)
-
     def dispatch(self) -> None:
         """Look after the workers, and start jobs where there is room."""
         given_up = jobs.cancelled(self.database, [order.job_id for order in self._crew.orders])
@@ -214,14 +158,13 @@ class Node:
         title = self.config.receive.ae_title
         told = partial(self._sent, destination)
         deliver.deliver(self.database, self.config.storage, destination, title, on_sent=told)
-        if destination.storage_commitment:
-            confirm.ask(self.database, destination, title)
+        if destination.confirms and (confirm := SENDERS[type(destination)].confirm) is not None:
+            confirm(self.database, destination, title)
 
     def _sent(self, destination: Destination, connection: Connection, parcel: Parcel) -> None:
         """An object is SENT: the audit trail tells of it, in the same transaction."""
         study_uid = jobs.study_of(connection, parcel.sop_instance_uid)
-        peer = destination.ae_title or destination.name
-        self.trail.transferred(connection, "export", peer, study_uid, {parcel.sop_class_uid: 1})
+        self.trail.transferred(connection, "export", destination.peer, study_uid, {parcel.sop_class_uid: 1})
 
     def _end_trail(self) -> None:
         """The node stops: what the repository does not take now, it gets after the next start."""
@@ -239,30 +182,6 @@ class Node:
         retention.retain(
             self.database, config.storage, config.retention, config.destinations, time.time(), free
         )
-
-    def _decide(self, study_uid: str) -> Pair | pairing.NoPair:
-        rules = self.config.pairing
-        try:
-            found = series.assemble(self.archive.headers(study_uid), rules)
-            return pairing.pair(series.with_assigned(found, studies.assigned(self.database)), rules)
-        except (NodeError, MemoryError):
-            raise
-        except Exception as error:  # the boundary of one study: a bug it meets must not stop the others
-            LOG.exception("study %s", study_uid)
-            return pairing.NoPair(f"internal error: {type(error).__name__}", False)
-
-    def _decided(self, seen: studies.Due, decision: Pair | pairing.NoPair) -> None:
-        now, wait = time.time(), self.config.wait_hours * 3600
-        with self.database.writing() as connection:
-            if isinstance(decision, pairing.NoPair):
-                state: studies.StudyState = "WAITING" if decision.waiting else "REFUSED"
-                settled = studies.settle(connection, seen, state, decision.reason, now, wait)
-                LOG.info("study %s %s: %s", seen.study_uid, state, decision.reason)
-            elif settled := studies.settle(connection, seen, "PAIRED", decision.reason, now, wait):
-                parameters = self.config.analysis
-                jobs.create(self.database, connection, decision, parameters, self._version, now)
-        if not settled:
-            LOG.info("study %s: more images came", seen.study_uid)
 
     def _order(self, job: jobs.Job) -> worker.Order:
         return worker.Order(
@@ -284,8 +203,8 @@ def _free(folder: Path) -> float:
 
 def _lock(config: Config) -> int:
     """Hold the storage for this process; the system lets go when it and its acceptors end, however they end."""
-    path = make_folder(config.storage) / "node.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+    make_folder(config.storage)
+    descriptor = os.open(config.layout.lock, os.O_RDWR | os.O_CREAT, FILE_MODE)
     end = time.monotonic() + LOCK_SECONDS
     while True:
         try:

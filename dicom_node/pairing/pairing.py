@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 
 import numpy as np
 
+from analysis.measures.kernels import kernel_class
 from analysis.pipeline.pipeline import Parameters
 
 from ..model import Assembled, Pair, PairingRules, Series
 from ..strict_json import dump
 
-#: Kernels that enhance edges, and so noise: densities and registration suffer.
-SHARP = re.compile(
-    r"^(?:[BIDHQ][RHLV]?[5-9]\d|U[5-9]\d|[BD]70|FC(?:5\d|8\d|0?7|30|31)|YA|YB|YC|YD|L$|E$|LUNG|BONE|EDGE|SHARP|DETAIL)",
-    re.IGNORECASE,
-)
 #: Thinner than this only adds noise and memory.
 FLOOR_MM = 1.0
 
@@ -134,7 +129,7 @@ def _slice_mm(s: Series) -> float:
 
 
 def _sharp(s: Series) -> bool:
-    return bool(SHARP.match(s.kernel.replace(" ", "")))
+    return kernel_class(s.kernel) == "sharp"
 
 
 def _lean(s: Series) -> int:

@@ -11,7 +11,7 @@ from textwrap import wrap
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis.figures.overview import RESEARCH_USE
+from analysis.limits_of_use import RESEARCH_USE
 
 from .cohort import Case, Cohort
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.figures.overview import RESEARCH_USE
 from analysis.followup.figures import page
 from analysis.followup.longitudinal import Change, compare
+from analysis.limits_of_use import RESEARCH_USE
 from analysis.measures.table import MEASURES
 from analysis.vq.classes import VQClass
 

@@ -1,8 +1,7 @@
-"""`dicom-node deidentify`: images and results of a job -> the same without identity, for research elsewhere."""
+"""`dicom-node deidentify`: the images and results of a job -> the same without identity, for research elsewhere."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -14,36 +13,30 @@ from pydicom import dcmread, dcmwrite
 from ..dicom.deidentification import Pseudonyms, without_identity
 from ..dicom.pixels import load_volume, stored_values
 from ..errors import Rejected, Unavailable
-from ..jobs import queue as jobs
-from ..jobs.results import find
-from ..model import DEFAULT_OBJECTS, Pair, Series
+from ..model import Pair, Series
 from ..pairing.analyse import Progress
 from ..pairing.pairing import fingerprint
 from ..results.context import read_case
 from ..results.files import record_of, write
-from ..results.kinds import build_objects
-from ..results.record import NAME, Record, read_record
-from ..store.archive import Archive
-from ..store.database import Database
-from ..store.durable import make_folder, write_file
-
-KEY = "pseudonyms.key"
+from ..results.kinds import DEFAULT_OBJECTS, build_objects
+from ..results.record import NAME, Record
 
 
 def deidentify(
-    database_url: str, storage: Path, job_id: int, out: Path, names: Pseudonyms, progress: Progress
+    record: Record, pair: Pair, paths: Mapping[str, Path], out: Path, names: Pseudonyms, progress: Progress
 ) -> tuple[Path, ...]:
-    """Write the images of a job, and its results made again from them.
+    """Write the images of a result without identity, and the result made again from them.
 
     Made again, no result can carry what the images no longer do: the PDF, the captures and the report name the
     pseudonym, and every reference leads to the new UIDs.
 
     Parameters
     ----------
-    database_url : str
-    storage : Path
-    job_id : int
-        Of a job that is done.
+    record : Record
+        Of the result.
+    pair : Pair
+        Its images.
+    paths : mapping of SOP Instance UID to Path
     out : Path
         New or empty folder: ``images/inspiration``, ``images/expiration`` and ``results``.
     names : Pseudonyms
@@ -57,31 +50,16 @@ def deidentify(
     Raises
     ------
     Rejected
-        Where there is no such result, or its images are gone or cannot be de-identified.
+        Where images are gone or cannot be de-identified, or the folder is not empty.
     """
     if out.exists() and any(out.iterdir()):
         raise Rejected(f"{out} is not empty")
-    record = read_record(find(str(job_id), storage, database_url))
-    database = Database(database_url)
-    job = jobs.read(database, job_id)
-    pair = _ordered(job.pair, record)
-    uids = (*pair.inspiratory.sop_instance_uids, *pair.expiratory.sop_instance_uids)
-    paths = Archive(storage, database).paths(uids)
-    database.close()
     try:
-        renamed, files = _images(pair, paths, out / "images", names, progress)
+        renamed, files = _images(_ordered(pair, record), paths, out / "images", names, progress)
         _results(renamed, files, record, out / "results", progress)
     except OSError as error:
         raise Unavailable(f"{out} cannot be written: {error.strerror}") from error
     return out / "images" / "inspiration", out / "images" / "expiration", out / "results"
-
-
-def node_key(storage: Path) -> bytes:
-    """The node's own key, made when it is first asked for; whoever has it can link pseudonyms to patients."""
-    path = make_folder(storage) / KEY
-    if not path.exists():
-        write_file(path, [secrets.token_bytes(32)], make_folder(storage / "incoming"))
-    return path.read_bytes()
 
 
 def _ordered(pair: Pair, record: Record) -> Pair:

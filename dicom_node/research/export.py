@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from analysis.anatomy.lungs import Lung
-from analysis.figures.overview import RESEARCH_USE
+from analysis.limits_of_use import RESEARCH_USE
 from analysis.measures.table import Measure, measures_of
 from analysis.pipeline.pipeline import Analysis
 from analysis.volume import Grid

@@ -15,14 +15,14 @@ from analysis.pipeline.pipeline import Analysis, Parameters
 from ..dicom.headers import read_header
 from ..dicom.pixels import load_volume
 from ..errors import Rejected
-from ..model import DEFAULT_OBJECTS, Assembled, Header, Pair, PairingRules, Phase
+from ..model import Assembled, Header, Pair, PairingRules, Phase
 from ..pairing.analyse import Progress, analyse_pair
 from ..pairing.lobes_program import LobeSource
 from ..pairing.pairing import fingerprint, pair
 from ..pairing.stacks import assemble
 from ..results.context import Case, read_case
 from ..results.files import record_of, write
-from ..results.kinds import build_objects
+from ..results.kinds import DEFAULT_OBJECTS, build_objects
 from ..results.record import NAME
 
 

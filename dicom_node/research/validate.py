@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from analysis.anatomy.lungs import segment
 from analysis.figures.colours import CLASS_NAME
-from analysis.figures.overview import RESEARCH_USE, overview
+from analysis.figures.overview import overview
+from analysis.limits_of_use import RESEARCH_USE
 from analysis.pipeline.pipeline import Analysis, Parameters, Phase, analyse_phases
 from analysis.truth.breathing import PhaseName, Truth
 from analysis.truth.motion import Motion, Pairs, fit_motion

@@ -19,13 +19,14 @@ from pydicom import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
-from analysis.figures.captures import LAYERS, TITLES, lung_slices, painter
+from analysis.figures.captures import LAYERS, TITLES, lung_slices, painter, worst_slices
 from analysis.figures.overview import overview
 from analysis.pipeline.pipeline import Analysis
 from analysis.volume import Labels, Volume
 
 from . import codes
 from .context import Case
+from .kinds import Making, series_number
 
 QUALITY = 92
 
@@ -42,6 +43,21 @@ class _Jpeg:
         buffer = BytesIO()
         Image.fromarray(picture).save(buffer, "JPEG", quality=QUALITY, subsampling="4:2:2")
         return cls(buffer.getvalue(), *picture.shape[:2])
+
+
+def build(making: Making) -> Iterator[Dataset]:
+    """Make the summary, then the slices; the key images among them are kept for the key objects."""
+    analysis, case = making.analysis, making.case
+    summary = build_summary(analysis, case)
+    yield summary
+    worst = {k + 1: order for order, k in enumerate(worst_slices(analysis))}
+    chosen: dict[int, Dataset] = {}
+    for ds in build_captures(analysis, case, making.load_ct()):
+        if ds.SeriesNumber == series_number("capture classes") and int(ds.InstanceNumber) in worst:
+            chosen[worst[int(ds.InstanceNumber)]] = ds
+        yield ds
+    for ds in (summary, *(chosen[n] for n in sorted(chosen))):
+        making.refer("key_objects", ds)
 
 
 def build_captures(analysis: Analysis, case: Case, ct: Volume) -> Iterator[Dataset]:

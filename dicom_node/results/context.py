@@ -25,17 +25,12 @@ from analysis.volume import Grid
 from ..dicom.malformed import MALFORMED
 from ..errors import Rejected
 from ..model import Pair, Series
+from .kinds import series_number
 
 MANUFACTURER = "vq-dicom-node"
 MODEL_NAME = "VQ CT"
 #: Serial number of the device: the software has one make only.
 DEVICE_SERIAL = "1"
-#: Series Numbers of our objects: above what scanners use, fixed per kind.
-SERIES_NUMBER = {
-    "seg": 9701, "sr": 9702, "labelmap": 9703, "text sr": 9704, "summary": 9705, "pdf": 9706, "key objects": 9707,
-    "capture Q": 9711, "capture V": 9712, "capture classes": 9713,
-    "map V": 9721, "map Q": 9722, "map m": 9723, "map V/Q": 9724, "map jacobian": 9725,
-}  # fmt: skip
 RESEARCH = "research use only"
 
 #: Groups kept of a source instance: patient, study, series, equipment, geometry; not private, not pixels.
@@ -132,7 +127,7 @@ class Case:
         ----------
         analysis : Analysis
         kind : str
-            A key of `SERIES_NUMBER`.
+            A series of `kinds.KINDS`.
         sop_class_uid, modality : str
         number : int
             Instance Number; with `kind`, what the SOP Instance UID is made of.
@@ -158,7 +153,7 @@ class Case:
         """What highdicom wants of every object in a series of its own: UIDs, numbers, equipment, time."""
         return {
             "series_instance_uid": self.uid(analysis, f"{kind} series"),
-            "series_number": SERIES_NUMBER[kind],
+            "series_number": series_number(kind),
             "sop_instance_uid": self.uid(analysis, f"{kind} instance"),
             "instance_number": 1,
             "manufacturer": MANUFACTURER,

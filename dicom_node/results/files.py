@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmwrite
 
-from analysis.figures import overview as figures
 from analysis.figures.overview import overview
+from analysis.limits_of_use import RESEARCH_USE
 from analysis.pipeline.pipeline import Analysis
 from analysis.pipeline.uncertainty import THRESHOLDS
 
@@ -56,7 +56,7 @@ def write(
 def _table(analysis: Analysis, found: Pair) -> dict[str, object]:
     return {
         "software": f"vq-dicom-node {analysis.version}",
-        "limits": figures.RESEARCH_USE,
+        "limits": RESEARCH_USE,
         "inspiration": found.inspiratory.series_instance_uid,
         "expiration": found.expiratory.series_instance_uid,
         "pairing": found.reason,

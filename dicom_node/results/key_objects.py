@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 from pydicom import Dataset
@@ -11,8 +11,14 @@ from analysis.pipeline.pipeline import Analysis
 
 from . import codes
 from .context import Case
+from .kinds import Making
 
 DESCRIPTION = "V/Q summary and the slices with the most abnormal lung. Research use only."
+
+
+def build(making: Making) -> Iterator[Dataset]:
+    """Make the document of the key images."""
+    yield build_key_objects(making.analysis, making.case, making.referenced["key_objects"])
 
 
 def build_key_objects(analysis: Analysis, case: Case, chosen: Sequence[Dataset]) -> Dataset:

@@ -1,10 +1,12 @@
-"""Analysis, Case -> every object asked for, in the order of sending: what is referenced goes first."""
+"""Every kind of object a result is delivered as: one row a kind, whose file of this folder makes it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
-from pydicom import Dataset
 from pydicom.uid import (
     UID,
     BasicTextSRStorage,
@@ -18,31 +20,105 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from analysis.figures.captures import worst_slices
-from analysis.pipeline.pipeline import Analysis
-from analysis.volume import Volume
+from ..dicom.uids import LABEL_MAP_SEGMENTATION_STORAGE
 
-from ..model import DEFAULT_OBJECTS
-from .captures import build_captures, build_summary
-from .context import SERIES_NUMBER, Case
-from .key_objects import build_key_objects
-from .parametric_map import build_maps
-from .report_pdf import build_pdf
-from .report_sr import build_report
-from .report_text import build_text_report
-from .seg import build_labelmap, build_segmentation
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
-#: SOP class and transfer syntax of each kind.
-CLASSES: Mapping[str, tuple[UID, UID]] = {
-    "seg": (SegmentationStorage, ExplicitVRLittleEndian),
-    "sr": (Comprehensive3DSRStorage, ExplicitVRLittleEndian),
-    "captures": (SecondaryCaptureImageStorage, JPEGBaseline8Bit),
-    "pdf": (EncapsulatedPDFStorage, ExplicitVRLittleEndian),
-    "key_objects": (KeyObjectSelectionDocumentStorage, ExplicitVRLittleEndian),
-    "labelmap": (UID("1.2.840.10008.5.1.4.1.1.66.7"), ExplicitVRLittleEndian),
-    "text_sr": (BasicTextSRStorage, ExplicitVRLittleEndian),
-    "maps": (ParametricMapStorage, ExplicitVRLittleEndian),
-}
+    from analysis.pipeline.pipeline import Analysis
+    from analysis.volume import Volume
+
+    from .context import Case
+
+
+@dataclass(frozen=True)
+class ResultKind:
+    """A kind of object.
+
+    Parameters
+    ----------
+    name : str
+        What destinations call it in `objects`.
+    module : str
+        File of this folder; its function ``build(making)`` yields the objects of this kind.
+    sop_class, transfer_syntax : UID
+    series : mapping of str to int
+        Its series by their names, and their Series Numbers: above what scanners use.
+    default : bool
+        Whether a destination gets it unless it says otherwise: what any PACS takes.
+    needs : tuple of str
+        Kinds that are made before it, because it references their objects.
+    """
+
+    name: str
+    module: str
+    sop_class: UID
+    transfer_syntax: UID
+    series: Mapping[str, int]
+    default: bool = False
+    needs: tuple[str, ...] = ()
+
+
+#: In the order in which they are made and sent: what is referenced goes first.
+KINDS: tuple[ResultKind, ...] = (
+    ResultKind("seg", "seg", SegmentationStorage, ExplicitVRLittleEndian, {"seg": 9701}, default=True),
+    # the report references the segments: it makes no sense without them
+    ResultKind("sr", "report_sr", Comprehensive3DSRStorage, ExplicitVRLittleEndian, {"sr": 9702}, True, ("seg",)),
+    ResultKind("labelmap", "labelmap", LABEL_MAP_SEGMENTATION_STORAGE, ExplicitVRLittleEndian, {"labelmap": 9703}),
+    ResultKind("text_sr", "report_text", BasicTextSRStorage, ExplicitVRLittleEndian, {"text sr": 9704}),
+    ResultKind(
+        "captures", "captures", SecondaryCaptureImageStorage, JPEGBaseline8Bit,
+        {"summary": 9705, "capture Q": 9711, "capture V": 9712, "capture classes": 9713}, default=True,
+    ),
+    ResultKind("pdf", "report_pdf", EncapsulatedPDFStorage, ExplicitVRLittleEndian, {"pdf": 9706}, default=True),
+    ResultKind(
+        "key_objects", "key_objects", KeyObjectSelectionDocumentStorage, ExplicitVRLittleEndian,
+        {"key objects": 9707}, True, ("captures",),
+    ),
+    ResultKind(
+        "maps", "parametric_map", ParametricMapStorage, ExplicitVRLittleEndian,
+        {"map V": 9721, "map Q": 9722, "map m": 9723, "map V/Q": 9724, "map jacobian": 9725},
+    ),
+)  # fmt: skip
+
+OBJECT_KINDS = tuple(kind.name for kind in KINDS)
+DEFAULT_OBJECTS = tuple(kind.name for kind in KINDS if kind.default)
+
+
+def series_number(series: str) -> int:
+    """Return the Series Number (0020,0011) of a series of results.
+
+    Examples
+    --------
+    >>> series_number("sr")
+    9702
+    """
+    return next(kind.series[series] for kind in KINDS if series in kind.series)
+
+
+@dataclass(eq=False)
+class Making:
+    """The objects of one result while they are made.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    case : Case
+    load_ct : callable
+        Reads the expiratory CT; called only where a kind shows it.
+    referenced : dict of str to list of Dataset
+        By the name of the kind that needs them: what an object of it will reference.
+    """
+
+    analysis: Analysis
+    case: Case
+    load_ct: Callable[[], Volume]
+    referenced: dict[str, list[Dataset]] = field(default_factory=dict)
+
+    def refer(self, kind: str, ds: Dataset) -> Dataset:
+        """Keep an object that one of the named kind will reference, and return it."""
+        self.referenced.setdefault(kind, []).append(ds)
+        return ds
 
 
 def build_objects(
@@ -51,7 +127,7 @@ def build_objects(
     load_ct: Callable[[], Volume],
     kinds: Collection[str] = DEFAULT_OBJECTS,
 ) -> Iterator[tuple[str, Dataset]]:
-    """Every object of the kinds asked for, one at a time.
+    """Make every object of the kinds asked for, and of those that they need, one at a time.
 
     Parameters
     ----------
@@ -60,7 +136,7 @@ def build_objects(
     load_ct : callable
         Reads the expiratory CT; called only where colour captures or key objects are asked for.
     kinds : collection of str
-        Of `model.OBJECT_KINDS`.
+        Of `OBJECT_KINDS`.
 
     Yields
     ------
@@ -68,31 +144,13 @@ def build_objects(
     ds : Dataset
         With file meta information, ready for ``dcmwrite`` (PS3.10).
     """
-    if {"seg", "sr"} & set(kinds):
-        # the report references the segments: it makes no sense without them
-        segmentation = build_segmentation(analysis, case)
-        yield "seg", segmentation
-        yield "sr", build_report(analysis, case, segmentation)
-        del segmentation
-    if "labelmap" in kinds:
-        yield "labelmap", build_labelmap(analysis, case)
-    if "text_sr" in kinds:
-        yield "text_sr", build_text_report(analysis, case)
-    if {"captures", "key_objects"} & set(kinds):
-        yield from _pictures(analysis, case, load_ct())
-    if "pdf" in kinds:
-        yield "pdf", build_pdf(analysis, case)
-    if "maps" in kinds:
-        yield from (("maps", ds) for ds in build_maps(analysis, case))
-
-
-def _pictures(analysis: Analysis, case: Case, ct: Volume) -> Iterator[tuple[str, Dataset]]:
-    summary = build_summary(analysis, case)
-    yield "captures", summary
-    worst = {k + 1: order for order, k in enumerate(worst_slices(analysis))}
-    chosen: dict[int, Dataset] = {}
-    for ds in build_captures(analysis, case, ct):
-        if ds.SeriesNumber == SERIES_NUMBER["capture classes"] and int(ds.InstanceNumber) in worst:
-            chosen[worst[int(ds.InstanceNumber)]] = ds
-        yield "captures", ds
-    yield "key_objects", build_key_objects(analysis, case, [summary, *(chosen[n] for n in sorted(chosen))])
+    wanted = {*kinds, *(need for kind in KINDS if kind.name in kinds for need in kind.needs)}
+    making = Making(analysis, case, load_ct)
+    for kind in KINDS:
+        if kind.name in wanted:
+            build = cast(
+                "Callable[[Making], Iterable[Dataset]]", import_module(f".{kind.module}", __package__).build
+            )
+            for ds in build(making):
+                yield kind.name, ds
+            making.referenced.pop(kind.name, None)

@@ -27,6 +27,7 @@ from analysis.vq.ventilation import VENTILATIONS
 
 from . import codes
 from .context import Case, slice_of
+from .kinds import Making
 
 #: Bytes of a map above which it stays on the working grid: no PACS takes more, and no worker has the memory.
 LARGEST = 2**30
@@ -67,6 +68,11 @@ MAPS: Mapping[str, MapKind] = {
     "V/Q": MapKind("VQ_RATIO", "Ratio of normalised V and Q", "1", "Normalised V/Q"),
     "jacobian": MapKind("VQ_JACOBIAN", "Jacobian determinant, expiration to inspiration", "1", "Jacobian"),
 }
+
+
+def build(making: Making) -> Iterator[Dataset]:
+    """Make the maps."""
+    yield from build_maps(making.analysis, making.case)
 
 
 def build_maps(analysis: Analysis, case: Case) -> Iterator[Dataset]:

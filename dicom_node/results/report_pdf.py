@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
@@ -10,6 +12,12 @@ from analysis.pipeline.pipeline import Analysis
 
 from . import codes
 from .context import Case
+from .kinds import Making
+
+
+def build(making: Making) -> Iterator[Dataset]:
+    """Make the report as PDF."""
+    yield build_pdf(making.analysis, making.case)
 
 
 def build_pdf(analysis: Analysis, case: Case) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TypeAlias
 
@@ -31,6 +32,7 @@ from pydicom import Dataset
 
 from analysis.anatomy.regions import REGIONS, WHOLE
 from analysis.figures.colours import CLASS_NAME
+from analysis.limits_of_use import LIMITS
 from analysis.measures.quality import Finding
 from analysis.measures.table import measures_of
 from analysis.pipeline.pipeline import Analysis
@@ -38,17 +40,19 @@ from analysis.pipeline.pipeline import Analysis
 from . import codes
 from .context import DEVICE_SERIAL, MANUFACTURER, MODEL_NAME, Case
 from .image_library import image_library
+from .kinds import Making
 from .seg import REGION_SEGMENT
-
-LIMITS = (
-    "Research use only; not for diagnosis. Perfusion is a surrogate derived from CT density (apparent mass "
-    "change between expiration and inspiration), not a measurement of blood flow."
-)
 
 #: Significant digits of a number: more than any of them deserves, few enough to read.
 DIGITS = 6
 
 Group: TypeAlias = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
+
+
+def build(making: Making) -> Iterator[Dataset]:
+    """Make the Structured Report."""
+    (segmentation,) = making.referenced["sr"]
+    yield build_report(making.analysis, making.case, segmentation)
 
 
 def build_report(analysis: Analysis, case: Case, segmentation: Dataset) -> Comprehensive3DSR:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from pydicom import Dataset
 from pydicom.uid import BasicTextSRStorage
 
 from analysis.anatomy.regions import REGIONS
-from analysis.figures.report import LIMITS, method_in_words
+from analysis.figures.report import method_in_words
+from analysis.limits_of_use import LIMITS
 from analysis.measures.table import measures_of
 from analysis.pipeline.pipeline import Analysis
 
 from . import codes
 from .context import Case
+from .kinds import Making
 
 UNITS = {"1": "", "[hnsf'U]": " HU"}
+
+
+def build(making: Making) -> Iterator[Dataset]:
+    """Make the report as text."""
+    yield build_text_report(making.analysis, making.case)
 
 
 def build_text_report(analysis: Analysis, case: Case) -> Dataset:

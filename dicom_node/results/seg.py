@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from highdicom import (
@@ -15,6 +15,7 @@ from highdicom.color import CIELabColor
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
+from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from analysis.figures.colours import CLASS_NAME, CLASS_RGB, LUNG_RGB, RGB
@@ -23,6 +24,7 @@ from analysis.vq.classes import VQClass
 
 from . import codes
 from .context import MODEL_NAME, Case, slice_of
+from .kinds import Making
 
 #: Segment numbers: the four classes first, the lungs behind them.
 CLASS_SEGMENTS: Mapping[int, VQClass] = {
@@ -37,6 +39,11 @@ REGION_SEGMENT: Mapping[str, int] = {"right": 5, "left": 6}
 TITLES: Mapping[str, str] = {"seg": "SEG", "labelmap": "label map"}
 #: Frames packed at a time: any eight frames fill whole bytes.
 CHUNK = 8
+
+
+def build(making: Making) -> Iterator[Dataset]:
+    """Make the Segmentation; the report will reference it."""
+    yield making.refer("sr", build_segmentation(making.analysis, making.case))
 
 
 def build_segmentation(analysis: Analysis, case: Case) -> Segmentation:
@@ -58,23 +65,13 @@ def build_segmentation(analysis: Analysis, case: Case) -> Segmentation:
     grid = analysis.expiratory.shape
     # highdicom makes the attributes from an empty stand-in that takes no memory; the bits are packed below.
     empty = np.broadcast_to(np.uint8(0), (*grid, len(CLASS_SEGMENTS) + len(LUNG_SEGMENTS)))
-    ds = _segmentation(analysis, case, "seg", empty)
+    ds = segmentation(analysis, case, "seg", empty)
     _fill(ds, analysis)
     return ds
 
 
-def build_labelmap(analysis: Analysis, case: Case) -> Segmentation:
-    """The same segments as one label a voxel (PS3.3 A.51, Label Map Segmentation Storage), for those who ask.
-
-    A voxel of a class is that class; the lungs' segments hold what was not classified.
-    """
-    labels = np.where(analysis.lungs > 0, analysis.lungs + np.uint8(len(CLASS_SEGMENTS)), 0).astype(np.uint8)
-    for number, c in CLASS_SEGMENTS.items():
-        labels[analysis.classes == c] = number
-    return _segmentation(analysis, case, "labelmap", labels)
-
-
-def _segmentation(analysis: Analysis, case: Case, kind: str, pixels: NDArray[np.uint8]) -> Segmentation:
+def segmentation(analysis: Analysis, case: Case, kind: str, pixels: NDArray[np.uint8]) -> Segmentation:
+    """A Segmentation of all segments, of one kind of pixels, in the series of that name."""
     slices = case.pair.expiratory.slices
     first = slices[0]
     types = {"seg": SegmentationTypeValues.BINARY, "labelmap": SegmentationTypeValues.LABELMAP}

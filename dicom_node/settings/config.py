@@ -6,15 +6,18 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from analysis.pipeline.pipeline import Parameters
 
 from ..errors import Rejected
 from ..model import PairingRules
 from .destinations import Destination
+from .layout import Layout
 from .peers import Pacs, Peer, TlsSettings, valid_ae_title
 from .toml import _build, _line, _Wrong
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -212,9 +215,20 @@ class Config:
             raise Rejected("tick_seconds and wait_hours must be positive")
 
     @property
+    def client_certificates(self) -> tuple[TlsSettings, ...]:
+        """Those that this node shows to the peers it calls."""
+        peers = *self.destinations, self.pacs
+        return tuple(tls for peer in peers for tls in _certificates(peer).values())
+
+    @property
+    def layout(self) -> Layout:
+        """The names of what lies in `storage`."""
+        return Layout(self.storage)
+
+    @property
     def database_url(self) -> str:
         """`database`, or the SQLite file in the storage folder."""
-        return self.database or f"sqlite:///{self.storage / 'node.db'}"
+        return self.database or f"sqlite:///{self.layout.database}"
 
 
 def read_config(path: Path) -> Config:
@@ -237,22 +251,26 @@ def read_config(path: Path) -> Config:
         raise Rejected(f"{path}{_line(text, error)}: {error}") from error
     folder = path.parent.absolute()
 
-    def placed(part: Any) -> Any:
-        """A part with the certificates' paths taken from the file's folder."""
-        return (
-            part
-            if part is None or part.tls is None
-            else dataclasses.replace(part, tls=part.tls.below(folder))
-        )
-
-    audit = placed(config.audit)
+    audit = _placed(config.audit, folder)
     if audit is not None and audit.file is not None:
         audit = dataclasses.replace(audit, file=folder / audit.file)
     return dataclasses.replace(
         config,
         storage=folder / config.storage,
-        receive=placed(config.receive),
-        destinations=tuple(placed(d) for d in config.destinations),
-        pacs=placed(config.pacs),
+        receive=_placed(config.receive, folder),
+        destinations=tuple(_placed(d, folder) for d in config.destinations),
+        pacs=_placed(config.pacs, folder),
         audit=audit,
     )
+
+
+def _certificates(part: object) -> dict[str, TlsSettings]:
+    """The certificates that a part of the settings names, by key."""
+    names = [item.name for item in dataclasses.fields(part)] if dataclasses.is_dataclass(part) else []
+    return {name: value for name in names if isinstance(value := getattr(part, name), TlsSettings)}
+
+
+def _placed(part: T, folder: Path) -> T:
+    """A part of the settings with the paths of its certificates taken from the file's folder."""
+    found = {name: tls.below(folder) for name, tls in _certificates(part).items()}
+    return dataclasses.replace(part, **found) if found else part  # type: ignore[type-var]

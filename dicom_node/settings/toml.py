@@ -7,7 +7,7 @@ import difflib
 import re
 import types
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from analysis.errors import AnalysisError
 
@@ -26,7 +26,8 @@ class _Wrong(Rejected):
 
 def _build(cls: type[T], table: dict[str, Any], name: str) -> T:
     """The dataclass of a TOML table."""
-    kinds = get_type_hints(cls)
+    cls, table = _variant(cls, table, name)
+    kinds = {key: kind for key, kind in get_type_hints(cls).items() if get_origin(kind) is not ClassVar}
     where = f" in [{name}]" if name else ""
     for key in table:
         if key not in kinds:
@@ -45,6 +46,17 @@ def _build(cls: type[T], table: dict[str, Any], name: str) -> T:
         if isinstance(error, _Wrong):
             raise
         raise _Wrong(name, "", f"{error}{where}") from error
+
+
+def _variant(cls: type[T], table: dict[str, Any], name: str) -> tuple[type[T], dict[str, Any]]:
+    """The dataclass that the key `kind` names, where there are several; the first where there is no such key."""
+    variants = {getattr(variant, "kind", ""): variant for variant in cls.__subclasses__()}
+    if not variants:
+        return cls, table
+    kind = table.get("kind", next(iter(variants)))
+    if kind not in variants:
+        raise _Wrong(name, "kind", f"'kind' must be one of {', '.join(variants)}, not {kind!r}")
+    return variants[kind], {key: value for key, value in table.items() if key != "kind"}
 
 
 def _value(kind: Any, raw: Any, table: str, key: str) -> Any:

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from ..dicom.part10 import file_meta, read_file_meta
 from ..model import Header
+from ..settings.layout import SHELVES, Layout
 from ..strict_json import dump, load
 from .database import Database
 from .durable import make_folder, name_files, remove, sync_folders, write_draft, write_file
@@ -29,7 +30,6 @@ LOG = logging.getLogger(__name__)
 
 Outcome = Literal["stored", "same", "other"]
 
-SHELVES = [f"{n:02x}" for n in range(256)]
 #: Read of a file at one time, bytes.
 PIECE = 1 << 20
 
@@ -66,13 +66,13 @@ class Archive:
     """
 
     def __init__(self, storage: Path, database: Database, clock: Callable[[], float] = time.time) -> None:
-        self.storage, self.database, self.clock = storage, database, clock
-        self.incoming = make_folder(storage / "incoming")
+        self.layout, self.database, self.clock = Layout(storage), database, clock
+        self.incoming = make_folder(self.layout.incoming)
         self._shelve = GroupCommit(self._shelve_all)
         self._new_row = database.insert(instance).on_conflict_do_nothing()
-        for folder in ("archive", "quarantine"):
+        for folder in (self.layout.archive, self.layout.quarantine):
             for shelf in SHELVES:
-                make_folder(storage / folder / shelf)
+                make_folder(folder / shelf)
 
     def store(
         self,
@@ -108,18 +108,18 @@ class Archive:
         draft = write_draft([head, dataset], self.incoming, lambda: hashed.update(dataset))
         digest = hashed.hexdigest()
         name = _name(sop_instance_uid, hashlib.sha256(head).digest(), hashed.digest())
-        path = f"archive/{name}"
+        target = self.layout.archive / name
         row: dict[str, str | float] = {
             "sop_instance_uid": sop_instance_uid,
             "sop_class_uid": sop_class_uid,
             "transfer_syntax_uid": transfer_syntax_uid,
             "sha256": digest,
             "size": len(dataset),
-            "path": path,
+            "path": self.layout.relative(target),
             "received_at": self.clock(),
             "calling_ae": calling_ae,
         }
-        if self._shelve(_Draft(draft, self.storage / path, row)):
+        if self._shelve(_Draft(draft, target, row)):
             return "stored"
         # its UID has a row: of the same file, which was replaced by its like, or of another
         if self._known(sop_instance_uid) == (digest, transfer_syntax_uid):
@@ -127,7 +127,7 @@ class Archive:
         self._quarantine(
             name, [head, dataset], {k: row[k] for k in ("sop_instance_uid", "sha256", "calling_ae")}
         )
-        remove(self.storage / path)
+        remove(target)
         return "other"
 
     def sweep(self) -> tuple[int, int]:
@@ -147,11 +147,11 @@ class Archive:
         sync_folders({self.incoming})
         with self.database.reading() as connection:
             known = set(connection.scalars(sa.select(instance.c.path)))
-        shelves = (self.storage / "archive" / shelf for shelf in SHELVES)
-        found = {self._relative(file) for shelf in shelves for file in shelf.iterdir()}
+        shelves = (self.layout.archive / shelf for shelf in SHELVES)
+        found = {self.layout.relative(file) for shelf in shelves for file in shelf.iterdir()}
         for path in sorted(known - found):
             LOG.error("the file %s is missing", path)
-        return len(drafts), sum(self._adopt(self.storage / path) for path in sorted(found - known))
+        return len(drafts), sum(self._adopt(self.layout.storage / path) for path in sorted(found - known))
 
     def unindexed(self, limit: int) -> list[Stored]:
         """Instances whose header was not read yet, the oldest first."""
@@ -160,7 +160,7 @@ class Archive:
         query = sa.select(*columns).where(UNINDEXED).order_by(instance.c.received_at).limit(limit)
         with self.database.reading() as connection:
             return [
-                Stored(r.sop_instance_uid, self.storage / r.path, r.received_at, r.calling_ae)
+                Stored(r.sop_instance_uid, self.layout.storage / r.path, r.received_at, r.calling_ae)
                 for r in connection.execute(query)
             ]
 
@@ -180,7 +180,7 @@ class Archive:
             for start in range(0, len(wanted), 500):
                 part = instance.c.sop_instance_uid.in_(wanted[start : start + 500])
                 rows = connection.execute(sa.select(instance.c.sop_instance_uid, instance.c.path).where(part))
-                found.update({row.sop_instance_uid: self.storage / row.path for row in rows})
+                found.update({row.sop_instance_uid: self.layout.storage / row.path for row in rows})
         return found
 
     def _known(self, sop_instance_uid: str) -> tuple[str, str] | None:
@@ -205,9 +205,9 @@ class Archive:
         return [inserted[at] for at in range(len(rows))]
 
     def _quarantine(self, name: str, parts: list[bytes | memoryview], row: dict[str, str | float]) -> None:
-        target = self.storage / "quarantine" / name
+        target = self.layout.quarantine / name
         write_file(target, parts, self.incoming)
-        values = {"path": self._relative(target), "received_at": self.clock(), **row}
+        values = {"path": self.layout.relative(target), "received_at": self.clock(), **row}
         with self.database.writing() as connection:
             connection.execute(self.database.insert(quarantine).values(**values).on_conflict_do_nothing())
 
@@ -216,7 +216,7 @@ class Archive:
         try:
             row = self._row_of(path)
         except ValueError as error:
-            aside = self.storage / "quarantine" / path.parent.name / path.name
+            aside = self.layout.quarantine / path.parent.name / path.name
             LOG.error("the file %s is damaged (%s): moved to %s", path, error, aside)
             name_files([(path, aside)])
             sync_folders({path.parent, aside.parent})
@@ -250,13 +250,10 @@ class Archive:
             "transfer_syntax_uid": meta.transfer_syntax_uid,
             "sha256": hashed.hexdigest(),
             "size": size,
-            "path": self._relative(path),
+            "path": self.layout.relative(path),
             "received_at": self.clock(),
             "calling_ae": "",
         }
-
-    def _relative(self, path: Path) -> str:
-        return path.relative_to(self.storage).as_posix()
 
 
 def index(connection: sa.Connection, read: Mapping[str, Header | str]) -> None:

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +26,10 @@ from .tables import MIGRATIONS, SCHEMA, metadata, schema
 INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
+class NoTables(Unavailable):
+    """No node has made the tables of this database yet."""
+
+
 class Database:
     """The node's tables behind one URL; one object a process, shared by its threads.
 
@@ -32,37 +37,58 @@ class Database:
     ----------
     url : str
         An SQLAlchemy URL of SQLite or PostgreSQL, e.g. ``"sqlite:///node.db"``.
+    prepare : bool
+        Make the tables, or bring those of an older version to this one. Only the start of a node does: a command of a
+        newer version must not change the tables under a node that runs.
 
     Raises
     ------
     Rejected
         Where the URL is none, its driver is not installed, or the tables are of another version.
+    NoTables
+        Where no node has made the tables yet.
     Unavailable
         Where the database cannot be reached.
 
     Examples
     --------
-    >>> database = Database("sqlite://")
+    >>> database = Database("sqlite://", prepare=True)
     >>> with database.reading() as connection:
-    ...     connection.scalar(sa.select(schema.c.version))
-    1
+    ...     connection.scalar(sa.select(schema.c.version)) == SCHEMA
+    True
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, prepare: bool = False) -> None:
         try:
-            self.engine = _engine(url)
+            self.engine = _engine(url, prepare)
         except (SQLAlchemyError, ImportError) as error:
             raise Rejected(f"the database URL cannot be used: {error}") from error
         file = self.engine.url.database or ":memory:"
         self._turn: AbstractContextManager[Any] = _Turn(file) if self._is_sqlite else nullcontext()
         self._writer: sa.Connection | None = None
-        with self.writing() as connection:
-            metadata.create_all(connection)
-            version = connection.scalar(sa.select(schema.c.version))
-            if version is None:
-                connection.execute(self.insert(schema).values(version=SCHEMA).on_conflict_do_nothing())
-            elif version != SCHEMA:
-                _migrate(connection, version)
+        if prepare:
+            with self.writing() as connection:
+                metadata.create_all(connection)
+                version = connection.scalar(sa.select(schema.c.version))
+                if version is None:
+                    connection.execute(self.insert(schema).values(version=SCHEMA).on_conflict_do_nothing())
+                elif version != SCHEMA:
+                    _migrate(connection, version)
+        else:
+            self._check_version()
+
+    def _check_version(self) -> None:
+        with self.reading() as connection:
+            made = sa.inspect(connection).has_table(schema.name)
+            version = connection.scalar(sa.select(schema.c.version)) if made else None
+        if version is None:
+            raise NoTables("no node has run with this database yet: start one")
+        if version != SCHEMA:
+            self.engine.dispose()
+            raise Rejected(
+                f"the database is of version {version}, this software needs {SCHEMA}: "
+                + ("start the node of this version once" if version < SCHEMA else "use the newer software")
+            )
 
     @property
     def _is_sqlite(self) -> bool:
@@ -168,7 +194,7 @@ def _away() -> Iterator[None]:
         raise Unavailable(f"the database is away: {getattr(error, 'orig', error)}") from error
 
 
-def _engine(url: str) -> sa.Engine:
+def _engine(url: str, prepare: bool) -> sa.Engine:
     parsed = sa.make_url(url)
     name = parsed.get_backend_name()
     if name not in INSERT:
@@ -187,6 +213,8 @@ def _engine(url: str) -> sa.Engine:
             parsed, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False}
         )
     else:
+        if not prepare and not Path(parsed.database).exists():
+            raise NoTables(f"no node has run with the database {parsed.database} yet: start one")
         os.close(_private_file(parsed.database))
         engine = sa.create_engine(parsed, pool_size=8, max_overflow=56)
     sa.event.listen(engine, "connect", _prepare_sqlite)

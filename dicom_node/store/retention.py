@@ -151,7 +151,7 @@ def _delete(paths: Sequence[Path]) -> None:
 
 def _ended(destinations: Sequence[Destination]) -> sa.ColumnElement[bool]:
     """Of a study's instances: nothing more comes of it by itself, and every result is where it should be."""
-    confirming = [d.name for d in destinations if d.storage_commitment]
+    confirming = [d.name for d in destinations if d.confirms]
     arrived = sa.or_(
         delivery.c.state == "CONFIRMED",
         sa.and_(delivery.c.state == "SENT", delivery.c.destination.not_in(confirming)),

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from ..errors import Rejected
 from ..model import Phase
 from ..store.database import Database
+from ..store.due import is_due
 from ..store.tables import (
     UNINDEXED,
     assignment,
@@ -64,13 +65,10 @@ def touch(
 
 
 def due(database: Database, now: float, quiet: float, wait: float) -> list[Due]:
-    """Studies to look at: quiet for long enough, or waiting for too long, and every image that came before read.
-
-    A time further ahead than `quiet`, or `wait`, can only come of a clock that was set back; it counts as due.
-    """
+    """Studies to look at: quiet for long enough, or waiting for too long, and every image that came before read."""
     unread = sa.exists().where(UNINDEXED, instance.c.received_at <= study.c.due_at)
     ahead = sa.case((study.c.state == "WAITING", max(quiet, wait)), else_=quiet)
-    when = sa.or_(study.c.due_at <= now, study.c.due_at > now + ahead)
+    when = is_due(study.c.due_at, now, ahead)
     columns = study.c.study_uid, study.c.due_at, study.c.state, study.c.since
     query = sa.select(*columns).where(when, ~unread).order_by(study.c.due_at)
     with database.reading() as connection:
@@ -126,7 +124,7 @@ def settle(
 
 def to_search(database: Database, now: float, pause: float) -> list[str]:
     """Studies whose other phase is to be looked for now."""
-    when = sa.or_(study.c.search_at <= now, study.c.search_at > now + pause)
+    when = is_due(study.c.search_at, now, pause)
     query = sa.select(study.c.study_uid).where(study.c.state == "WAITING", when).order_by(study.c.search_at)
     with database.reading() as connection:
         return list(connection.scalars(query))

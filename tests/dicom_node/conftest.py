@@ -17,7 +17,7 @@ from dicom_node.store.tables import metadata
 def database(tmp_path: Path) -> Iterator[Database]:
     """SQLite; or the empty PostgreSQL database that $VQ_DATABASE names, emptied again after each test."""
     url = os.environ.get("VQ_DATABASE", "")
-    database = Database(url or f"sqlite:///{tmp_path / 'node.db'}")
+    database = Database(url or f"sqlite:///{tmp_path / 'node.db'}", prepare=True)
     yield database
     if url:
         metadata.drop_all(database.engine)

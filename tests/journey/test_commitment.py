@@ -25,7 +25,7 @@ from dicom_node.delivery import queue as deliver
 from dicom_node.delivery import storage_commitment as confirm
 from dicom_node.network.storage_scp import Received, Receiver
 from dicom_node.settings.config import ReceiveSettings
-from dicom_node.settings.destinations import Destination
+from dicom_node.settings.destinations import CStoreDestination, Destination
 from dicom_node.settings.peers import TlsSettings
 from dicom_node.store.database import Database
 from dicom_node.store.tables import delivery
@@ -33,7 +33,7 @@ from dicom_node.store.tables import delivery
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'node.db'}")
+    database = Database(f"sqlite:///{tmp_path / 'node.db'}", prepare=True)
     yield database
     database.close()
 
@@ -55,7 +55,7 @@ def receiver(
 
 
 def pacs_at(port: int) -> Destination:
-    return Destination(
+    return CStoreDestination(
         "pacs", ae_title="ORTHANC", host="127.0.0.1", port=port, timeout=5, storage_commitment=True
     )
 

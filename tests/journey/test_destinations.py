@@ -14,7 +14,7 @@ from peers import DICOMWEB, Orthanc, free_port, orthanc
 from queued import queue, rows, states
 
 from dicom_node.delivery import queue as deliver
-from dicom_node.settings.destinations import Destination
+from dicom_node.settings.destinations import Destination, FolderDestination, StowRsDestination
 from dicom_node.store.database import Database
 
 USER = "node:secret"
@@ -28,7 +28,7 @@ def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'node.db'}")
+    database = Database(f"sqlite:///{tmp_path / 'node.db'}", prepare=True)
     yield database
     database.close()
 
@@ -38,7 +38,7 @@ def web(pacs: Orthanc, tmp_path: Path) -> Destination:
     secret = tmp_path / "authorization"
     secret.write_text(f"Basic {base64.b64encode(USER.encode()).decode()}\n")
     url = f"http://127.0.0.1:{pacs.http}/dicom-web/"
-    return Destination("web", "STOW-RS", url=url, authorization_file=secret, timeout=10)
+    return StowRsDestination("web", url=url, authorization_file=secret, timeout=10)
 
 
 def deliver_at(database: Database, storage: Path, destination: Destination, now: float) -> None:
@@ -110,7 +110,7 @@ def test_a_folder_gets_whole_files_and_an_absent_one_is_waited_for(
     database: Database, tmp_path: Path
 ) -> None:
     paths = queue(database, tmp_path, "share")
-    share = Destination("share", "folder", folder=tmp_path / "share")
+    share = FolderDestination("share", folder=tmp_path / "share")
     deliver_at(database, tmp_path, share, 1.0)
     assert states(database) == {"QUEUED"}
     assert not (tmp_path / "share").exists()

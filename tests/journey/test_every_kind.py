@@ -12,11 +12,10 @@ from made import analysis_of, case_of, thorax
 from peers import DICOMWEB, Orthanc, orthanc
 from pydicom import dcmread
 
-from dicom_node.delivery import store_scu, stow_rs
+from dicom_node.delivery.kinds import SENDERS
 from dicom_node.delivery.outcome import Parcel
-from dicom_node.model import OBJECT_KINDS
-from dicom_node.results.kinds import build_objects
-from dicom_node.settings.destinations import Destination
+from dicom_node.results.kinds import OBJECT_KINDS, build_objects
+from dicom_node.settings.destinations import CStoreDestination, Destination, StowRsDestination
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +67,12 @@ def test_what_a_pacs_gives_back_is_what_was_sent_byte_for_byte(
     pacs: Orthanc, parcels: list[Parcel], kind: str
 ) -> None:
     url = f"http://127.0.0.1:{pacs.http}/dicom-web"
-    place = {
-        "C-STORE": {"ae_title": "ORTHANC", "host": "127.0.0.1", "port": pacs.port},
-        "STOW-RS": {"url": url},
+    destinations: dict[str, Destination] = {
+        "C-STORE": CStoreDestination("pacs", ae_title="ORTHANC", host="127.0.0.1", port=pacs.port),
+        "STOW-RS": StowRsDestination("pacs", url=url),
     }
-    send = {"C-STORE": store_scu.send, "STOW-RS": stow_rs.send}[kind]
-    outcomes = list(send(parcels, Destination("pacs", kind, **place[kind]), "VQNODE"))  # type: ignore[arg-type]
+    destination = destinations[kind]
+    outcomes = list(SENDERS[type(destination)].send(parcels, destination, "VQNODE"))
     assert [outcome.verdict for _, outcome in outcomes] == ["sent"] * len(parcels)
     for parcel in parcels:
         sent, got = parcel.path.read_bytes(), wado_rs(pacs, parcel.path)

@@ -13,7 +13,7 @@ from queued import queue, states
 from dicom_node.node.node import Node
 from dicom_node.node.status import status
 from dicom_node.settings.config import Config, ReceiveSettings
-from dicom_node.settings.destinations import Destination
+from dicom_node.settings.destinations import CStoreDestination
 from dicom_node.store.database import Database
 
 
@@ -32,13 +32,13 @@ def keys(level: str, study: str, *more: str) -> list[str]:
 def test_delivered_results_are_found_got_and_moved(tmp_path: Path) -> None:
     storage, here = tmp_path / "storage", free_port()
     storage.mkdir()
-    database = Database(f"sqlite:///{storage / 'node.db'}")
+    database = Database(f"sqlite:///{storage / 'node.db'}", prepare=True)
     made = {str(dcmread(p).SOPInstanceUID): p for p in queue(database, storage, "pacs", now=time.time())}
     first = dcmread(next(iter(made.values())))
     study, series = str(first.StudyInstanceUID), str(first.SeriesInstanceUID)
     known = {"DicomModalities": {"node": ["VQNODE", "127.0.0.1", here]}}
     with orthanc(tmp_path / "orthanc", **known) as peer:
-        pacs = Destination("pacs", ae_title="ORTHANC", host="127.0.0.1", port=peer.port)
+        pacs = CStoreDestination("pacs", ae_title="ORTHANC", host="127.0.0.1", port=peer.port)
         receive = ReceiveSettings(port=here, min_free_mb=1)
         node = Node(Config(storage=storage, tick_seconds=0.1, receive=receive, destinations=(pacs,)))
         node.start()

@@ -17,7 +17,7 @@ from peers import dcmtk, free_port
 from dicom_node.node.status import status as read_status
 from dicom_node.store.database import Database
 
-COMMAND = [sys.executable, "-c", "from dicom_node.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from dicom_node.commands.app import main; main()"]
 
 
 class Serve:

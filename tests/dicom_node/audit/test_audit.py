@@ -27,7 +27,7 @@ from dicom_node.errors import Rejected, Unavailable
 from dicom_node.network.storage_scp import Receiver
 from dicom_node.network.tls import server_context
 from dicom_node.settings.config import AuditSettings, ReceiveSettings, read_config
-from dicom_node.settings.destinations import Destination
+from dicom_node.settings.destinations import CStoreDestination
 from dicom_node.settings.peers import Peer, TlsSettings
 from dicom_node.store.database import Database
 from dicom_node.store.tables import audit_spool
@@ -147,7 +147,7 @@ def test_a_day_of_a_node_is_told_to_its_repository(
     ae = AE("PACS")
     ae.add_supported_context("1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.1.2.1")
     pacs = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda e: 0)])
-    there = Destination(
+    there = CStoreDestination(
         "pacs", ae_title="PACS", host="127.0.0.1", port=pacs.server_address[1], objects=("sr",)
     )
     exp = write_scan(tmp_path, "Thorax Exp", 2)

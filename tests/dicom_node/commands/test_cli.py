@@ -17,7 +17,7 @@ from analysis.pipeline.pipeline import Parameters
 from dicom_node.jobs import queue as jobs
 from dicom_node.store.database import Database
 
-COMMAND = [sys.executable, "-c", "from dicom_node.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from dicom_node.commands.app import main; main()"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -82,13 +82,13 @@ def test_check_config_fails_where_the_port_is_taken(config: Path) -> None:
 def test_status_before_any_node_ran_is_unavailable(config: Path) -> None:
     done = run("status", "--config", str(config))
     assert done.returncode == 3
-    assert done.stderr.startswith("dicom-node: no node has run with the storage")
+    assert done.stderr.startswith("dicom-node: no node has run with the database")
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_status_shows_jobs_and_why_for_people_and_scripts(config: Path) -> None:
     (config.parent / "data").mkdir()
-    database = Database(f"sqlite:///{config.parent / 'data' / 'node.db'}")
+    database = Database(f"sqlite:///{config.parent / 'data' / 'node.db'}", prepare=True)
     with database.writing() as connection:
         jobs.create(database, connection, make_pair(), Parameters(), "1.0", 1e9)
         jobs.move(connection, 1, "start", 1e9, stage="registration", fraction=0.42)

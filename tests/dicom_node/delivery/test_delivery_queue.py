@@ -20,7 +20,7 @@ from dicom_node.delivery import store_scu
 from dicom_node.delivery.outcome import Parcel, pause
 from dicom_node.jobs import queue as jobs
 from dicom_node.network.association import associate
-from dicom_node.settings.destinations import Destination
+from dicom_node.settings.destinations import CStoreDestination, Destination
 from dicom_node.store.database import Database
 from dicom_node.store.tables import delivery, result
 
@@ -35,7 +35,7 @@ def pacs(handle: Callable[[Any], int], classes: tuple[str, ...] = (SEG, SR)) -> 
         ae.add_supported_context(uid, EXPLICIT)
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, handle)])
     try:
-        yield Destination(
+        yield CStoreDestination(
             "pacs", ae_title="PACS", host="127.0.0.1", port=server.server_address[1], timeout=2.0
         )
     finally:
@@ -201,7 +201,9 @@ def test_a_destination_that_hangs_holds_up_no_other(database: Database, tmp_path
 
 
 def test_pauses_double_up_to_the_longest() -> None:
-    destination = Destination("pacs", ae_title="PACS", host="h", retry_seconds=5.0, max_retry_seconds=60.0)
+    destination = CStoreDestination(
+        "pacs", ae_title="PACS", host="h", retry_seconds=5.0, max_retry_seconds=60.0
+    )
     longest = [max(pause(destination, n) for _ in range(200)) for n in range(6)]
     assert longest == pytest.approx([5, 10, 20, 40, 60, 60], rel=0.05)
 

@@ -82,7 +82,7 @@ def test_every_move_has_a_letter_of_its_own() -> None:
 @settings(max_examples=40)
 @given(st.lists(st.sampled_from(sorted(jobs.MOVES)), max_size=8))
 def test_no_sequence_of_moves_leaves_the_table(names: list[jobs.MoveName]) -> None:
-    database = Database("sqlite://")
+    database = Database("sqlite://", prepare=True)
     number = create(database, make_pair())
     assert number
     state = "READY"

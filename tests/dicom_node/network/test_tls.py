@@ -22,7 +22,7 @@ from dicom_node.errors import Rejected
 from dicom_node.network.storage_scp import Received, Receiver
 from dicom_node.network.tls import client_context
 from dicom_node.settings.config import ReceiveSettings, read_config
-from dicom_node.settings.destinations import Destination
+from dicom_node.settings.destinations import CStoreDestination, Destination
 from dicom_node.settings.peers import TlsSettings
 
 
@@ -156,7 +156,7 @@ def storescp(ours: TlsSettings, tmp_path: Path) -> Iterator[tuple[int, Path]]:
 
 
 def pacs(port: int, tls: TlsSettings | None, host: str = "127.0.0.1") -> Destination:
-    return Destination("pacs", ae_title="PACS", host=host, port=port, timeout=5.0, tls=tls)
+    return CStoreDestination("pacs", ae_title="PACS", host=host, port=port, timeout=5.0, tls=tls)
 
 
 def test_results_go_to_a_pacs_over_tls(storescp, ours, file) -> None:

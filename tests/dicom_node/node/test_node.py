@@ -17,7 +17,7 @@ from dicom_node.node.node import Node
 from dicom_node.node.status import status
 from dicom_node.pairing.analyse import in_order
 from dicom_node.settings.config import JobSettings
-from dicom_node.settings.destinations import Destination
+from dicom_node.settings.destinations import CStoreDestination
 
 
 @pytest.fixture
@@ -123,10 +123,10 @@ def test_results_arrive_at_each_destination_though_another_is_dead(
     ae.add_supported_context("1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.1.2.1")
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, handle)])
     both = ("seg", "sr")
-    alive = Destination(
+    alive = CStoreDestination(
         "alive", ae_title="PACS", host="127.0.0.1", port=server.server_address[1], objects=both
     )
-    dead = Destination("dead", ae_title="PACS", host="127.0.0.1", port=1, timeout=2.0, objects=both)
+    dead = CStoreDestination("dead", ae_title="PACS", host="127.0.0.1", port=1, timeout=2.0, objects=both)
     with running(config(tmp_path, destinations=(dead, alive))) as node:
         send(node.port, [*insp, *exp])
 

@@ -205,7 +205,13 @@ def report(results: Path, tmp_path: Path) -> str:
 
 
 def test_the_command_prints_r_squared_and_refuses_in_one_sentence(results: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from dicom_node.cli import main; main()", "cohort", str(results)]
+    command = [
+        sys.executable,
+        "-c",
+        "from dicom_node.commands.app import main; main()",
+        "cohort",
+        str(results),
+    ]
     done = subprocess.run(
         [*command, str(tmp_path / "dlco.csv"), "-o", str(tmp_path / "r")],
         capture_output=True,

@@ -22,15 +22,18 @@ from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.dicom.deidentification import DATES, KEPT, Pseudonyms, without_identity
 from dicom_node.dicom.pixels import load_volume
 from dicom_node.errors import Rejected
+from dicom_node.jobs.results import find, images
 from dicom_node.model import Pair, PairingRules
 from dicom_node.pairing.pairing import pair
 from dicom_node.pairing.stacks import assemble
-from dicom_node.research.deidentify import _image, deidentify, node_key
+from dicom_node.research.deidentify import _image, deidentify
 from dicom_node.research.run import gather
 from dicom_node.results.files import record_of
 from dicom_node.results.record import NAME, read_record
+from dicom_node.settings.layout import Layout
 from dicom_node.store.archive import Archive
 from dicom_node.store.database import Database
+from dicom_node.store.keys import node_key
 from dicom_node.store.tables import job
 from dicom_node.strict_json import dump
 
@@ -115,9 +118,9 @@ def _body(path: Path) -> bytes:
 
 def export(database: Database, tmp_path: Path, out: str) -> tuple[Path, ...]:
     url = database.engine.url.render_as_string(hide_password=False)
-    return deidentify(
-        url, tmp_path / "storage", 1, tmp_path / out, Pseudonyms(SECRET), lambda stage, share: None
-    )
+    layout = Layout(tmp_path / "storage")
+    record = read_record(find("1", layout, url))
+    return deidentify(record, *images(1, layout, url), tmp_path / out, Pseudonyms(SECRET), lambda *_: None)
 
 
 def test_no_byte_of_identity_is_left_and_the_pair_is_the_same(
@@ -260,7 +263,7 @@ def test_what_cannot_be_made_anonymous_is_refused(
 
 
 def test_the_node_makes_its_key_once_and_for_its_owner_only(tmp_path: Path) -> None:
-    key = node_key(tmp_path / "storage")
+    key = node_key(Layout(tmp_path / "storage"))
     assert len(key) == 32
-    assert node_key(tmp_path / "storage") == key
+    assert node_key(Layout(tmp_path / "storage")) == key
     assert (tmp_path / "storage" / "pseudonyms.key").stat().st_mode & 0o777 == 0o600

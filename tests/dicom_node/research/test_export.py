@@ -23,6 +23,7 @@ from dicom_node.jobs.results import find
 from dicom_node.research.export import MAPS, export
 from dicom_node.results.files import record_of
 from dicom_node.results.record import NAME, Record, read_record
+from dicom_node.settings.layout import Layout
 from dicom_node.store.database import Database
 from dicom_node.store.tables import job
 
@@ -170,10 +171,10 @@ def test_damaged_and_foreign_records_and_jobs_without_a_result_are_named(
     with database.writing() as connection:
         connection.execute(sa.insert(job).values(**row, state="FAILED", since=0.0, due_at=0.0))
     with pytest.raises(Rejected, match="job 1 is FAILED"):
-        find("1", tmp_path, url)
+        find("1", Layout(tmp_path), url)
     with pytest.raises(Rejected, match="there is no job 2"):
-        find("2", tmp_path, url)
+        find("2", Layout(tmp_path), url)
     with database.writing() as connection:
         connection.execute(sa.update(job).values(state="DONE"))
-    assert find("1", tmp_path, url) == tmp_path / "results" / "1" / NAME
+    assert find("1", Layout(tmp_path), url) == tmp_path / "results" / "1" / NAME
     assert find("some/folder", tmp_path, "") == Path("some/folder") / NAME

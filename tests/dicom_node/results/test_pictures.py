@@ -31,10 +31,9 @@ from analysis.volume import Grid, Volume
 from analysis.vq.classes import VQClass
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.dicom.pixels import load_volume
-from dicom_node.model import OBJECT_KINDS
 from dicom_node.results import parametric_map
 from dicom_node.results.context import Case
-from dicom_node.results.kinds import CLASSES, build_objects
+from dicom_node.results.kinds import KINDS, OBJECT_KINDS, build_objects
 from dicom_node.results.parametric_map import build_maps
 
 EXP, INSP = thorax(-700, (52, 160, 256), (2.5, 1.5, 1.25)), thorax(-850)
@@ -279,9 +278,10 @@ def test_dciodvfy_finds_no_error_in_any_object(made: dict[str, list[Dataset]], t
 def test_objects_are_of_the_class_and_syntax_that_the_conformance_statement_names(
     made: dict[str, list[Dataset]],
 ) -> None:
-    assert set(CLASSES) == set(OBJECT_KINDS)
+    classes = {kind.name: (kind.sop_class, kind.transfer_syntax) for kind in KINDS}
+    assert set(made) == set(classes)
     for kind, objects in made.items():
-        assert {(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID) for ds in objects} == {CLASSES[kind]}
+        assert {(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID) for ds in objects} == {classes[kind]}
         assert not any(element.tag.is_private for ds in objects for element in ds.iterall())
 
 

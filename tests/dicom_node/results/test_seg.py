@@ -20,7 +20,8 @@ from analysis.volume import Grid, Volume
 from analysis.vq.classes import VQClass
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.results.context import Case
-from dicom_node.results.seg import build_labelmap, build_segmentation
+from dicom_node.results.labelmap import build_labelmap
+from dicom_node.results.seg import build_segmentation
 
 EXP, INSP = thorax(-700), thorax(-850)
 

@@ -6,7 +6,7 @@ import pytest
 
 from dicom_node.errors import Rejected
 from dicom_node.settings.config import Config, read_config
-from dicom_node.settings.destinations import Destination
+from dicom_node.settings.destinations import CStoreDestination
 from dicom_node.settings.peers import Peer
 
 EXAMPLE = Path(__file__).parents[3] / "deploy" / "node.toml"
@@ -25,7 +25,7 @@ def test_the_example_is_read_and_says_the_defaults() -> None:
     assert (config.pairing, config.analysis, config.jobs) == (default.pairing, default.analysis, default.jobs)
     assert config.receive.peers == (Peer("CT1", "10.1.2.0/24", 104), Peer("", "127.0.0.1"))
     pacs, web, share = config.destinations
-    assert pacs == Destination("pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242)
+    assert pacs == CStoreDestination("pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242)
     assert (web.kind, web.url) == ("STOW-RS", "https://pacs.example.org/dicom-web")
     assert (share.kind, share.folder) == ("folder", Path("/srv/vq-results"))
 
@@ -53,7 +53,7 @@ def test_an_empty_file_is_the_embedded_default_on_loopback(tmp_path: Path) -> No
         ("[analysis]\ngrid_mm = 2\nlow = 'x'\n", "line 3: 'low' must be a number"),
         (
             '[[destinations]]\nname = "a"\nhost = "h"\n',
-            "a destination of kind C-STORE needs ae_title in [destinations]",
+            "'ae_title' is missing in [destinations]",
         ),
         ("[receive]\nport = 70000\n", "line 1: a port is 0 to 65535, not 70000 in [receive]"),
         ('[receive]\nae_title = "MUCH TOO LONG A TITLE"\n', "an AE title is 1 to 16"),

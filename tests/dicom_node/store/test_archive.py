@@ -31,7 +31,7 @@ def store(archive: Archive, uid: str = "1.2.3.4", dataset: bytes = b"\x08\x00\x0
 
 
 def files(archive: Archive, folder: str = "archive") -> list[Path]:
-    return [p for p in (archive.storage / folder).rglob("*") if p.is_file()]
+    return [p for p in (archive.layout.storage / folder).rglob("*") if p.is_file()]
 
 
 def test_what_is_stored_is_a_part_10_file_with_the_bytes_as_received(archive: Archive) -> None:
@@ -50,9 +50,9 @@ def test_only_the_owner_can_read(archive: Archive) -> None:
     store(archive)
     (path,) = files(archive)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert {stat.S_IMODE(p.stat().st_mode) for p in path.parents if p.is_relative_to(archive.storage)} == {
-        0o700
-    }
+    assert {
+        stat.S_IMODE(p.stat().st_mode) for p in path.parents if p.is_relative_to(archive.layout.storage)
+    } == {0o700}
     if (file := archive.database.engine.url.database) and archive.database.engine.dialect.name == "sqlite":
         assert stat.S_IMODE(Path(file).stat().st_mode) == 0o600
 
@@ -91,7 +91,7 @@ def test_many_senders_of_one_uid_keep_exactly_one(archive: Archive, database: Da
     (path,) = files(archive)
     with database.reading() as connection:
         row = connection.execute(sa.select(instance)).one()
-    assert archive.storage / row.path == path
+    assert archive.layout.storage / row.path == path
     assert hashlib.sha256(path.read_bytes()[-1000:]).hexdigest() == row.sha256
 
 
@@ -151,7 +151,7 @@ def test_headers_come_back_as_they_were(archive: Archive, database: Database) ->
 def test_a_uid_never_becomes_a_path(archive: Archive) -> None:
     store(archive, uid="../../../../etc/passwd")
     (path,) = files(archive)
-    assert path.parent.parent == archive.storage / "archive"
+    assert path.parent.parent == archive.layout.storage / "archive"
     assert ".." not in path.name
 
 

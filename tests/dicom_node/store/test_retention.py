@@ -17,7 +17,7 @@ from dicom_node.errors import Rejected
 from dicom_node.node.node import Node
 from dicom_node.node.status import status
 from dicom_node.settings.config import Config, RetentionSettings
-from dicom_node.settings.destinations import Destination
+from dicom_node.settings.destinations import CStoreDestination, Destination, FolderDestination
 from dicom_node.store import retention
 from dicom_node.store.archive import Archive
 from dicom_node.store.database import Database
@@ -53,7 +53,7 @@ def emptied() -> Iterator[None]:
     """The database that $VQ_DATABASE names is empty again after each test."""
     yield
     if url := os.environ.get("VQ_DATABASE"):
-        database = Database(url)
+        database = Database(url, prepare=True)
         metadata.drop_all(database.engine)
         database.close()
 
@@ -64,7 +64,7 @@ def kept(tmp_path: Path, **changes: Any) -> Config:
 
 def share(tmp_path: Path) -> Destination:
     (tmp_path / "share").mkdir(exist_ok=True)
-    return Destination("share", kind="folder", folder=tmp_path / "share", objects=("sr",))
+    return FolderDestination("share", folder=tmp_path / "share", objects=("sr",))
 
 
 def files(tmp_path: Path, below: str) -> list[Path]:
@@ -103,7 +103,9 @@ def test_a_study_goes_once_its_result_arrived_and_sent_again_makes_no_second_res
 
 
 def test_what_waits_runs_or_is_on_its_way_stays(tmp_path: Path, pair: list[Path]) -> None:
-    lost = Destination("lost", ae_title="PACS", host="127.0.0.1", port=1, timeout=1.0, retry_seconds=900.0)
+    lost = CStoreDestination(
+        "lost", ae_title="PACS", host="127.0.0.1", port=1, timeout=1.0, retry_seconds=900.0
+    )
     with running(kept(tmp_path, destinations=(lost,)), endless_run) as node:
         send(node.port, pair[24:])
         until(node, lambda s: s["studies"] and s["studies"][0]["state"] == "WAITING")
@@ -128,7 +130,7 @@ def test_where_a_pacs_commits_to_results_only_confirmed_ones_count(tmp_path: Pat
     with running(kept(tmp_path, destinations=(folder,))) as node:
         send(node.port, pair)
         until(node, sent)
-        committing = [Destination("share", ae_title="PACS", host="h", storage_commitment=True)]
+        committing = [CStoreDestination("share", ae_title="PACS", host="h", storage_commitment=True)]
         arguments = (node.database, tmp_path / "storage", AT_ONCE, committing, time.time(), lambda: 0.0)
         assert retention.retain(*arguments) == 0
         with node.database.writing() as connection:
@@ -175,12 +177,12 @@ def test_an_image_that_comes_during_a_removal_is_kept_and_looked_at(
     with database.writing() as connection:
         connection.execute(sa.insert(removal).values(path="archive/00/a.dcm", study_uid="1.2", reason="old"))
     for name, path in (("1.2.1", "archive/00/a.dcm"), ("1.2.2", "archive/00/b.dcm")):
-        (archive.storage / path).write_bytes(b"")
+        (archive.layout.storage / path).write_bytes(b"")
         row = {"sop_class_uid": "1", "transfer_syntax_uid": "1", "sha256": "", "size": 1, "calling_ae": ""}
         with database.writing() as connection:
             values = {"sop_instance_uid": name, "path": path, "received_at": 0.0, "study_uid": "1.2", **row}
             connection.execute(sa.insert(instance).values(**values))
-    retention.finish(database, archive.storage, 0.0)
+    retention.finish(database, archive.layout.storage, 0.0)
     with database.reading() as connection:
         assert connection.scalars(sa.select(instance.c.sop_instance_uid)).all() == ["1.2.2"]
-    assert [path.name for path in (archive.storage / "archive" / "00").iterdir()] == ["b.dcm"]
+    assert [path.name for path in (archive.layout.storage / "archive" / "00").iterdir()] == ["b.dcm"]

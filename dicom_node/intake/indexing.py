@@ -1,0 +1,60 @@
+"""Instances whose header was not read yet -> their rows, and the studies that are to be looked at again."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from ..audit.trail import Trail
+from ..model import Header
+from ..store.archive import Archive, Stored, index
+from ..studies import queue as studies
+from .header_reader import Reader
+
+LOG = logging.getLogger(__name__)
+
+BATCH = 200
+
+
+def index_new(archive: Archive, reader: Reader[Header], trail: Trail, quiet: float) -> None:
+    """Read the headers of new instances; their studies become due.
+
+    What comes meanwhile is for the next tick: few rows at a time would hold up those who write what comes.
+
+    Parameters
+    ----------
+    quiet : float
+        A study is looked at once nothing more of it came for so long (s).
+
+    Raises
+    ------
+    Unavailable
+        Where the database cannot be reached or the reader does not start; nothing is lost then.
+    """
+    while new := archive.unindexed(BATCH):
+        _record(archive, trail, new, reader.read_all([stored.path for stored in new]), quiet)
+        if len(new) < BATCH:
+            return
+
+
+def _record(
+    archive: Archive, trail: Trail, new: Sequence[Stored], read: Sequence[Header | str], quiet: float
+) -> None:
+    """Write down in one transaction what was read of each instance, or why it cannot be read."""
+    changed: dict[str, float] = {}
+    came: dict[tuple[str, str], Counter[str]] = {}
+    for stored, found in zip(new, read, strict=True):
+        if isinstance(found, str):
+            LOG.warning("instance %s: %s", stored.sop_instance_uid, found)
+            continue
+        came.setdefault((stored.calling_ae, found.study_instance_uid), Counter())[found.sop_class_uid] += 1
+        if not found.ignored:
+            last = changed.get(found.study_instance_uid, 0.0)
+            changed[found.study_instance_uid] = max(last, stored.received_at)
+    with archive.database.writing() as connection:
+        index(connection, {s.sop_instance_uid: r for s, r in zip(new, read, strict=True)})
+        for (calling_ae, study_uid), counts in came.items():
+            trail.transferred(connection, "import", calling_ae, study_uid, counts)
+        for study_uid, at in changed.items():
+            studies.touch(archive.database, connection, study_uid, at, quiet)
