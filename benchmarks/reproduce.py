@@ -33,6 +33,7 @@ from dicom_node.model import PairingRules
 from dicom_node.research.cohort import read_cohort
 from dicom_node.research.cohort_report import FRACTIONS, correlations, write_report
 from dicom_node.research.run import run
+from dicom_node.results.measures_file import read_measured
 
 R2 = 0.67
 MANY = 10_000
@@ -164,7 +165,7 @@ def summary(out: Path, found: dict[str, Correlation | str]) -> list[str]:
             f"| {measure.replace('_', ' ')} | {truth.r2.value:.3f} | {one.r2.value:.3f} ({one.r2.low:.3f} to "
             f"{one.r2.high:.3f}): truth {'inside' if inside else '**outside**'} | {one.r.value:+.3f} |"
         )
-    measured = [json.loads((f / "measures.json").read_text())["measures"]["lungs"] for f in folders]
+    measured = [read_measured(folder).lungs for folder in folders]
     lines += ["", "| class | mean error, points | SD | largest |", "|---|---|---|---|"]
     for measure in FRACTIONS:
         error = np.array([m[measure] - k["fractions"][measure] for m, k in zip(measured, known, strict=True)])

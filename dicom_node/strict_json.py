@@ -1,37 +1,93 @@
-"""Frozen dataclasses <-> strict JSON: no NaN, one schema a file name."""
+"""Values <-> strict JSON: no NaN, no infinity; a file names its schema, and one file name has one schema."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from .errors import Rejected
 
 T = TypeVar("T")
 
 
+def encode(value: object, indent: int | None = None) -> str:
+    """Return a value as strict JSON (RFC 8259); a number that is none becomes null, a dataclass an object.
+
+    Examples
+    --------
+    >>> encode({"mean": float("nan"), "region": ("left", "right")})
+    '{"mean": null, "region": ["left", "right"]}'
+    """
+    return json.dumps(_plain(value), allow_nan=False, indent=indent)
+
+
+def write_json(path: Path, schema: str, content: Mapping[str, object]) -> None:
+    """Write a JSON file that names its schema first.
+
+    Parameters
+    ----------
+    schema : str
+        Name and version of what the file holds, e.g. ``"vq-dicom-node measures 1"``.
+    content : mapping
+        Values that `encode` takes.
+
+    Raises
+    ------
+    OSError
+        Where it cannot be written.
+    """
+    path.write_text(encode({"schema": schema, **content}, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, schema: str) -> dict[str, Any]:
+    """Return what `write_json` wrote under that schema.
+
+    Raises
+    ------
+    Rejected
+        Where the file is not JSON, or of another schema.
+    OSError
+        Where it cannot be read.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Rejected(f"{path} is no JSON") from error
+    named = found.get("schema") if isinstance(found, dict) else None
+    if named != schema:
+        raise Rejected(
+            f"{path} has the schema {named!r}, expected {schema!r}: make it again with this version"
+        )
+    return dict(found)
+
+
 def dump(value: object) -> str:
-    """A frozen dataclass as JSON; `load` brings it back."""
-    return json.dumps(dataclasses.asdict(cast(Any, value)), separators=(",", ":"), sort_keys=True)
+    """Return a frozen dataclass as compact JSON; `load` brings it back."""
+    plain = _plain(dataclasses.asdict(cast(Any, value)))
+    return json.dumps(plain, allow_nan=False, separators=(",", ":"), sort_keys=True)
 
 
 def load(cls: type[T], text: str) -> T:
-    """The value of dataclass `cls` that `dump` wrote.
+    """Return the value of dataclass `cls` that `dump` wrote.
 
     Examples
     --------
     >>> @dataclasses.dataclass(frozen=True)
     ... class Point:
     ...     xy: tuple[float, ...]
-    >>> load(Point, dump(Point((1.0, 2.0))))
-    Point(xy=(1.0, 2.0))
+    >>> load(Point, dump(Point((1.0, float("nan")))))
+    Point(xy=(1.0, nan))
     """
     return cast(T, build(cls, json.loads(text)))
 
 
 def build(kind: Any, raw: Any) -> Any:
-    """The value of a type, a dataclass' field's say, from what JSON makes of it."""
+    """Return the value of a type, a dataclass' field's say, from what JSON makes of it."""
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
         return cast(Any, kind)(**{name: build(hints[name], item) for name, item in raw.items()})
@@ -43,4 +99,19 @@ def build(kind: Any, raw: Any) -> Any:
         return {name: build(arguments[1], item) for name, item in raw.items()}
     if origin in (Union, types.UnionType):
         return None if raw is None else build(next(a for a in arguments if a is not type(None)), raw)
+    if kind is float and raw is None:
+        return math.nan
     return raw if origin is Literal or raw is None else kind(raw)
+
+
+def _plain(value: Any) -> Any:
+    """What `json` writes strictly: objects, arrays, texts, finite numbers, null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):  # numpy's float64 is one
+        return float(value) if math.isfinite(value) else None
+    return value

@@ -36,7 +36,7 @@ DICOM_NODE: dict[str, str] = {
     "errors": "",
     "model": "",
     "processes": "",
-    "strict_json": "",
+    "strict_json": "errors",
     "settings": "analysis errors model results",
     "dicom": "analysis errors model",
     "network": "errors settings dicom",

@@ -1,7 +1,8 @@
-"""Images that are no CT series -> analysis.Volume: whatever SimpleITK reads, or an array and its affine."""
+"""Images that are no CT series <-> arrays and their grids: whatever SimpleITK reads; NIfTI-1 out."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,3 +49,30 @@ def image_volume(image: sitk.Image) -> tuple[Volume, NDArray[np.float64]]:
     affine[:3, :3] = directions * np.array(image.GetSpacing())[::-1]
     affine[:3, 3] = image.GetOrigin()
     return volume_of(array, affine), affine
+
+
+def write_nifti(
+    path: Path, array: NDArray[Any], grid: Grid, meaning: str = "", compressed: bool = True
+) -> None:
+    """Write an array (k, j, i), or vectors (k, j, i, 3), as NIfTI-1: qform and sform from the grid, RAS, mm.
+
+    Parameters
+    ----------
+    path : Path
+        ``*.nii.gz``.
+    meaning : str
+        The header's descrip, at most 79 characters.
+    compressed : bool
+        Whether gzip makes it small; it takes seconds for a CT.
+
+    Raises
+    ------
+    RuntimeError
+        SimpleITK's, where it cannot be written.
+    """
+    made = sitk.GetImageFromArray(array, isVector=array.ndim == 4)
+    made.SetSpacing(grid.spacing[::-1])
+    made.SetOrigin(grid.affine[:3, 3].tolist())
+    made.SetDirection(grid.directions[:, ::-1].ravel().tolist())
+    made.SetMetaData("ITK_FileNotes", meaning)
+    sitk.WriteImage(made, str(path), useCompression=compressed)

@@ -12,6 +12,7 @@ from analysis.figures.trend import Visit
 
 from ..store.database import Database
 from ..store.tables import job, outcome
+from ..strict_json import build, encode
 
 
 def keep(
@@ -39,7 +40,7 @@ def keep(
     if not patient or _day(acquired) is None:
         return
     values = {"job_id": job_id, "patient": patient, "acquired": acquired[:8], "version": version}
-    insert = database.insert(outcome).values(measures=json.dumps(dict(measures)), **values)
+    insert = database.insert(outcome).values(measures=encode(measures), **values)
     connection.execute(insert.on_conflict_do_nothing(index_elements=["job_id"]))
 
 
@@ -69,7 +70,7 @@ def earlier(database: Database, job_id: int, patient: str, acquired: str, versio
     visits = [
         Visit(
             datetime.strptime(row.acquired, "%Y%m%d").date(),
-            json.loads(row.measures),
+            build(Mapping[str, float], json.loads(row.measures)),
             row.version == version and row.parameters == mine.parameters,
         )
         for row in last.values()

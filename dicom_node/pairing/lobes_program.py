@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from analysis.volume import Volume
 
+from ..dicom.image_files import write_nifti
 from ..dicom.lobe_masks import read_lobes
 from ..errors import Rejected
 
@@ -36,11 +36,7 @@ def draw_lobes(command: Sequence[str], ct: Volume) -> Volume:
     """
     with tempfile.TemporaryDirectory(prefix="dicom-node-") as folder:
         ct_file, made = (Path(folder) / f"{name}.nii.gz" for name in ("ct", "lobes"))
-        image = sitk.GetImageFromArray(np.asarray(ct.array))
-        image.SetSpacing(ct.grid.spacing[::-1])
-        image.SetOrigin(ct.grid.affine[:3, 3].tolist())
-        image.SetDirection(ct.grid.directions[:, ::-1].ravel().tolist())
-        sitk.WriteImage(image, str(ct_file))
+        write_nifti(ct_file, np.asarray(ct.array), ct.grid, compressed=False)
         words = [word.replace("{ct}", str(ct_file)).replace("{lobes}", str(made)) for word in command]
         try:
             done = subprocess.run(words, capture_output=True, check=False)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from ..errors import Rejected
+from ..results.measures_file import NAME as MEASURES
+from ..results.measures_file import Measured, read_measured
 from ..results.record import NAME as RECORD
-from ..results.record import REST
 from .cohort_table import Row, read_reference, read_table
 
-TABLE = "measures.json"
 #: What a case may be called besides its folder's name; of the DICOM results beside the table.
 NAMES = ("StudyInstanceUID", "PatientID", "AccessionNumber")
 
@@ -136,7 +132,7 @@ class Folders:
     @classmethod
     def of(cls, results: Path) -> Folders:
         """Every folder below ``results`` that holds measures: of `dicom-node run`, or of a node's finished job."""
-        found = sorted({path.parent for name in (TABLE, RECORD) for path in results.glob(f"*/{name}")})
+        found = sorted({path.parent for name in (MEASURES, RECORD) for path in results.glob(f"*/{name}")})
         return cls({folder.name: folder for folder in found}, {folder: _names(folder) for folder in found})
 
     def find(self, case: str) -> Path | None:
@@ -175,31 +171,9 @@ def _names(folder: Path) -> tuple[str, ...]:
 
 
 def _case(row: Row, dlco: float, folder: Path) -> Case:
-    try:
-        found = _results(folder)
-        measures = {
-            name: float("nan") if value is None else float(value)
-            for name, value in found["measures"]["lungs"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
-        raise Rejected(f"{folder} holds no measures of both lungs ({type(error).__name__})") from error
-    return Case(row.case, row.group, dlco, measures, folder, _worst(found), _settings(found))
+    found = read_measured(folder)
+    return Case(row.case, row.group, dlco, found.lungs, folder, _worst(found), found.settings)
 
 
-def _results(folder: Path) -> dict[str, Any]:
-    """As measures.json has them; of a record only the part that is no array is read."""
-    if (folder / TABLE).is_file():
-        return dict(json.loads((folder / TABLE).read_text()))
-    with np.load(folder / RECORD, allow_pickle=False) as stored:
-        found = json.loads(str(stored[REST]))["analysis"]
-    return {**found, "software": f"vq-dicom-node {found['version']}", "quality": found["findings"]}
-
-
-def _worst(found: Mapping[str, Any]) -> str:
-    verdicts = {finding["verdict"] for finding in found.get("quality", ())}
-    return next((one for one in ("fail", "warn", "pass") if one in verdicts), "")
-
-
-def _settings(found: Mapping[str, Any]) -> str:
-    parameters = ", ".join(f"{name} {value}" for name, value in found.get("parameters", {}).items())
-    return ": ".join(part for part in (found.get("software", ""), parameters) if part)
+def _worst(found: Measured) -> str:
+    return next((one for one in ("fail", "warn", "pass") if one in found.verdicts), "")

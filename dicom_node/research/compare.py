@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +11,29 @@ import numpy as np
 
 from analysis.followup.figures import page
 from analysis.followup.longitudinal import Change, compare
-from analysis.limits_of_use import RESEARCH_USE
 from analysis.measures.table import MEASURES
 from analysis.vq.classes import VQClass
 
+from ..dicom.image_files import write_nifti
 from ..errors import Rejected, Unavailable
+from ..results.maps import MapKind
 from ..results.record import Record
-from .export import RAS, Image, write_nifti
+from ..strict_json import write_json
+from .export import RAS, described
 
 #: By their names in `Change.maps`.
-MAPS: Mapping[str, Image] = {
-    "V": Image("dV.nii.gz", "ml/ml", "Change of V, later minus earlier"),
-    "Q": Image("dQ.nii.gz", "g/ml", "Change of Q, later minus earlier"),
-    "V_n": Image("dV_normalised.nii.gz", "1", "Change of normalised V, later minus earlier"),
-    "Q_n": Image("dQ_normalised.nii.gz", "1", "Change of normalised Q, later minus earlier"),
+MAPS: Mapping[str, MapKind] = {
+    "V": MapKind("dV.nii.gz", "ml/ml", "Change of V, later minus earlier"),
+    "Q": MapKind("dQ.nii.gz", "g/ml", "Change of Q, later minus earlier"),
+    "V_n": MapKind("dV_normalised.nii.gz", "1", "Change of normalised V, later minus earlier"),
+    "Q_n": MapKind("dQ_normalised.nii.gz", "1", "Change of normalised Q, later minus earlier"),
 }
-LABELS: Mapping[str, Image] = {
-    "earlier": Image("classes_earlier.nii.gz", "", "Classes, earlier, carried to the later CT"),
-    "later": Image("classes_later.nii.gz", "", "Classes, later"),
+LABELS: Mapping[str, MapKind] = {
+    "earlier": MapKind("classes_earlier.nii.gz", "", "Classes, earlier, carried to the later CT"),
+    "later": MapKind("classes_later.nii.gz", "", "Classes, later"),
 }
-DISPLACEMENT = Image("displacement.nii.gz", "mm", "Displacement u, mm, RAS: earlier point = x + u(x)")
+DISPLACEMENT = MapKind("displacement.nii.gz", "mm", "Displacement u, mm, RAS: earlier point = x + u(x)")
+SCHEMA = "vq-dicom-node comparison 1"
 CLASSES = tuple(c.name.lower() for c in VQClass if c)
 
 
@@ -84,14 +85,13 @@ def day(record: Record) -> str:
 
 def _write(change: Change, earlier: Record, later: Record, out: Path) -> tuple[Path, ...]:
     for name, image in MAPS.items():
-        write_nifti(out, image, change.maps[name], change.grid)
+        write_nifti(out / image.file, change.maps[name], change.grid, image.meaning)
     for name, image in LABELS.items():
-        write_nifti(out, image, getattr(change, name), change.grid)
-    write_nifti(out, DISPLACEMENT, change.displacement * RAS, change.grid)
+        write_nifti(out / image.file, getattr(change, name), change.grid, image.meaning)
+    write_nifti(out / DISPLACEMENT.file, change.displacement * RAS, change.grid, DISPLACEMENT.meaning)
     _write_measures(change, out / "changes.csv")
     _write_transitions(change, out / "transitions.csv")
-    text = json.dumps(_description(change, earlier, later), indent=1)
-    (out / "comparison.json").write_text(text + "\n", encoding="utf-8")
+    write_json(out / "comparison.json", SCHEMA, _description(change, earlier, later))
     page(change, f"Change from {day(earlier)} to {day(later)}").savefig(out / "change.png")
     images = (*MAPS.values(), *LABELS.values(), DISPLACEMENT)
     named = ("changes.csv", "transitions.csv", "comparison.json", "change.png")
@@ -119,9 +119,9 @@ def _write_transitions(change: Change, path: Path) -> None:
 
 
 def _description(change: Change, earlier: Record, later: Record) -> dict[str, Any]:
-    images = (*MAPS.values(), *LABELS.values(), DISPLACEMENT)
+    images = {image.file: image for image in (*MAPS.values(), *LABELS.values(), DISPLACEMENT)}
     return {
-        "limits": RESEARCH_USE,
+        **described(images, "RAS, mm, on the later result's working grid; NaN: no value on one of the dates"),
         **{
             which: {
                 "acquired": day(record),
@@ -131,9 +131,7 @@ def _description(change: Change, earlier: Record, later: Record) -> dict[str, An
             }
             for which, record in (("earlier", earlier), ("later", later))
         },
-        "parameters": asdict(later.analysis.parameters),
-        "quality": [asdict(finding) for finding in change.findings],
-        "registration": asdict(change.registration),
-        "images": {image.file: {"unit": image.unit, "meaning": image.meaning} for image in images},
-        "world": "RAS, mm, on the later result's working grid; NaN: no value on one of the dates",
+        "parameters": later.analysis.parameters,
+        "quality": change.findings,
+        "registration": change.registration,
     }

@@ -19,7 +19,7 @@ from ..pairing.pairing import fingerprint
 from ..results.context import read_case
 from ..results.files import record_of, write
 from ..results.kinds import DEFAULT_OBJECTS, build_objects
-from ..results.record import NAME, Record
+from ..results.record import Record
 
 
 def deidentify(
@@ -126,6 +126,5 @@ def _results(pair: Pair, files: Mapping[str, Path], record: Record, out: Path, p
     progress("objects", 0.0)
     kinds = (*DEFAULT_OBJECTS, "maps")
     objects = build_objects(analysis, case, lambda: load_volume(pair.expiratory, files), kinds)
-    write(analysis, pair, objects, out)
-    (out / NAME).write_bytes(record_of(analysis, case).dump())
+    write(record_of(analysis, case), objects, out)
     progress("objects", 1.0)

@@ -23,7 +23,6 @@ from ..pairing.stacks import assemble
 from ..results.context import Case, read_case
 from ..results.files import record_of, write
 from ..results.kinds import DEFAULT_OBJECTS, build_objects
-from ..results.record import NAME
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,7 @@ def run(
         objects = build_objects(
             analysis, case, lambda: load_volume(found.expiratory, paths), (*DEFAULT_OBJECTS, "maps")
         )
-        files = write(analysis, found, objects, out)
-        (out / NAME).write_bytes(record_of(analysis, case).dump())
-        return Outcome(analysis, found, (*files, out / NAME))
+        return Outcome(analysis, found, write(record_of(analysis, case), objects, out))
 
 
 def gather(source: Path, workspace: Path) -> Pile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Mapping
@@ -39,8 +38,10 @@ from ..dicom.pixels import load_volume
 from ..errors import Rejected
 from ..pairing.analyse import Progress
 from ..pairing.stacks import assemble
+from ..strict_json import write_json
 from .run import gather
 
+SCHEMA = "vq-dicom-node validation 1"
 Points = NDArray[np.float64]
 
 
@@ -283,7 +284,7 @@ def write_report(report: Report, out: Path) -> tuple[Path, ...]:
     out.mkdir(parents=True, exist_ok=True)
     files = [out / "report.md", out / "validation.json"]
     files[0].write_text("\n".join(_lines(report)) + "\n")
-    files[1].write_text(json.dumps(_numbers(report), indent=1, allow_nan=True) + "\n")
+    write_json(files[1], SCHEMA, _numbers(report))
     for name, figure in report.pictures.items():
         files.append(out / name)
         figure.savefig(files[-1])

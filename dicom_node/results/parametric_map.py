@@ -6,8 +6,7 @@ voxel of the CT has the value of the voxel of the working grid it lies in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from io import BytesIO
 
 import numpy as np
@@ -23,51 +22,16 @@ from pydicom import Dataset
 from analysis.figures.captures import on_slice, working_index
 from analysis.pipeline.pipeline import Analysis
 from analysis.volume import Float, Grid
-from analysis.vq.ventilation import VENTILATIONS
 
 from . import codes
 from .context import Case, slice_of
 from .kinds import Making
+from .maps import MapKind, maps_of
 
 #: Bytes of a map above which it stays on the working grid: no PACS takes more, and no worker has the memory.
 LARGEST = 2**30
 #: Value of voxels a map says nothing of (Float Pixel Padding Value); no viewer may meet a NaN.
 OUTSIDE = 0.0
-
-
-@dataclass(frozen=True)
-class MapKind:
-    """What a map of `analysis.pipeline.pipeline.Analysis.maps` is called.
-
-    Parameters
-    ----------
-    label : str
-        Content Label: upper case, at most 16 characters (VR CS).
-    words : str
-        Content Description, at most 64 characters.
-    unit : str
-        UCUM.
-    title : str
-        For lists of series.
-    """
-
-    label: str
-    words: str
-    unit: str
-    title: str
-
-
-MAPS: Mapping[str, MapKind] = {
-    "V": MapKind("VQ_VENTILATION", "Ventilation V", "ml/ml", "Ventilation V"),
-    "Q": MapKind(
-        "VQ_PERFUSION", "Perfusion surrogate Q = |local mean of mass change|", "g/ml", "Perfusion surrogate Q"
-    ),
-    "m": MapKind(
-        "VQ_MASS_CHANGE", "Signed local mean of apparent mass change m", "g/ml", "Signed mass change m"
-    ),
-    "V/Q": MapKind("VQ_RATIO", "Ratio of normalised V and Q", "1", "Normalised V/Q"),
-    "jacobian": MapKind("VQ_JACOBIAN", "Jacobian determinant, expiration to inspiration", "1", "Jacobian"),
-}
 
 
 def build(making: Making) -> Iterator[Dataset]:
@@ -76,15 +40,15 @@ def build(making: Making) -> Iterator[Dataset]:
 
 
 def build_maps(analysis: Analysis, case: Case) -> Iterator[Dataset]:
-    """One Parametric Map for each of `MAPS` the analysis has."""
-    for name in MAPS:
-        if name in analysis.maps:
-            yield _build(name, analysis, case)
+    """Make one Parametric Map for each map of the analysis that is one."""
+    for name, kind in maps_of(analysis).items():
+        if kind.label and name in analysis.maps:
+            yield _build(name, kind, analysis, case)
 
 
-def _build(name: str, analysis: Analysis, case: Case) -> ParametricMap:
+def _build(name: str, kind: MapKind, analysis: Analysis, case: Case) -> ParametricMap:
     on_ct = 4 * int(np.prod(analysis.expiratory.shape)) <= LARGEST
-    kind, grid = _kind(name, analysis), analysis.expiratory if on_ct else analysis.grid
+    grid = analysis.expiratory if on_ct else analysis.grid
     known = analysis.maps[name][np.isfinite(analysis.maps[name])]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
     orientation = [float(c) for c in (*grid.directions[:, 2], *grid.directions[:, 1])]
@@ -100,7 +64,7 @@ def _build(name: str, analysis: Analysis, case: Case) -> ParametricMap:
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[
             RealWorldValueMapping(
-                lut_label=kind.label, lut_explanation=kind.words, unit=codes.unit_code(kind.unit),
+                lut_label=kind.label, lut_explanation=kind.meaning, unit=codes.unit_code(kind.unit),
                 value_range=(min(low, OUTSIDE), max(high, OUTSIDE)), slope=1.0, intercept=0.0,
                 quantity_definition=codes.MAP_QUANTITIES[name],
             )
@@ -110,7 +74,7 @@ def _build(name: str, analysis: Analysis, case: Case) -> ParametricMap:
         plane_orientation=PlaneOrientationSequence("PATIENT", orientation),
         plane_positions=[PlanePositionSequence("PATIENT", p) for p in places],
         content_label=kind.label,
-        content_description=kind.words,
+        content_description=kind.meaning,
         series_description=f"{kind.title} map (research use only)",
         coding_schemes=[codes.scheme_item()],
     )  # fmt: skip
@@ -134,15 +98,6 @@ def _values(ds: Dataset, name: str, analysis: Analysis, grid: Grid) -> BytesIO:
             known &= analysis.lungs[k] > 0
         frame[...] = np.where(known, values, OUTSIDE)
     return data
-
-
-def _kind(name: str, analysis: Analysis) -> MapKind:
-    """What a map is called; V as it was made."""
-    made = VENTILATIONS[analysis.parameters.ventilation]
-    if name != "V":
-        return MAPS[name]
-    unit = MAPS["V"].unit if made.unit == "1" else made.unit
-    return replace(MAPS["V"], words=f"Ventilation V = {made.formula}", unit=unit)
 
 
 def _window(known: Float) -> VOILUTTransformation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -16,7 +16,7 @@ from analysis.pipeline.pipeline import Analysis
 from analysis.volume import Grid
 
 from ..errors import Rejected
-from ..strict_json import build
+from ..strict_json import build, encode
 
 NAME = "analysis.npz"
 #: The entry that holds what is no array, as JSON.
@@ -36,6 +36,8 @@ class Record:
         Series Instance UIDs.
     acquired : str
         When expiration was acquired, "YYYYMMDD…" as far as known.
+    pairing : str
+        What said which phase is which.
     """
 
     analysis: Analysis
@@ -43,6 +45,7 @@ class Record:
     inspiration: str
     expiration: str
     acquired: str
+    pairing: str = ""
 
     def dump(self) -> bytes:
         """The record's bytes; the same result makes the same bytes."""
@@ -59,7 +62,7 @@ class Record:
             else:
                 rest[field.name] = value
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "analysis"}
-        text = json.dumps({"analysis": rest, **own}, default=asdict)
+        text = encode({"analysis": rest, **own})
         buffer = BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **{REST: np.array(text)}, **arrays)
         return buffer.getvalue()

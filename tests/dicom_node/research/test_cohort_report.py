@@ -18,7 +18,9 @@ from analysis.measures.table import MEASURES
 from dicom_node.errors import Rejected
 from dicom_node.research.cohort import read_cohort
 from dicom_node.research.cohort_report import write_report
+from dicom_node.results.measures_file import SCHEMA
 from dicom_node.results.record import NAME, REST
+from dicom_node.strict_json import write_json
 
 
 @pytest.fixture
@@ -34,7 +36,14 @@ def results(tmp_path: Path) -> Path:
             "total_abnormal": 10.0 + 4 * n
         }
         measures["h_q"] = float("nan") if n == 3 else measures["h_q"]
-        (case / "measures.json").write_text(json.dumps({"measures": {"lungs": measures}}))
+        values = {name: {"value": value, "unit": "1"} for name, value in measures.items()}
+        content = {
+            "software": "vq-dicom-node 1",
+            "parameters": {},
+            "quality": [],
+            "measures": {"lungs": values},
+        }
+        write_json(case / "measures.json", SCHEMA, content)
         rows.append(f"c{n:02d},{100 - 4 * n + rng.normal(0, 5):.1f},{'PE' if n < 5 else 'ILD'}")
     (tmp_path / "dlco.csv").write_text("\n".join(rows) + "\n")
     return folder
@@ -107,7 +116,9 @@ def test_a_table_without_its_columns_and_a_damaged_result_are_named(results: Pat
     with pytest.raises(Rejected, match="no column case; it has patient, dlco"):
         read_cohort(results, wrong)
     (results / "c05" / "measures.json").write_text("{}")
-    with pytest.raises(Rejected, match="c05 holds no measures"):
+    with pytest.raises(
+        Rejected, match=r"c05/measures\.json has the schema None, expected 'vq-dicom-node measures 1'"
+    ):
         read_cohort(results, tmp_path / "dlco.csv")
 
 
@@ -162,7 +173,8 @@ def test_a_case_may_be_named_by_patient_accession_number_or_study(results: Path,
 
 def test_a_node_s_records_are_read_where_there_is_no_measures_json(results: Path, tmp_path: Path) -> None:
     """Only the part of the record that is no array is read: the arrays of this one are none."""
-    measures = json.loads((results / "c00" / "measures.json").read_text())["measures"]
+    table = json.loads((results / "c00" / "measures.json").read_text())["measures"]["lungs"]
+    measures = {"lungs": {name: one["value"] for name, one in table.items()}}
     (results / "c00" / "measures.json").unlink()
     own = {
         "version": "7",

@@ -20,8 +20,9 @@ from analysis.pipeline.pipeline import Analysis
 from analysis.volume import Grid, Volume
 from dicom_node.errors import Rejected
 from dicom_node.jobs.results import find
-from dicom_node.research.export import MAPS, export
+from dicom_node.research.export import export
 from dicom_node.results.files import record_of
+from dicom_node.results.maps import MAPS
 from dicom_node.results.record import NAME, Record, read_record
 from dicom_node.settings.layout import Layout
 from dicom_node.store.database import Database
@@ -108,7 +109,8 @@ def test_tables_hold_every_measure_of_every_region_with_its_unit(made: Record, t
     assert table["measures"]["right"]["mld_exp"]["unit"] == "[hnsf'U]"
     assert table["parameters"]["low"] == 0.6
     assert table["quality"][1]["sentence"] == "The kernel B70f is sharp."
-    assert set(table["images"]) == {name for name in files if name.endswith(".nii.gz")}
+    described = json.loads(files["images.json"].read_text(), parse_constant=pytest.fail)
+    assert set(described["images"]) == {name for name in files if name.endswith(".nii.gz")}
     assert set(MAPS) >= set(made.analysis.maps)
 
 

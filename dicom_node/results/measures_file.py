@@ -1,0 +1,108 @@
+"""A result's numbers <-> ``measures.json``, the same file whoever writes it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from analysis.limits_of_use import RESEARCH_USE
+from analysis.measures.table import measures_of
+from analysis.pipeline.uncertainty import THRESHOLDS
+
+from ..errors import Rejected
+from ..strict_json import read_json, write_json
+from .record import NAME as RECORD
+from .record import REST, Record
+
+NAME = "measures.json"
+SCHEMA = "vq-dicom-node measures 1"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a study of many results wants to know of one.
+
+    Parameters
+    ----------
+    lungs : mapping of str to float
+        Measures of both lungs; NaN for no value.
+    verdicts : frozenset of str
+        Of the quality checks: pass, warn, fail.
+    settings : str
+        Software and parameters, for comparing results with each other.
+    """
+
+    lungs: Mapping[str, float]
+    verdicts: frozenset[str]
+    settings: str
+
+
+def write_measures(record: Record, folder: Path) -> Path:
+    """Write ``measures.json`` of a result into a folder, and return its path.
+
+    Raises
+    ------
+    OSError
+        Where it cannot be written.
+    """
+    analysis = record.analysis
+    kinds = measures_of(analysis.parameters.ventilation)
+    content = {
+        "software": _software(analysis.version),
+        "limits": RESEARCH_USE,
+        "inspiration": record.inspiration,
+        "expiration": record.expiration,
+        "pairing": record.pairing,
+        "parameters": analysis.parameters,
+        "measures": {
+            region: {name: {"value": value, "unit": kinds[name].unit} for name, value in values.items()}
+            for region, values in analysis.measures.items()
+        },
+        "sensitivity": {"thresholds": THRESHOLDS, "percent": analysis.sensitivity},
+        "quality": analysis.findings,
+        "registration": analysis.registration,
+    }
+    write_json(folder / NAME, SCHEMA, content)
+    return folder / NAME
+
+
+def read_measured(folder: Path) -> Measured:
+    """Return the numbers of a result's folder: of its ``measures.json``, else of its record.
+
+    Raises
+    ------
+    Rejected
+        Where it holds neither, or one that this version cannot read.
+    """
+    try:
+        found = _of_table(folder / NAME) if (folder / NAME).is_file() else _of_record(folder / RECORD)
+        lungs = {name: math.nan if value is None else float(value) for name, value in found["lungs"].items()}
+        verdicts = frozenset(str(finding["verdict"]) for finding in found["quality"])
+        parameters = ", ".join(f"{name} {value}" for name, value in found["parameters"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
+        raise Rejected(f"{folder} holds no measures of both lungs ({type(error).__name__})") from error
+    return Measured(lungs, verdicts, f"{found['software']}: {parameters}")
+
+
+def _of_table(path: Path) -> dict[str, Any]:
+    found = read_json(path, SCHEMA)
+    return {**found, "lungs": {name: one["value"] for name, one in found["measures"]["lungs"].items()}}
+
+
+def _of_record(path: Path) -> dict[str, Any]:
+    """Only the part of a record that is no array."""
+    with np.load(path, allow_pickle=False) as stored:
+        found = json.loads(str(stored[REST]))["analysis"]
+    software = _software(found["version"])
+    return {**found, "lungs": found["measures"]["lungs"], "software": software, "quality": found["findings"]}
+
+
+def _software(version: str) -> str:
+    return f"vq-dicom-node {version}"
