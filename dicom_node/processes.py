@@ -1,12 +1,18 @@
-"""Child processes: started, watched, ended with the node, and what each of them does first."""
+"""Child processes: started within limits of time and memory, watched, and ended with all that they started.
+
+Each child leads a session of its own: whatever it starts belongs to it, and is killed with it, also where the child was
+killed first.
+"""
 
 from __future__ import annotations
 
 import os
 import resource
 import signal
+import subprocess
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -14,6 +20,8 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Generic, TypeVar
+
+from .errors import Rejected, Unavailable
 
 Task = TypeVar("Task")
 
@@ -26,6 +34,15 @@ class Ended(Generic[Task]):
     how: str
 
 
+@dataclass(frozen=True)
+class _Running(Generic[Task]):
+    """A process, its order, and when its time is over (`time.monotonic`)."""
+
+    process: BaseProcess
+    order: Task
+    deadline: float
+
+
 class Crew(Generic[Task]):
     """Processes of running orders.
 
@@ -35,13 +52,16 @@ class Crew(Generic[Task]):
         A module's function (it is pickled by name), given the order in a process of its own.
     size : int
         Processes at one time.
+    seconds : float
+        How long each may run (s).
     """
 
-    def __init__(self, run: Callable[[Task], None], size: int) -> None:
-        self._run, self._size = run, size
+    def __init__(self, run: Callable[[Task], None], size: int, seconds: float) -> None:
+        self._run, self._size, self._seconds = run, size, seconds
         # read by OpenMP in the processes: waiting threads that spin cost five times the time on busy cores
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        self._running: list[tuple[BaseProcess, Task]] = []
+        self._running: list[_Running[Task]] = []
+        self._late: set[int] = set()
 
     @property
     def free(self) -> int:
@@ -49,48 +69,63 @@ class Crew(Generic[Task]):
         return self._size - len(self._running)
 
     def start(self, order: Task) -> None:
-        """Run an order in a new process (spawned: threads and locks of the node stay out of it)."""
+        """Run an order in a new process (spawned: threads and locks of the node stay out of it).
+
+        Raises
+        ------
+        Unavailable
+            Where the system has no room for a further process now.
+        """
         process = get_context("spawn").Process(target=self._run, args=(order,), name="worker")
-        process.start()
-        self._running.append((process, order))
+        try:
+            process.start()
+        except OSError as error:
+            raise Unavailable(f"no worker process can be started: {error.strerror}") from error
+        self._running.append(_Running(process, order, time.monotonic() + self._seconds))
 
     @property
     def orders(self) -> list[Task]:
         """What is being worked on."""
-        return [order for _, order in self._running]
+        return [one.order for one in self._running]
 
     def end(self, order: Task) -> None:
-        """End the process of one order; `ended` names it then."""
-        for process, own in self._running:
-            if own is order:
-                process.kill()
-                process.join()
+        """End the process of one order, and all that it started; `ended` names it then."""
+        for one in self._running:
+            if one.order is order:
+                _kill(one.process)
 
     def ended(self) -> list[Ended[Task]]:
-        """Orders whose process ended since the last call; whether with a verdict, the database knows."""
-        over = [(p, order) for p, order in self._running if not p.is_alive()]
-        self._running = [(p, order) for p, order in self._running if (p, order) not in over]
-        return [Ended(order, _how(p.exitcode or 0)) for p, order in over]
+        """Return the orders whose process ended, or ran too long and is killed.
+
+        They are named until `forget` is called; whether they ended with a verdict, the database knows.
+        """
+        now, over = time.monotonic(), []
+        for one in self._running:
+            if one.process.is_alive() and now > one.deadline:
+                self._late.add(id(one))
+                _kill(one.process)
+            if not one.process.is_alive():
+                _kill(one.process)  # what it started may live on
+                late = f"ran longer than {self._seconds / 60:g} minutes" if id(one) in self._late else ""
+                over.append(Ended(one.order, late or _how(one.process.exitcode or 0)))
+        return over
+
+    def forget(self, order: Task) -> None:
+        """Forget an order whose end was written down."""
+        self._running = [one for one in self._running if one.order is not order]
 
     def stop(self) -> list[Task]:
         """End all processes at once; returns their orders."""
-        for process, _ in self._running:
-            process.kill()
-        for process, _ in self._running:
-            process.join()
-        orders = [order for _, order in self._running]
-        self._running = []
+        for one in self._running:
+            _kill(one.process)
+        orders, self._running = self.orders, []
         return orders
-
-
-def _how(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def begin(
     prepare: Callable[[], None] | None = None, nice: int = 0, memory: int = resource.RLIM_INFINITY
 ) -> None:
-    """Set up this child process.
+    """Set up this child process: a session of its own, that ends with the node and gives way to receiving.
 
     Parameters
     ----------
@@ -101,6 +136,8 @@ def begin(
     memory : int
         Bytes this process may allocate; more is a MemoryError.
     """
+    with suppress(PermissionError):  # it leads one already
+        os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the node, which then ends its children
         signal.signal(number, signal.SIG_IGN)
     if prepare is not None:
@@ -113,8 +150,68 @@ def begin(
     threading.Thread(target=_end_with_parent, daemon=True, name="end-with-parent").start()
 
 
+def run_program(words: Sequence[str], seconds: float) -> int:
+    """Run a program of the user's to its end, and return its exit code; what it prints is not kept.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The program and its arguments; no shell reads them.
+    seconds : float
+        How long it may run (s); then it is killed, with all that it started.
+
+    Raises
+    ------
+    Rejected
+        Where it cannot be started, or runs too long.
+    """
+    none = subprocess.DEVNULL
+    try:
+        # a group of its own, so that it can be killed whole; of this process's session, so that it dies with it
+        program = subprocess.Popen(words, process_group=0, stdin=none, stdout=none, stderr=none)
+    except OSError as error:
+        raise Rejected(f"the program {words[0]} cannot be started: {error.strerror}") from error
+    try:
+        return program.wait(seconds)
+    except subprocess.TimeoutExpired as error:
+        raise Rejected(f"the program {words[0]} ran longer than {seconds / 60:g} minutes") from error
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+        program.wait()
+
+
 def _end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])
+        for pid in _session(os.getpid()):
+            _signal(pid)
         os._exit(1)
+
+
+def _kill(process: BaseProcess) -> None:
+    """Kill a child and every process of its session."""
+    process.kill()
+    for pid in _session(process.pid or -1):
+        _signal(pid)
+    process.join()
+
+
+def _signal(pid: int) -> None:
+    if pid != os.getpid():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _session(leader: int) -> Iterator[int]:
+    """The processes of the session that a process leads, or led (proc(5): the fourth field after the name)."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+            if int(fields[3]) == leader:
+                yield int(stat.parent.name)
+
+
+def _how(code: int) -> str:
+    return f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"

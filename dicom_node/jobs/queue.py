@@ -37,6 +37,9 @@ class Move:
     why: str
 
 
+#: Exit code of a worker whose verdict could not be written down (EX_TEMPFAIL of sysexits.h), as a `Crew` names it.
+TEMPFAIL = 75
+NO_VERDICT = f"ended with exit code {TEMPFAIL}"
 #: A job is created READY (a). No other move exists.
 MOVES: Mapping[MoveName, Move] = {
     "start": Move("b", ("READY",), "RUNNING", "a worker takes it"),
@@ -179,20 +182,55 @@ def progress(database: Database, job_id: int, attempt: int, stage: str, fraction
         connection.execute(sa.update(job).where(*where).values(stage=stage, fraction=fraction))
 
 
-def recover(database: Database, now: float) -> int:
-    """Put back what was running when the node ended; not the job's fault, so no crash is counted."""
+def interrupt(database: Database, now: float) -> int:
+    """Put back what runs while the node stops as it should: no crash is counted. Returns how many jobs."""
     with database.writing() as connection:
         running = connection.scalars(sa.select(job.c.id).where(job.c.state == "RUNNING")).all()
         return sum(move(connection, number, "interrupt", now, due_at=now) for number in running)
 
 
+def reconcile(database: Database, alive: Collection[int], max_crashes: int, now: float) -> int:
+    """Put back every job that is RUNNING and has no process; returns how many.
+
+    At the start of a node these ran when the last one died, which counts: one of them may be why.
+
+    Parameters
+    ----------
+    alive : collection of int
+        Jobs that a process of this node works on.
+    """
+    query = sa.select(job.c.id, job.c.attempt).where(job.c.state == "RUNNING")
+    with database.reading() as connection:
+        lost = [row for row in connection.execute(query) if row.id not in alive]
+    for row in lost:
+        crashed(database, row.id, row.attempt, max_crashes, "the node died, or lost its process", now)
+    return len(lost)
+
+
 def crashed(database: Database, job_id: int, attempt: int, max_crashes: int, how: str, now: float) -> None:
-    """The process of a job ended without a verdict: READY again, FAILED where that happened too often."""
-    crashes = read(database, job_id).crashes + 1
+    """Record that the process of a job ended: nothing where it left a verdict.
+
+    Else the job is READY again, and FAILED where that happened too often.
+
+    Parameters
+    ----------
+    how : str
+        The process ended, "ended by signal 9" say; `NO_VERDICT` where it could not write its verdict down.
+    """
+    job_now = read(database, job_id)
+    crashes = job_now.crashes + (how != NO_VERDICT)
     name: MoveName = "interrupt" if crashes < max_crashes else "fail"
-    reason = f"its process ended {crashes} times without a result ({how})" if name == "fail" else ""
+    reason = (
+        f"{crashes} attempts ended without a result; the process of the last {how}" if name == "fail" else ""
+    )
     with database.writing() as connection:
         move(connection, job_id, name, now, during=attempt, crashes=crashes, reason=reason, due_at=now)
+
+
+def postponed(database: Database, job_id: int, attempt: int, reason: str, now: float) -> None:
+    """Put a job back that could not begin, for a while; no crash is counted."""
+    with database.writing() as connection:
+        move(connection, job_id, "postpone", now, during=attempt, reason=reason, due_at=now + POSTPONED)
 
 
 def retry(database: Database, job_id: int, now: float) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+#: How long a worker tries to write its verdict down (s).
+VERDICT_SECONDS = 60.0
+
 
 @dataclass(frozen=True)
 class Order:
@@ -49,6 +54,7 @@ class Order:
     attempt: int
     destinations: tuple[tuple[str, tuple[str, ...]], ...]
     nice: int
+    memory_mb: int
     lobes_command: tuple[str, ...]
     prepare: Callable[[], None] | None
 
@@ -59,10 +65,26 @@ def run(order: Order) -> None:
     Whatever goes wrong becomes a state of the job with a sentence; the log gets the trace of a bug without
     the exception's message, which may quote patient data.
     """
-    begin(order.prepare, order.nice)
-    database = Database(order.database_url)
-    job = jobs.read(database, order.job_id)
-    now = time.time
+    begin(order.prepare, order.nice, order.memory_mb << 20)
+    # where `tempfile` puts what a killed worker cannot remove: the node does
+    workspace = make_folder(Layout(order.storage).workspace(order.job_id, order.attempt))
+    tempfile.tempdir = str(workspace)
+    try:
+        database = Database(order.database_url)
+        _attempt(database, order, jobs.read(database, order.job_id))
+    except Unavailable as error:
+        LOG.error("job %d: its verdict cannot be written: %s", order.job_id, error)
+        sys.exit(jobs.TEMPFAIL)
+
+
+def _attempt(database: Database, order: Order, job: jobs.Job) -> None:
+    """Work on a job, and write its verdict down.
+
+    Raises
+    ------
+    Unavailable
+        Where the verdict cannot be written, for longer than `VERDICT_SECONDS`.
+    """
     try:
         _work(database, order, job)
     except (Rejected, analysis_errors.Rejected) as error:
@@ -70,7 +92,11 @@ def run(order: Order) -> None:
         _verdict(database, order, "refuse", reason=str(error))
     except Unavailable as error:
         LOG.warning("job %d postponed: %s", job.id, error)
-        _verdict(database, order, "postpone", reason=str(error), due_at=now() + jobs.POSTPONED)
+        _verdict(database, order, "postpone", reason=str(error), due_at=time.time() + jobs.POSTPONED)
+    except MemoryError:
+        LOG.error("job %d failed: out of memory", job.id)
+        limit = f"it needs more memory than the {order.memory_mb} MB of jobs.memory_mb"
+        _verdict(database, order, "fail", reason=limit)
     except Exception as error:  # noqa: BLE001  the boundary of the process: recorded as the job's state
         frames = traceback.extract_tb(error.__traceback__)
         LOG.error(
@@ -81,8 +107,17 @@ def run(order: Order) -> None:
 
 
 def _verdict(database: Database, order: Order, name: jobs.MoveName, **values: str | float) -> None:
-    with database.writing() as connection:
-        jobs.move(connection, order.job_id, name, time.time(), during=order.attempt, **values)
+    """Write a verdict down; a database that cannot be reached now may be reached in a moment."""
+    end = time.monotonic() + VERDICT_SECONDS
+    while True:
+        try:
+            with database.writing() as connection:
+                jobs.move(connection, order.job_id, name, time.time(), during=order.attempt, **values)
+            return
+        except Unavailable:
+            if time.monotonic() > end:
+                raise
+            time.sleep(1.0)
 
 
 def _work(database: Database, order: Order, job: jobs.Job) -> None:

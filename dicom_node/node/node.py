@@ -84,7 +84,7 @@ class Node:
         self.archive = Archive(config.storage, self.database)
         self.trail = Trail(self.database, config.audit, config.receive.ae_title)
         self._reader: Reader[Header] = Reader(read_header, prepare)
-        self._crew: Crew[worker.Order] = Crew(run, config.jobs.concurrency)
+        self._crew: Crew[worker.Order] = Crew(run, config.jobs.concurrency, 60 * config.jobs.max_minutes)
         if config.receive.tls is not None:
             server_context(config.receive.tls)  # refused here, not in the processes that receive
         for certificates in config.client_certificates:
@@ -111,7 +111,8 @@ class Node:
         """Recover what a crash left, then listen and work."""
         retention.finish(self.database, self.config.storage, time.time())
         drafts, adopted = self.archive.sweep()
-        again = jobs.recover(self.database, time.time())
+        shutil.rmtree(self.config.layout.workspaces, ignore_errors=True)
+        again = jobs.reconcile(self.database, set(), self.config.jobs.max_crashes, time.time())
         if drafts or adopted or again:
             LOG.info("recovered: %d drafts removed, %d files adopted, %d jobs again", drafts, adopted, again)
         self.trail.activity(started=True)
@@ -132,7 +133,7 @@ class Node:
         self._schedule.stop()
         self._crew.stop()
         self._reader.close()
-        jobs.recover(self.database, time.time())
+        jobs.interrupt(self.database, time.time())
         self._end_trail()
         self.database.close()
         os.close(self._lock)
@@ -145,13 +146,19 @@ class Node:
             if order.job_id in given_up:
                 self._crew.end(order)
         for ended in self._crew.ended():
-            order, now = ended.order, time.time()
-            jobs.crashed(
-                self.database, order.job_id, order.attempt, self.config.jobs.max_crashes, ended.how, now
-            )
+            attempt = ended.order.job_id, ended.order.attempt
+            jobs.crashed(self.database, *attempt, self.config.jobs.max_crashes, ended.how, time.time())
+            self._crew.forget(ended.order)
+            shutil.rmtree(self.config.layout.workspace(*attempt), ignore_errors=True)
+        alive = {order.job_id for order in self._crew.orders}
+        jobs.reconcile(self.database, alive, self.config.jobs.max_crashes, time.time())
         while self._crew.free > 0 and (job := jobs.start_next(self.database, time.time())):
             LOG.info("job %d: study %s, attempt %d", job.id, job.study_uid, job.attempt)
-            self._crew.start(self._order(job))
+            try:
+                self._crew.start(self._order(job))
+            except Unavailable as error:
+                jobs.postponed(self.database, job.id, job.attempt, str(error), time.time())
+                raise
 
     def deliver(self, destination: Destination) -> None:
         """Send what is due at one destination; where it offers that, ask it to commit to what was sent."""
@@ -191,6 +198,7 @@ class Node:
             attempt=job.attempt,
             destinations=tuple((d.name, d.objects) for d in self.config.destinations),
             nice=self.config.jobs.nice,
+            memory_mb=self.config.jobs.memory_mb,
             lobes_command=self.config.jobs.lobes_command,
             prepare=self._prepare,
         )

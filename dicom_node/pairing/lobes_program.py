@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,10 @@ from analysis.volume import Volume
 from ..dicom.image_files import write_nifti
 from ..dicom.lobe_masks import read_lobes
 from ..errors import Rejected
+from ..processes import run_program
 
+#: How long a program may draw (s): networks on two cores take a quarter of that.
+LIMIT_SECONDS = 1800.0
 #: Makes a mask of lobes from the CT series named as inspiration.
 LobeSource = Callable[[Volume], Volume]
 
@@ -38,10 +40,7 @@ def draw_lobes(command: Sequence[str], ct: Volume) -> Volume:
         ct_file, made = (Path(folder) / f"{name}.nii.gz" for name in ("ct", "lobes"))
         write_nifti(ct_file, np.asarray(ct.array), ct.grid, compressed=False)
         words = [word.replace("{ct}", str(ct_file)).replace("{lobes}", str(made)) for word in command]
-        try:
-            done = subprocess.run(words, capture_output=True, check=False)
-        except OSError as error:
-            raise Rejected(f"the lobes' program {words[0]} cannot be started: {error.strerror}") from error
-        if done.returncode or not made.is_file():
-            raise Rejected(f"the lobes' program {words[0]} ended with {done.returncode} and drew no lobes")
+        code = run_program(words, LIMIT_SECONDS)
+        if code or not made.is_file():
+            raise Rejected(f"the program {words[0]} ended with exit code {code} and drew no lobes")
         return read_lobes(made)

@@ -93,7 +93,11 @@ class JobSettings:
     concurrency : int
         Analyses at one time, each in a process of its own.
     max_crashes : int
-        A job whose process died so often (out of memory, say) is FAILED.
+        A job whose process, or whose node, died so often while it ran is FAILED.
+    max_minutes : float
+        How long one analysis may run; then its process is ended, which counts as a crash.
+    memory_mb : int
+        How much memory an analysis may allocate; one that needs more is FAILED.
     nice : int
         How far workers give way to receiving.
     lobes_command : tuple of str
@@ -102,6 +106,8 @@ class JobSettings:
 
     concurrency: int = 1
     max_crashes: int = 3
+    max_minutes: float = 120.0
+    memory_mb: int = 16_384
     nice: int = 10
     lobes_command: tuple[str, ...] = ()
 
@@ -111,6 +117,8 @@ class JobSettings:
             raise Rejected("lobes_command must name {ct} and {lobes}")
         if self.concurrency < 1 or self.max_crashes < 1 or not 0 <= self.nice <= 19:
             raise Rejected("concurrency and max_crashes must be at least 1, nice 0 to 19")
+        if self.max_minutes <= 0 or self.memory_mb < 1024:
+            raise Rejected("max_minutes must be positive, memory_mb at least 1024")
 
 
 @dataclass(frozen=True)

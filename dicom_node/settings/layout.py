@@ -51,6 +51,15 @@ class Layout:
         """Secret that the pseudonyms of this node's exports come from."""
         return self.storage / "pseudonyms.key"
 
+    @property
+    def workspaces(self) -> Path:
+        """Folder of the temporary files of running jobs; emptied at each start."""
+        return self.storage / "work"
+
+    def workspace(self, job_id: int, attempt: int) -> Path:
+        """Folder of the temporary files of one attempt of a job; removed at its end."""
+        return self.workspaces / f"{job_id}-{attempt}"
+
     def results_of(self, job_id: int) -> Path:
         """Folder of a job's results."""
         return self.storage / "results" / str(job_id)

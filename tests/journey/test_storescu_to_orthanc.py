@@ -57,7 +57,7 @@ def store(port: int, folder: Path, check: bool = True) -> None:
 def node(tmp_path: Path) -> Iterator[Serve]:
     (tmp_path / "draw.py").write_text(DRAW_LOBES)
     command = [sys.executable, str(tmp_path / "draw.py"), "{ct}", "{lobes}"]
-    analysis = f"grid_mm = 4\naccept_failed_checks = true\n[jobs]\nlobes_command = {json.dumps(command)}"
+    analysis = f"grid_mm = 4\naccept_failed_checks = true\n[jobs]\nmax_crashes = 99\nlobes_command = {json.dumps(command)}"
     node = Serve(tmp_path, free_port(), analysis=analysis)
     node.start()
     yield node

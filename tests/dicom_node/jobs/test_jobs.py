@@ -97,7 +97,7 @@ def test_no_sequence_of_moves_leaves_the_table(names: list[jobs.MoveName]) -> No
 def test_a_worker_given_up_cannot_finish_another_ones_run(database: Database) -> None:
     create(database, make_pair())
     jobs.start_next(database, 100.0)
-    assert jobs.recover(database, 110.0) == 1
+    assert jobs.interrupt(database, 110.0) == 1
     again = jobs.start_next(database, 120.0)
     assert again is not None
     assert again.attempt == 2
@@ -109,23 +109,44 @@ def test_ends_of_the_node_are_no_crashes_but_ends_of_the_worker_are(database: Da
     create(database, make_pair())
     for _ in range(10):
         jobs.start_next(database, 100.0)
-        jobs.recover(database, 100.0)
+        jobs.interrupt(database, 100.0)
     assert states(database) == [(1, "READY")]
     for _ in range(3):
         found = jobs.start_next(database, 100.0)
         assert found is not None
-        jobs.crashed(database, 1, found.attempt, 3, "signal 9", 100.0)
+        jobs.crashed(database, 1, found.attempt, 3, "ended by signal 9", 100.0)
     assert states(database) == [(1, "FAILED")]
     with database.reading() as connection:
         reason = connection.scalar(sa.select(job.c.reason))
-    assert reason == "its process ended 3 times without a result (signal 9)"
+    assert reason == "3 attempts ended without a result; the process of the last ended by signal 9"
+
+
+def test_a_running_job_without_a_process_is_put_back_and_counts_until_it_is_given_up(
+    database: Database,
+) -> None:
+    create(database, make_pair())
+    for _ in range(3):
+        assert jobs.start_next(database, 100.0) is not None
+        assert jobs.reconcile(database, {1}, 3, 100.0) == 0  # its process lives
+        assert jobs.reconcile(database, set(), 3, 100.0) == 1
+    assert states(database) == [(1, "FAILED")]
+    assert jobs.start_next(database, 100.0) is None
+
+
+def test_a_verdict_that_cannot_be_written_is_no_crash_of_the_job(database: Database) -> None:
+    create(database, make_pair())
+    for _ in range(10):
+        found = jobs.start_next(database, 100.0)
+        assert found is not None
+        jobs.crashed(database, 1, found.attempt, 3, jobs.NO_VERDICT, 100.0)
+    assert states(database) == [(1, "READY")]
 
 
 def test_a_crash_after_the_verdict_changes_nothing(database: Database) -> None:
     create(database, make_pair())
     jobs.start_next(database, 100.0)
     move(database, 1, "finish")
-    jobs.crashed(database, 1, 1, 3, "exit code 1", 100.0)
+    jobs.crashed(database, 1, 1, 3, "ended with exit code 1", 100.0)
     assert states(database) == [(1, "DONE")]
 
 
