@@ -50,7 +50,8 @@ DICOM_NODE: dict[str, str] = {
     "intake": "errors model processes settings dicom network store audit delivery studies",
     "research": "analysis errors model strict_json dicom pairing results",
     "node": "analysis errors model processes settings dicom network store audit results delivery jobs studies intake",
-    "commands": "analysis errors settings dicom network store pairing results delivery jobs studies research node",
+    "commands": "analysis errors strict_json settings dicom network store pairing results delivery jobs studies "
+    "research node",
     "__init__": "",
 }
 TABLES = {"analysis": ANALYSIS, "dicom_node": DICOM_NODE}

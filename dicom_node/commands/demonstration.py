@@ -174,13 +174,13 @@ def _wait(database: Database, pacs: StandInPacs, progress: Progress) -> None:
     ticker = threading.Event()
     for _ in range(MINUTES * 60 * 2):
         found = status(database)
-        for study in found["studies"]:
-            if study["state"] == "REFUSED":
-                raise Rejected(study["reason"])
-        for job in found["jobs"]:
-            if job["state"] in ("REFUSED", "FAILED"):
-                raise Rejected(f"job {job['id']}: {job['reason']}")
-            progress(job["stage"] or "waiting for a worker", job["fraction"])
+        for study in found.studies:
+            if study.state == "REFUSED":
+                raise Rejected(study.reason)
+        for job in found.jobs:
+            if job.state in ("REFUSED", "FAILED"):
+                raise Rejected(f"job {job.id}: {job.reason}")
+            progress(job.stage or "waiting for a worker", job.fraction)
         if {p.name for p in pacs.received} >= {"seg.dcm", "sr.dcm", "key_objects.dcm", "report.dcm"}:
             return
         ticker.wait(0.5)

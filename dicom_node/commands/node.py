@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from rich.table import Table
 
 from ..errors import Unavailable
 from .options import ConfigPath, configure_logging, read_settings
+
+if TYPE_CHECKING:
+    from ..node.status import Job, Status, Study
 
 
 def serve(config: ConfigPath = None) -> None:
@@ -43,15 +46,17 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
     """Show what is waiting, running, sent and failed, and why. The node need not run."""
+    from ..node.status import SCHEMA
     from ..node.status import status as read_status
     from ..store.database import Database
+    from ..strict_json import encode
 
     settings = read_settings(config)
     database = Database(settings.database_url)
     found = read_status(database)
     database.close()
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(encode({"schema": SCHEMA, **asdict(found)}, indent=2))
     else:
         _show(found)
 
@@ -146,12 +151,12 @@ def assign(
     print(f"series {series}: {phase}; study {study} is due now")
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(found: Status) -> None:
     console = Console()
-    counts = ", ".join(f"{n} {name}" for name, n in found["instances"].items())
+    counts = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in asdict(found.instances).items())
     console.print(f"Instances: {counts}")
     for name, columns in TABLES.items():
-        if rows := found[name]:
+        if rows := getattr(found, name):
             table = Table(*(c for c, _ in columns), title=name.capitalize(), title_justify="left")
             for row in rows:
                 table.add_row(*(cell(row) for _, cell in columns))
@@ -162,61 +167,59 @@ def _time(seconds: float | None) -> str:
     return "" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _job_state(row: dict[str, Any]) -> str:
-    return (
-        f"{row['state']} {row['stage']} {row['fraction']:.0%}" if row["state"] == "RUNNING" else row["state"]
-    )
+def _job_state(row: Job) -> str:
+    return f"{row.state} {row.stage} {row.fraction:.0%}" if row.state == "RUNNING" else row.state
 
 
-def _missing(row: dict[str, Any]) -> str:
-    if not row["missing"] or row["state"] == "REMOVED":
+def _missing(row: Study) -> str:
+    if not row.missing or row.state == "REMOVED":
         return ""
-    return f"{row['missing']} of {row['listed']} images its scanner lists are not here"
+    return f"{row.missing} of {row.listed} images its scanner lists are not here"
 
 
-Column = tuple[str, Callable[[dict[str, Any]], str]]
+Column = tuple[str, Callable[[Any], str]]
 
 
 TABLES: dict[str, tuple[Column, ...]] = {
     "studies": (
-        ("study", lambda r: r["study_uid"]),
-        ("images", lambda r: str(r["instances"])),
-        ("state", lambda r: r["state"]),
-        ("since", lambda r: _time(r["since"])),
-        ("until", lambda r: _time(r["due_at"])),
-        ("why", lambda r: "; ".join(text for text in (r["reason"], _missing(r), r["search"]) if text)),
+        ("study", lambda r: r.study_uid),
+        ("images", lambda r: str(r.instances)),
+        ("state", lambda r: r.state),
+        ("since", lambda r: _time(r.since)),
+        ("until", lambda r: _time(r.due_at)),
+        ("why", lambda r: "; ".join(text for text in (r.reason, _missing(r), r.search) if text)),
     ),
     "jobs": (
-        ("job", lambda r: str(r["id"])),
-        ("study", lambda r: r["study_uid"]),
-        ("revision", lambda r: str(r["revision"])),
+        ("job", lambda r: str(r.id)),
+        ("study", lambda r: r.study_uid),
+        ("revision", lambda r: str(r.revision)),
         ("state", _job_state),
-        ("since", lambda r: _time(r["since"])),
-        ("why", lambda r: r["reason"]),
+        ("since", lambda r: _time(r.since)),
+        ("why", lambda r: r.reason),
     ),
     "deliveries": (
-        ("job", lambda r: str(r["job_id"])),
-        ("destination", lambda r: r["destination"]),
-        ("state", lambda r: r["state"]),
-        ("objects", lambda r: str(r["objects"])),
-        ("attempts", lambda r: str(r["attempts"])),
-        ("next", lambda r: _time(r["due_at"])),
-        ("why", lambda r: r["reason"]),
+        ("job", lambda r: str(r.job_id)),
+        ("destination", lambda r: r.destination),
+        ("state", lambda r: r.state),
+        ("objects", lambda r: str(r.objects)),
+        ("attempts", lambda r: str(r.attempts)),
+        ("next", lambda r: _time(r.due_at)),
+        ("why", lambda r: r.reason),
     ),
     "commitments": (
-        ("asked by", lambda r: r["calling_ae"]),
-        ("transaction", lambda r: r["transaction_uid"]),
-        ("state", lambda r: r["state"]),
-        ("objects", lambda r: str(r["objects"])),
-        ("not kept", lambda r: "" if r["failed"] is None else str(r["failed"])),
-        ("attempts", lambda r: str(r["attempts"])),
-        ("next", lambda r: _time(r["due_at"]) if r["state"] == "QUEUED" else ""),
-        ("why", lambda r: r["reason"]),
+        ("asked by", lambda r: r.calling_ae),
+        ("transaction", lambda r: r.transaction_uid),
+        ("state", lambda r: r.state),
+        ("objects", lambda r: str(r.objects)),
+        ("not kept", lambda r: "" if r.failed is None else str(r.failed)),
+        ("attempts", lambda r: str(r.attempts)),
+        ("next", lambda r: _time(r.due_at) if r.state == "QUEUED" else ""),
+        ("why", lambda r: r.reason),
     ),
     "unreadable": (
-        ("instance", lambda r: r["sop_instance_uid"]),
-        ("from", lambda r: r["calling_ae"]),
-        ("received", lambda r: _time(r["received_at"])),
-        ("why", lambda r: r["problem"]),
+        ("instance", lambda r: r.sop_instance_uid),
+        ("from", lambda r: r.calling_ae),
+        ("received", lambda r: _time(r.received_at)),
+        ("why", lambda r: r.problem),
     ),
 }

@@ -1,8 +1,9 @@
-"""The database -> what is waiting, running, sent and failed, and why: plain values."""
+"""The database -> what is waiting, running, sent and failed, and why: typed values."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -21,47 +22,150 @@ from ..store.tables import (
     study,
 )
 
+Row = TypeVar("Row")
+#: Of the JSON that `dicom-node status --json` prints.
+SCHEMA = "vq-dicom-node status 1"
 
-def status(database: Database, limit: int = 50) -> dict[str, Any]:
-    """What the node knows, without any patient data; times in seconds since 1970.
+
+@dataclass(frozen=True)
+class Instances:
+    """How many SOP instances there are."""
+
+    stored: int
+    to_be_read: int
+    unreadable: int
+    quarantined: int
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An instance that is kept and cannot be read."""
+
+    sop_instance_uid: str
+    received_at: float
+    calling_ae: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study: what is known of it, and what was decided.
+
+    Parameters
+    ----------
+    due_at : float or None
+        When it is looked at next, or gives up waiting.
+    search : str
+        What came of the last search in the PACS.
+    instances : int
+        Images that are here.
+    listed, missing : int
+        Images that its scanner lists by MPPS, and how many of those are not here.
+    """
+
+    study_uid: str
+    state: str
+    reason: str
+    since: float
+    due_at: float | None
+    search: str
+    instances: int
+    listed: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, and how far it is."""
+
+    id: int
+    study_uid: str
+    revision: int
+    state: str
+    since: float
+    stage: str
+    fraction: float
+    attempt: int
+    reason: str
+    due_at: float
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The objects of a job that are in one state at one destination."""
+
+    job_id: int
+    destination: str
+    state: str
+    objects: int
+    attempts: int
+    due_at: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Commitment:
+    """A request for storage commitment that is not reported yet, or was with failures."""
+
+    transaction_uid: str
+    calling_ae: str
+    state: str
+    objects: int
+    failed: int | None
+    attempts: int
+    due_at: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a node knows, without any patient data; times in seconds since 1970, the newest rows first."""
+
+    instances: Instances
+    unreadable: tuple[Unreadable, ...]
+    studies: tuple[Study, ...]
+    jobs: tuple[Job, ...]
+    deliveries: tuple[Delivery, ...]
+    commitments: tuple[Commitment, ...]
+
+
+def status(database: Database, limit: int = 50) -> Status:
+    """Return what the node knows.
 
     Parameters
     ----------
     limit : int
-        Rows of each list, the newest first.
+        Rows of each list.
 
-    Returns
-    -------
-    dict
-        ``instances`` (counts), ``unreadable``, ``studies`` (with how many images its scanner ``listed`` by MPPS,
-        and how many of those are ``missing``), ``jobs``, ``deliveries`` (a row for each job,
-        destination and state), ``commitments`` (storage commitment asked of the node and not reported yet, or
-        with failures).
+    Raises
+    ------
+    Unavailable
+        Where the database cannot be reached.
     """
     with database.reading() as connection:
-        return {
-            "instances": _counts(connection),
-            "unreadable": _rows(connection, _unreadable().limit(limit)),
-            "studies": _rows(connection, _studies().limit(limit)),
-            "jobs": _rows(connection, _jobs().limit(limit)),
-            "deliveries": _rows(connection, _deliveries().limit(4 * limit)),
-            "commitments": _rows(connection, _commitments().limit(limit)),
-        }
+        return Status(
+            _counts(connection),
+            _rows(Unreadable, connection, _unreadable().limit(limit)),
+            _rows(Study, connection, _studies().limit(limit)),
+            _rows(Job, connection, _jobs().limit(limit)),
+            _rows(Delivery, connection, _deliveries().limit(4 * limit)),
+            _rows(Commitment, connection, _commitments().limit(limit)),
+        )
 
 
-def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[dict[str, Any]]:
-    return [dict(row._mapping) for row in connection.execute(query)]
+def _rows(kind: type[Row], connection: sa.Connection, query: sa.Select[Any]) -> tuple[Row, ...]:
+    return tuple(kind(**row._mapping) for row in connection.execute(query))
 
 
-def _counts(connection: sa.Connection) -> dict[str, int]:
+def _counts(connection: sa.Connection) -> Instances:
     count = sa.select(sa.func.count())
-    queries = {
-        "stored": count.select_from(instance),
-        "to be read": count.select_from(instance).where(UNINDEXED),
-        "unreadable": count.select_from(instance).where(instance.c.problem.is_not(None)),
-        "quarantined": count.select_from(quarantine),
-    }
-    return {name: int(connection.scalar(query) or 0) for name, query in queries.items()}
+    queries = (
+        count.select_from(instance),
+        count.select_from(instance).where(UNINDEXED),
+        count.select_from(instance).where(instance.c.problem.is_not(None)),
+        count.select_from(quarantine),
+    )
+    return Instances(*(int(connection.scalar(query) or 0) for query in queries))
 
 
 def _unreadable() -> sa.Select[Any]:

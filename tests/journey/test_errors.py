@@ -230,7 +230,7 @@ def test_the_status_says_what_is_wrong_with_a_study(status: dict[str, Any], stud
 
 def test_nothing_was_lost_and_nothing_is_unreadable(status: dict[str, Any], studies: Path) -> None:
     count = len(list(studies.rglob("*.dcm")))
-    assert status["instances"] == {"stored": count, "to be read": 0, "unreadable": 0, "quarantined": 0}
+    assert status["instances"] == {"stored": count, "to_be_read": 0, "unreadable": 0, "quarantined": 0}
 
 
 def test_neither_status_nor_log_shows_a_patient_or_a_trace(node: Serve, status: dict[str, Any]) -> None:

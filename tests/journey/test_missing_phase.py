@@ -98,7 +98,7 @@ def test_an_operator_assigns_phases_forces_cancels_and_retries(node: Serve, scan
     node.config.write_text(node.config.read_text().replace("quiet_seconds = 1.0", "quiet_seconds = 3600"))
     node.start()
     store("VQNODE", node.port, scans / "unnamed-Exp")
-    node.until(lambda: node.peek()["instances"]["to be read"] == 0)
+    node.until(lambda: node.peek()["instances"]["to_be_read"] == 0)
     assert node.peek()["jobs"] == []
     idle = _children(node)
     done = run(node, "force", study)

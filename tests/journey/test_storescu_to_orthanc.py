@@ -57,7 +57,8 @@ def store(port: int, folder: Path, check: bool = True) -> None:
 def node(tmp_path: Path) -> Iterator[Serve]:
     (tmp_path / "draw.py").write_text(DRAW_LOBES)
     command = [sys.executable, str(tmp_path / "draw.py"), "{ct}", "{lobes}"]
-    analysis = f"grid_mm = 4\naccept_failed_checks = true\n[jobs]\nmax_crashes = 99\nlobes_command = {json.dumps(command)}"
+    jobs = f"[jobs]\nmax_crashes = 99\nlobes_command = {json.dumps(command)}"
+    analysis = f"grid_mm = 4\naccept_failed_checks = true\n{jobs}"
     node = Serve(tmp_path, free_port(), analysis=analysis)
     node.start()
     yield node
@@ -98,7 +99,7 @@ def test_results_arrive_once_though_the_node_is_killed_at_every_stage(
     found = node.status()
     node.stop()
     count = len(list(scans.rglob("*.dcm")))
-    assert found["instances"] == {"stored": count, "to be read": 0, "unreadable": 0, "quarantined": 0}
+    assert found["instances"] == {"stored": count, "to_be_read": 0, "unreadable": 0, "quarantined": 0}
     assert len(found["jobs"]) == 1
     assert "Phantom" not in node.log.read_text()
 

@@ -11,7 +11,7 @@ from typing import Any
 from node_values import quick_run
 
 from dicom_node.node.node import Node
-from dicom_node.node.status import status
+from dicom_node.node.status import Status, status
 from dicom_node.settings.config import Config, ReceiveSettings
 
 
@@ -30,7 +30,7 @@ def running(settings: Config, run: Callable[..., None] = quick_run) -> Iterator[
         node.stop()
 
 
-def until(node: Node, happened: Callable[[dict[str, Any]], object], seconds: float = 120.0) -> dict[str, Any]:
+def until(node: Node, happened: Callable[[Status], object], seconds: float = 120.0) -> Status:
     """The node's status, once something has happened."""
     end = time.monotonic() + seconds
     while not happened(found := status(node.database)):
@@ -39,5 +39,5 @@ def until(node: Node, happened: Callable[[dict[str, Any]], object], seconds: flo
     return found
 
 
-def done(count: int = 1) -> Callable[[dict[str, Any]], object]:
-    return lambda found: [j["state"] for j in found["jobs"]].count("DONE") == count
+def done(count: int = 1) -> Callable[[Status], object]:
+    return lambda found: [j.state for j in found.jobs].count("DONE") == count

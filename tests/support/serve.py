@@ -16,6 +16,7 @@ from peers import dcmtk, free_port
 
 from dicom_node.node.status import status as read_status
 from dicom_node.store.database import Database
+from dicom_node.strict_json import encode
 
 COMMAND = [sys.executable, "-c", "from dicom_node.commands.app import main; main()"]
 
@@ -59,7 +60,7 @@ class Serve:
         """The same from the database, for waiting: no process started, little work taken from the node."""
         database = Database(f"sqlite:///{self.config.parent / 'dicom-node-data' / 'node.db'}")
         try:
-            return read_status(database)
+            return dict(json.loads(encode(read_status(database))))
         finally:
             database.close()
 

@@ -154,7 +154,7 @@ def test_a_day_of_a_node_is_told_to_its_repository(
     with running(config(tmp_path, destinations=(there,), audit=repository.settings())) as node:
         send(node.port, [*insp, *exp])
         until(node, done())
-        until(node, lambda found: [d["state"] for d in found["deliveries"]] == ["SENT"])
+        until(node, lambda found: [d.state for d in found.deliveries] == ["SENT"])
         changed = dcmread(insp[0])
         changed.PatientName = "Doe^Jane"
         changed.save_as(tmp_path / "changed.dcm")
@@ -186,7 +186,7 @@ def test_a_repository_that_is_away_holds_nothing_up_and_is_told_later(
     settings = config(tmp_path, audit=AuditSettings(host="127.0.0.1", port=port))
     with running(settings) as node:
         assert set(send(node.port, insp)) == {0x0000}
-        until(node, lambda found: found["studies"] and found["studies"][0]["state"] == "WAITING")
+        until(node, lambda found: found.studies and found.studies[0].state == "WAITING")
     repository = Repository()
     database = Database(settings.database_url)
     waiting = spooled(database)

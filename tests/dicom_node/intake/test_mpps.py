@@ -168,12 +168,12 @@ def test_the_node_pairs_at_once_what_its_scanner_completed_and_shows_what_is_mis
         send(node.port, [*insp, *exp[:-1]])
         listed = [dcmread(p, stop_before_pixels=True).SOPInstanceUID for p in [*insp, *exp]]
         assert change(assoc, ended(listed)).Status == 0x0000
-        found = until(node, lambda f: f["studies"] and f["instances"]["to be read"] == 0)
-        (row,) = found["studies"]
-        assert (row["state"], row["listed"], row["missing"]) == ("RECEIVING", 48, 1)
+        found = until(node, lambda f: f.studies and f.instances.to_be_read == 0)
+        (row,) = found.studies
+        assert (row.state, row.listed, row.missing) == ("RECEIVING", 48, 1)
         send(node.port, exp[-1:])
         found = until(node, done())
-        assert (found["studies"][0]["state"], found["studies"][0]["missing"]) == ("PAIRED", 0)
+        assert (found.studies[0].state, found.studies[0].missing) == ("PAIRED", 0)
         assoc.release()
 
 

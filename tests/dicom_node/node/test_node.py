@@ -14,7 +14,7 @@ from running_node import config, done, running, until
 from dicom_node.errors import Rejected, Unavailable
 from dicom_node.intake.header_reader import Reader
 from dicom_node.node.node import Node
-from dicom_node.node.status import status
+from dicom_node.node.status import Status, status
 from dicom_node.pairing.analyse import in_order
 from dicom_node.settings.config import JobSettings
 from dicom_node.settings.destinations import CStoreDestination
@@ -30,8 +30,8 @@ def exp(tmp_path: Path) -> list[Path]:
     return write_scan(tmp_path, "Thorax Exp", 2)
 
 
-def decided(found: dict[str, Any]) -> object:
-    return found["studies"] and found["studies"][0]["state"] != "RECEIVING"
+def decided(found: Status) -> object:
+    return found.studies and found.studies[0].state != "RECEIVING"
 
 
 def test_one_phase_waits_for_the_other_visibly_and_the_pair_becomes_one_job(
@@ -39,15 +39,15 @@ def test_one_phase_waits_for_the_other_visibly_and_the_pair_becomes_one_job(
 ) -> None:
     with running(config(tmp_path)) as node:
         assert set(send(node.port, exp)) == {0x0000}
-        (study,) = until(node, decided)["studies"]
-        assert study["state"] == "WAITING"
-        assert study["reason"].startswith("waiting for the other phase: only expiration")
+        (study,) = until(node, decided).studies
+        assert study.state == "WAITING"
+        assert study.reason.startswith("waiting for the other phase: only expiration")
         assert send(node.port, insp[::-1]) == [0x0000] * 24
         found = until(node, done())
-        assert (len(found["jobs"]), found["studies"][0]["state"]) == (1, "PAIRED")
+        assert (len(found.jobs), found.studies[0].state) == (1, "PAIRED")
         assert set(send(node.port, [*insp, *exp])) == {0x0000}
         time.sleep(1.0)
-        assert len(status(node.database)["jobs"]) == 1
+        assert len(status(node.database).jobs) == 1
 
 
 def test_a_missing_slice_keeps_the_pair_waiting_until_it_comes(
@@ -55,9 +55,9 @@ def test_a_missing_slice_keeps_the_pair_waiting_until_it_comes(
 ) -> None:
     with running(config(tmp_path)) as node:
         send(node.port, [*exp, *insp[:10], *insp[11:]])
-        (study,) = until(node, decided)["studies"]
-        assert study["state"] == "WAITING"
-        assert "refused: " in study["reason"]
+        (study,) = until(node, decided).studies
+        assert study.state == "WAITING"
+        assert "refused: " in study.reason
         send(node.port, [insp[10]])
         until(node, done())
 
@@ -70,7 +70,7 @@ def test_slices_that_come_late_make_a_second_revision(
         until(node, done())
         send(node.port, insp[-1:])
         found = until(node, done(2))
-        assert sorted(j["revision"] for j in found["jobs"]) == [1, 2]
+        assert sorted(j.revision for j in found.jobs) == [1, 2]
 
 
 def test_unreadable_and_foreign_objects_are_kept_and_harm_nothing(
@@ -87,7 +87,7 @@ def test_unreadable_and_foreign_objects_are_kept_and_harm_nothing(
             )
         send(node.port, [*insp, *exp])
         found = until(node, done())
-        assert found["instances"]["stored"] == 51
+        assert found.instances.stored == 51
 
 
 def test_a_worker_that_dies_is_replaced_and_at_last_given_up(
@@ -95,19 +95,19 @@ def test_a_worker_that_dies_is_replaced_and_at_last_given_up(
 ) -> None:
     with running(config(tmp_path, jobs=JobSettings(max_crashes=2)), dying_run) as node:
         send(node.port, [*insp, *exp])
-        (job,) = until(node, lambda found: found["jobs"] and found["jobs"][0]["state"] == "FAILED")["jobs"]
-        assert job["attempt"] == 2
-        assert job["reason"] == "its process ended 2 times without a result (signal 9)"
+        (job,) = until(node, lambda found: found.jobs and found.jobs[0].state == "FAILED").jobs
+        assert job.attempt == 2
+        assert job.reason == "2 attempts ended without a result; the process of the last ended by signal 9"
 
 
 def test_a_stopped_node_goes_on_where_it_was(tmp_path: Path, insp: list[Path], exp: list[Path]) -> None:
     settings = config(tmp_path)
     with running(settings, endless_run) as node:
         send(node.port, [*insp, *exp])
-        until(node, lambda found: found["jobs"] and found["jobs"][0]["stage"] == "registration")
+        until(node, lambda found: found.jobs and found.jobs[0].stage == "registration")
     with running(settings) as node:
-        (job,) = until(node, done())["jobs"]
-        assert (job["attempt"], job["revision"]) == (2, 1)
+        (job,) = until(node, done()).jobs
+        assert (job.attempt, job.revision) == (2, 1)
 
 
 def test_results_arrive_at_each_destination_though_another_is_dead(
@@ -130,14 +130,14 @@ def test_results_arrive_at_each_destination_though_another_is_dead(
     with running(config(tmp_path, destinations=(dead, alive))) as node:
         send(node.port, [*insp, *exp])
 
-        def sent(found: dict[str, Any]) -> object:
-            return {d["destination"]: d["state"] for d in found["deliveries"] if d["attempts"]} == {
+        def sent(found: Status) -> object:
+            return {d.destination: d.state for d in found.deliveries if d.attempts} == {
                 "alive": "SENT",
                 "dead": "QUEUED",
             }
 
         found = until(node, sent)
-        reasons = {d["destination"]: d["reason"] for d in found["deliveries"]}
+        reasons = {d.destination: d.reason for d in found.deliveries}
         assert reasons["dead"] == "dead (PACS at 127.0.0.1:1) cannot be reached"
     server.shutdown()
     assert len(got) == 1

@@ -15,7 +15,7 @@ from running_node import config, done, running, until
 
 from dicom_node.errors import Rejected
 from dicom_node.node.node import Node
-from dicom_node.node.status import status
+from dicom_node.node.status import Status, status
 from dicom_node.settings.config import Config, RetentionSettings
 from dicom_node.settings.destinations import CStoreDestination, Destination, FolderDestination
 from dicom_node.store import retention
@@ -71,8 +71,8 @@ def files(tmp_path: Path, below: str) -> list[Path]:
     return [path for path in (tmp_path / "storage" / below).rglob("*") if path.is_file()]
 
 
-def sent(found: dict[str, Any]) -> bool:
-    return [d["state"] for d in found["deliveries"]] == ["SENT"]
+def sent(found: Status) -> bool:
+    return [d.state for d in found.deliveries] == ["SENT"]
 
 
 @pytest.fixture
@@ -86,18 +86,18 @@ def test_a_study_goes_once_its_result_arrived_and_sent_again_makes_no_second_res
     with running(kept(tmp_path, destinations=(share(tmp_path),))) as node:
         for _ in range(2):
             assert set(send(node.port, pair)) == {0x0000}
-            found = until(node, lambda s: sent(s) and s["studies"][0]["state"] == "PAIRED")
-            assert found["instances"]["stored"] == len(files(tmp_path, "archive")) == 48
+            found = until(node, lambda s: sent(s) and s.studies[0].state == "PAIRED")
+            assert found.instances.stored == len(files(tmp_path, "archive")) == 48
             node.retain()
             found = status(node.database)
-            assert (found["instances"]["stored"], files(tmp_path, "archive"), files(tmp_path, "results")) == (
+            assert (found.instances.stored, files(tmp_path, "archive"), files(tmp_path, "results")) == (
                 0,
                 [],
                 [],
             )
-            assert found["studies"][0]["state"] == "REMOVED"
-            assert found["studies"][0]["reason"] == "no image for 1e-09 days"
-            assert len(found["jobs"]) == len(list((tmp_path / "share").glob("*.dcm"))) == 1
+            assert found.studies[0].state == "REMOVED"
+            assert found.studies[0].reason == "no image for 1e-09 days"
+            assert len(found.jobs) == len(list((tmp_path / "share").glob("*.dcm"))) == 1
             with node.database.reading() as connection:
                 assert connection.execute(sa.select(removal)).all() == []
 
@@ -108,11 +108,11 @@ def test_what_waits_runs_or_is_on_its_way_stays(tmp_path: Path, pair: list[Path]
     )
     with running(kept(tmp_path, destinations=(lost,)), endless_run) as node:
         send(node.port, pair[24:])
-        until(node, lambda s: s["studies"] and s["studies"][0]["state"] == "WAITING")
+        until(node, lambda s: s.studies and s.studies[0].state == "WAITING")
         node.retain()
         send(node.port, pair[:24])
         node.retain()  # images just came
-        until(node, lambda s: s["jobs"] and s["jobs"][0]["state"] == "RUNNING")
+        until(node, lambda s: s.jobs and s.jobs[0].state == "RUNNING")
         node.retain()
     with running(kept(tmp_path, destinations=(lost,))) as node:
         until(node, done())
@@ -122,7 +122,7 @@ def test_what_waits_runs_or_is_on_its_way_stays(tmp_path: Path, pair: list[Path]
                 connection.execute(sa.update(delivery).values(state=state, due_at=time.time() + 900))
             node.retain()
         assert len(files(tmp_path, "archive")) == 48
-        assert status(node.database)["instances"]["stored"] == 48
+        assert status(node.database).instances.stored == 48
 
 
 def test_where_a_pacs_commits_to_results_only_confirmed_ones_count(tmp_path: Path, pair: list[Path]) -> None:
@@ -154,7 +154,7 @@ def test_a_crash_at_any_moment_of_a_removal_brings_nothing_back(
     settings = kept(tmp_path, destinations=(share(tmp_path),))
     with running(settings) as node:
         send(node.port, pair)
-        uid = until(node, sent)["studies"][0]["study_uid"]
+        uid = until(node, sent).studies[0].study_uid
     database = Database(settings.database_url)
     assert retention._mark(database, uid, retention._ended(settings.destinations), "old")
     database.close()
@@ -163,7 +163,7 @@ def test_a_crash_at_any_moment_of_a_removal_brings_nothing_back(
     node = Node(settings, run=quick_run)
     node.start()
     try:
-        assert status(node.database)["instances"]["stored"] == 0
+        assert status(node.database).instances.stored == 0
         assert files(tmp_path, "archive") == files(tmp_path, "quarantine") == []
         assert set(send(node.port, pair[:3])) == {0x0000}
         assert len(files(tmp_path, "archive")) == 3
