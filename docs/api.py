@@ -34,7 +34,8 @@ def show_submodules(name: str) -> None:
     module = importlib.import_module(name)
     if hasattr(module, "__all__") and hasattr(module, "__path__"):
         below = [found.name for found in pkgutil.iter_modules(module.__path__)]
-        module.__all__ = [*module.__all__, *(n for n in below if n not in module.__all__)]
+        shown = vars(module)["__all__"]
+        vars(module)["__all__"] = [*shown, *(n for n in below if n not in shown)]
 
 
 def main() -> int:
