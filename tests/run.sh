@@ -11,5 +11,6 @@ sh deploy/install.sh test
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
+sh docs/build.sh
 # a file at a time on each of two cores: fixtures are made a file
 exec .venv/bin/python -m pytest -n 2 --dist loadfile "$@"
