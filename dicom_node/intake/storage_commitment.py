@@ -274,7 +274,7 @@ def _report_here(database: Database, storage: Path, assoc: Any, context: Any, tr
         taken = _Outcome(0x0000, "", failed) if status == 0x0000 else _Outcome(None, problem, failed)
         _settle(database, row, requester, taken, time.time())
 
-    assoc.request(primitive, context.context_id, on_response)
+    assoc.ask(primitive, context.context_id, on_response)
 
 
 def _report_elsewhere(database: Database, storage: Path, requester: Requester, row: Any) -> _Outcome:
