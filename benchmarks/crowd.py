@@ -106,7 +106,7 @@ def associate(connection: socket.socket) -> None:
 
 def long_request(connection: socket.socket) -> None:
     """Request as much as fits, 786 KB."""
-    connection.sendall(request(128, 90))
+    connection.sendall(LONG)
     hold(connection)
 
 
@@ -114,6 +114,8 @@ def nothing(connection: socket.socket) -> None:
     """Close at once."""
 
 
+#: 128 contexts of 90 transfer syntaxes.
+LONG = request(128, 90)
 ATTACKS = {
     "half requests": Attack(SAME, CONNECTIONS, half),
     "half requests of another address": Attack(OTHER, CONNECTIONS, half),
@@ -121,10 +123,8 @@ ATTACKS = {
     "a byte of a request every 4 s": Attack(SAME, CONNECTIONS, trickle),
     "associations that say nothing": Attack(OTHER, CONNECTIONS, associate),
     "requests of 786 KB": Attack(OTHER, 8, long_request),
-    "connections that end at once": Attack(OTHER, 4, nothing),
-    "all of it, of no peer": Attack(
-        OTHER, CONNECTIONS, half, f'[[receive.peers]]\nae_title = "STORESCU"\naddress = "{SAME}"\n'
-    ),
+    "connections that end at once": Attack(OTHER, 32, nothing),
+    "all of it, of no peer": Attack(OTHER, CONNECTIONS, half, f'[[receive.peers]]\naddress = "{SAME}"\n'),
 }
 
 

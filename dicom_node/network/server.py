@@ -40,8 +40,8 @@ LOBBY = 64
 REQUEST_SECONDS = 10.0
 #: So long a rejected one may take to close, seconds.
 LEAVE_SECONDS = 2.0
-#: So long a process leaves a new connection to those with fewer, seconds.
-AFTER_SECONDS = 0.02
+#: So long a process leaves a new connection to those with fewer; it begins with that again after a while, seconds.
+AFTER_SECONDS, FORGET_SECONDS = 0.02, 1.0
 #: Connections accepted at one time, before those that wait are looked at again.
 AT_ONCE = 16
 #: So long nothing is accepted where the system has no file handles or memory left, seconds.
@@ -104,6 +104,7 @@ class Server(threading.Thread):
         self._poll, self._bell, self._ending = select.poll(), Bell(), False
         self._poll.register(self._bell.descriptor, select.POLLIN)
         self._accepts, self._accept_at = False, 0.0
+        self._deferred, self._pause = False, AFTER_SECONDS
         self._refused, self._tell_at = Counter[tuple[str, str]](), 0.0
         self._lock, self._open, self._ended, self._ended_at = threading.Lock(), set[Acceptor](), 0, 0.0
 
@@ -169,11 +170,8 @@ class Server(threading.Thread):
 
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
-            # whoever is quick would get all: the others first, if they are there
-            if self._load.ahead and (now := time.monotonic()) - self._accept_at > AFTER_SECONDS:
-                self._accept_at = now + AFTER_SECONDS
+            if self._load.ahead and self._defer(time.monotonic()):
                 return
-            self._accept_at = 0.0
             try:
                 connection, address = self._listening.accept()
             except BlockingIOError:  # another process was quicker
@@ -184,6 +182,19 @@ class Server(threading.Thread):
                     self._accept_at = time.monotonic() + BREATHER_SECONDS
                 return
             self._enter(connection, address)
+
+    def _defer(self, now: float) -> bool:
+        """Leave the next connection to processes with fewer for a moment; whoever is quick would get all.
+
+        Less long each time that nobody takes it: many are waiting then, or the other processes are away.
+        """
+        since = now - self._accept_at
+        if self._deferred and since < AFTER_SECONDS:
+            self._deferred = False
+            return False
+        self._pause = AFTER_SECONDS if since > FORGET_SECONDS else self._pause / 2
+        self._deferred, self._accept_at = True, now + self._pause
+        return True
 
     def _enter(self, connection: socket.socket, address: tuple[str, int]) -> None:
         if not self._door.knows_address(address[0]):
