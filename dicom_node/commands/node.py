@@ -13,8 +13,10 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import Unavailable
+from ..printable import printable
 from .options import ConfigPath, configure_logging, read_settings
 
 
@@ -75,7 +77,8 @@ def check_config(config: ConfigPath = None) -> None:
     fatal = ""
     for item in check(read_settings(config)):
         mark = "[green]ok[/]" if not item.problem else "[red]no[/]" if item.fatal else "[yellow]--[/]"
-        console.print(f"{mark} {item.name}" + (f": {item.problem}" if item.problem else ""), soft_wrap=True)
+        told = f" {item.name}" + (f": {item.problem}" if item.problem else "")
+        console.print(Text.assemble(Text.from_markup(mark), printable(told)), soft_wrap=True)
         fatal = fatal or (f"{item.name}: {item.problem}" if item.fatal and item.problem else "")
     if fatal:
         raise Unavailable(fatal)
@@ -154,7 +157,8 @@ def _show(found: dict[str, Any]) -> None:
         if rows := found[name]:
             table = Table(*(c for c, _ in columns), title=name.capitalize(), title_justify="left")
             for row in rows:
-                table.add_row(*(cell(row) for _, cell in columns))
+                # not as text with markup, which rich would look for in what a sender wrote
+                table.add_row(*(Text(printable(cell(row))) for _, cell in columns))
             console.print(table)
 
 
