@@ -35,7 +35,8 @@ def serve(config: ConfigPath = None) -> None:
         signal.signal(number, lambda *_: ended.set())
     try:
         node.start()
-        ended.wait()
+        while not ended.wait(1.0):
+            node.check()
     finally:
         node.stop()
 
