@@ -35,23 +35,24 @@ ANALYSIS: dict[str, str] = {
 DICOM_NODE: dict[str, str] = {
     "errors": "",
     "model": "",
+    "printable": "",
     "processes": "",
     "strict_json": "errors",
     "settings": "analysis errors model results",
     "dicom": "analysis errors model",
-    "network": "errors settings dicom",
+    "network": "errors printable settings dicom",
     "store": "errors model strict_json settings dicom",
-    "audit": "errors settings network store",
+    "audit": "errors printable settings network store",
     "pairing": "analysis errors model strict_json processes dicom",
     "results": "analysis errors model strict_json dicom",
     "delivery": "errors settings network store",
     "jobs": "analysis errors model processes strict_json settings dicom store pairing results delivery",
     "studies": "errors model settings network store pairing jobs",
-    "intake": "errors model processes settings dicom network store audit delivery studies",
+    "intake": "errors model printable processes settings dicom network store audit delivery studies",
     "research": "analysis errors model strict_json dicom pairing results",
     "node": "analysis errors model processes settings dicom network store audit results delivery jobs studies intake",
-    "commands": "analysis errors strict_json settings dicom network store pairing results delivery jobs studies "
-    "research node",
+    "commands": "analysis errors printable strict_json settings dicom network store pairing results delivery jobs "
+    "studies research node",
     "__init__": "",
 }
 TABLES = {"analysis": ANALYSIS, "dicom_node": DICOM_NODE}

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from typing import Literal
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from ..printable import printable
+
 Code = tuple[str, str, str]
 
 #: CID 400, 401, 402, 403: what happens, in which way, in which role. Ours, where CID 403 has none: 99VQ.
@@ -76,13 +78,13 @@ def transferred(
     _participant(root, sender, SOURCE, requestor=True)
     _participant(root, receiver, DESTINATION, requestor=False)
     _source(root, source)
-    study = {"ParticipantObjectID": study_uid, "ParticipantObjectTypeCode": "2"}
+    study = {"ParticipantObjectID": printable(study_uid), "ParticipantObjectTypeCode": "2"}
     found = SubElement(root, "ParticipantObjectIdentification", study, ParticipantObjectTypeCodeRole="3")
     _coded(found, "ParticipantObjectIDTypeCode", STUDY)
     SubElement(found, "ParticipantObjectName").text = "study"
     description = SubElement(found, "ParticipantObjectDescription")
     for uid, count in sorted(counts.items()):
-        SubElement(description, "SOPClass", UID=uid, NumberOfInstances=str(count))
+        SubElement(description, "SOPClass", UID=printable(uid), NumberOfInstances=str(count))
     return tostring(root)
 
 
@@ -106,13 +108,13 @@ def _event(
     if event_type is not None:
         _coded(event, "EventTypeCode", event_type)
     if text:
-        SubElement(event, "EventOutcomeDescription").text = _plain(text)
+        SubElement(event, "EventOutcomeDescription").text = printable(text)
     return root
 
 
 def _participant(root: Element, party: Party, role: Code | None, *, requestor: bool) -> None:
     """A process; of one elsewhere only its AE title or address is known (A.5.2.1)."""
-    title = _plain(party.ae_title)
+    title = printable(party.ae_title)
     user = str(os.getpid()) if party.own else title or party.address or "unknown"
     values = {"UserID": user, "UserIsRequestor": str(requestor).lower()}
     if title:
@@ -132,11 +134,6 @@ def _finished(root: Element, source: Party) -> bytes:
 def _source(root: Element, source: Party) -> None:
     found = SubElement(root, "AuditSourceIdentification", AuditSourceID=source.ae_title)
     SubElement(found, "AuditSourceTypeCode", {"csd-code": "4"})  # an application server
-
-
-def _plain(text: str) -> str:
-    """What others send may hold characters that XML does not."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _coded(parent: Element, name: str, code: Code) -> None:

@@ -14,6 +14,7 @@ import typer
 from analysis.errors import AnalysisError
 
 from ..errors import NodeError, Unavailable
+from ..printable import printable
 from . import demo, node, research
 from .options import EPILOG, REFUSED, UNAVAILABLE
 
@@ -64,5 +65,5 @@ def main() -> None:
     try:
         app()
     except (NodeError, AnalysisError) as error:
-        print(f"dicom-node: {error}", file=sys.stderr)
+        print(f"dicom-node: {printable(str(error))}", file=sys.stderr)
         sys.exit(next(code for kind, code in CODES if isinstance(error, kind)))

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import Unavailable
+from ..printable import printable
 from .options import ConfigPath, configure_logging, read_settings
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ def serve(config: ConfigPath = None) -> None:
         signal.signal(number, lambda *_: ended.set())
     try:
         node.start()
-        ended.wait()
+        while not ended.wait(1.0):
+            node.check()
     finally:
         node.stop()
 
@@ -80,7 +83,8 @@ def check_config(config: ConfigPath = None) -> None:
     fatal = ""
     for item in check(read_settings(config)):
         mark = "[green]ok[/]" if not item.problem else "[red]no[/]" if item.fatal else "[yellow]--[/]"
-        console.print(f"{mark} {item.name}" + (f": {item.problem}" if item.problem else ""), soft_wrap=True)
+        told = f" {item.name}" + (f": {item.problem}" if item.problem else "")
+        console.print(Text.assemble(Text.from_markup(mark), printable(told)), soft_wrap=True)
         fatal = fatal or (f"{item.name}: {item.problem}" if item.fatal and item.problem else "")
     if fatal:
         raise Unavailable(fatal)
@@ -159,7 +163,8 @@ def _show(found: Status) -> None:
         if rows := getattr(found, name):
             table = Table(*(c for c, _ in columns), title=name.capitalize(), title_justify="left")
             for row in rows:
-                table.add_row(*(cell(row) for _, cell in columns))
+                # not as text with markup, which rich would look for in what a sender wrote
+                table.add_row(*(Text(printable(cell(row))) for _, cell in columns))
             console.print(table)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import Rejected
+from ..printable import PrintableFormatter
 
 if TYPE_CHECKING:
     from ..settings.config import Config
@@ -36,9 +37,9 @@ ConfigPath = Annotated[
 
 def configure_logging() -> None:
     """Log to stderr: UIDs and job numbers, never patient data (children of the node call this too)."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     # these quote values of attributes, or every association, at lower levels
     for name in ("pydicom", "pynetdicom", "highdicom", "apscheduler"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -16,7 +16,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 
 from ..errors import Unavailable
 from ..network.association import associate
-from ..network.dimse_n import SYNTAXES, read_attributes
+from ..network.dimse_n import COMMON, SYNTAXES, Status, answered, hostile, read_attributes, valid_uid
 from ..settings.destinations import CStoreDestination, Destination
 from ..store.database import Database
 from ..store.due import is_due
@@ -41,8 +41,13 @@ FAILURES: Mapping[int, tuple[Answer, str]] = {
     0x0213: ("ask", "resource limitation"),
 }
 
-#: Statuses of an N-EVENT-REPORT response (PS3.7 10.1.1.1.8).
-SUCCESS, INVALID_ARGUMENT = 0x0000, 0x0115
+SUCCESS = 0x0000
+#: Every status a report is answered with (PS3.7 10.1.1.1.8).
+STATUSES: Mapping[str, Status] = {
+    **COMMON,
+    "recorded": Status(0x0000),
+    "unknown": Status(0x0115, "There is no transaction of this UID"),
+}
 
 
 def ask(
@@ -81,17 +86,14 @@ def ask(
         )
 
 
-def on_report(
-    database: Database, destinations: Sequence[Destination], event: Any
-) -> tuple[int, Dataset | None]:
+def on_report(database: Database, destinations: Sequence[Destination], event: Any) -> tuple[Dataset, None]:
     """Handler of EVT_N_EVENT_REPORT."""
-    try:
+
+    def serve() -> str:
         report = read_attributes(event.request.EventInformation, event.context.transfer_syntax)
-        known = record(database, destinations, report, time.time())
-    except Exception as error:  # noqa: BLE001  the boundary to the peer: it must get a status
-        LOG.error("a report of storage commitment cannot be used: %s", type(error).__name__)
-        return 0x0110, None
-    return (SUCCESS if known else INVALID_ARGUMENT), None
+        return "recorded" if record(database, destinations, report, time.time()) else "unknown"
+
+    return answered("a report of storage commitment", serve, STATUSES), None
 
 
 def record(database: Database, destinations: Sequence[Destination], report: Dataset, now: float) -> bool:
@@ -99,16 +101,17 @@ def record(database: Database, destinations: Sequence[Destination], report: Data
 
     What the report does not name stays SENT, and is asked for again.
     """
-    answers: dict[str, tuple[Answer, str]] = {
-        str(item.ReferencedSOPInstanceUID): ("kept", "storage committed")
-        for item in report.get("ReferencedSOPSequence") or []
-    }
-    for item in report.get("FailedSOPSequence") or []:
-        reason = int(item.FailureReason)
-        answer, meaning = FAILURES.get(reason, ("again", "not committed"))
-        answers[str(item.ReferencedSOPInstanceUID)] = answer, f"not committed: {meaning} (0x{reason:04X})"
+    answers: dict[str, tuple[Answer, str]] = {}
+    with hostile():
+        transaction_uid = valid_uid(report.get("TransactionUID"))
+        for item in report.get("ReferencedSOPSequence") or []:
+            answers[str(item.ReferencedSOPInstanceUID)] = "kept", "storage committed"
+        for item in report.get("FailedSOPSequence") or []:
+            reason = int(item.FailureReason)
+            answer, meaning = FAILURES.get(reason, ("again", "not committed"))
+            answers[str(item.ReferencedSOPInstanceUID)] = answer, f"not committed: {meaning} (0x{reason:04X})"
     by_name = {d.name: d for d in destinations if isinstance(d, CStoreDestination)}
-    asked = sa.select(delivery).where(delivery.c.transaction_uid == str(report.TransactionUID))
+    asked = sa.select(delivery).where(delivery.c.transaction_uid == transaction_uid)
     with database.writing() as connection:
         rows = connection.execute(asked).all()
         for row in rows:

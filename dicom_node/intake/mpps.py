@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from pydicom import Dataset
 
 from ..errors import Rejected
-from ..network.dimse_n import COMMON, Status, answered, read_attributes, text, valid_uid
+from ..network.dimse_n import COMMON, Status, answered, hostile, read_attributes, text, valid_uid
 from ..store.database import Database
 from ..store.tables import performed_image, performed_step, performed_study
 
@@ -55,17 +55,18 @@ def _create(database: Database, event: Any, now: float) -> str:
     if not (uid := _uid(request.AffectedSOPInstanceUID)):
         return "invalid uid"
     ds = read_attributes(request.AttributeList, event.context.transfer_syntax)
-    if text(ds, "PerformedProcedureStepStatus") != "IN PROGRESS":
+    with hostile():
+        state, images = text(ds, "PerformedProcedureStepStatus"), _images(ds)
+        scheduled = ds.get("ScheduledStepAttributesSequence") or []
+        studies = {study for item in scheduled if (study := _uid(text(item, "StudyInstanceUID")))}
+    if state != "IN PROGRESS":
         return "invalid state"
-    scheduled = ds.get("ScheduledStepAttributesSequence") or []
-    studies = {study for item in scheduled if (study := _uid(text(item, "StudyInstanceUID")))}
     if not studies:
         return "no study"
     calling = str(event.assoc.requestor.ae_title).strip()
     step = database.insert(performed_step).values(
         sop_instance_uid=uid, state="IN PROGRESS", calling_ae=calling, changed=now
     )
-    images = _images(ds)
     with database.writing() as connection:
         if not connection.execute(step.on_conflict_do_nothing()).rowcount:
             return "duplicate"
@@ -82,16 +83,17 @@ def _set(database: Database, event: Any, now: float) -> str:
     if not (uid := _uid(request.RequestedSOPInstanceUID)):
         return "invalid uid"
     ds = read_attributes(request.ModificationList, event.context.transfer_syntax)
-    state = text(ds, "PerformedProcedureStepStatus") or "IN PROGRESS"
+    with hostile():
+        state = text(ds, "PerformedProcedureStepStatus") or "IN PROGRESS"
+        images, listed = _images(ds), "PerformedSeriesSequence" in ds
     if state not in get_args(StepState):
         return "invalid state"
-    images = _images(ds)
     step = performed_step.c.sop_instance_uid == uid
     with database.writing() as connection:
         changed = sa.update(performed_step).where(step, performed_step.c.state == "IN PROGRESS")
         if not connection.execute(changed.values(state=state, changed=now)).rowcount:
             return "ended" if connection.execute(sa.select(performed_step).where(step)).first() else "unknown"
-        if "PerformedSeriesSequence" in ds:
+        if listed:
             connection.execute(sa.delete(performed_image).where(performed_image.c.step_uid == uid))
             _list(connection, uid, images)
     LOG.info("procedure step %s: %s, %d images listed", uid, state, len(images))

@@ -25,7 +25,7 @@ from ..delivery.outcome import pause
 from ..dicom.part10 import file_meta
 from ..errors import Rejected, Unavailable
 from ..network.association import associate
-from ..network.dimse_n import COMMON, SYNTAXES, Status, answered, read_attributes, text, valid_uid
+from ..network.dimse_n import COMMON, SYNTAXES, Status, answered, hostile, read_attributes, text, valid_uid
 from ..settings.config import ReceiveSettings
 from ..settings.peers import TlsSettings
 from ..store.database import Database
@@ -187,11 +187,16 @@ def _record(database: Database, event: Any, now: float) -> tuple[str, str]:
     if request.ActionTypeID != 1:
         return "no such action", ""
     ds = read_attributes(request.ActionInformation, event.context.transfer_syntax)
-    transaction_uid = valid_uid(text(ds, "TransactionUID"))
-    asked = [
-        (valid_uid(text(item, "ReferencedSOPClassUID")), valid_uid(text(item, "ReferencedSOPInstanceUID")))
-        for item in ds.get("ReferencedSOPSequence") or []
-    ]
+    with hostile():
+        transaction_uid = valid_uid(text(ds, "TransactionUID"))
+        items = ds.get("ReferencedSOPSequence") or []
+        asked = [
+            (
+                valid_uid(text(item, "ReferencedSOPClassUID")),
+                valid_uid(text(item, "ReferencedSOPInstanceUID")),
+            )
+            for item in items
+        ]
     if not asked:
         raise Rejected("it references no instance")
     references = json.dumps(asked)
@@ -274,7 +279,7 @@ def _report_here(database: Database, storage: Path, assoc: Any, context: Any, tr
         taken = _Outcome(0x0000, "", failed) if status == 0x0000 else _Outcome(None, problem, failed)
         _settle(database, row, requester, taken, time.time())
 
-    assoc.request(primitive, context.context_id, on_response)
+    assoc.ask(primitive, context.context_id, on_response)
 
 
 def _report_elsewhere(database: Database, storage: Path, requester: Requester, row: Any) -> _Outcome:

@@ -25,6 +25,7 @@ from pynetdicom.association import MODE_ACCEPTOR, Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
+from ..printable import printable
 from .admission import Memory
 from .c_store_codec import Dimse
 
@@ -34,13 +35,15 @@ LOG = logging.getLogger(__name__)
 PDU_LIMIT = 1 << 20
 PDU_TYPES = range(1, 8)
 P_DATA_TF = 4
-#: A message must come at least so fast, bytes/s, once it takes longer than the network time-out.
+#: A message must come at least so fast, bytes/s, in every time as long as the network time-out.
 SLOWEST = 4096
+#: And so much of what is held of it must come in that time: the more it holds, the sooner it must end.
+LEAST_SHARE = 1 / 30
 #: Longest wait before the timers are looked at, seconds.
 LOOK_SECONDS = 0.5
 
 
-class _Bell:
+class Bell:
     """Wakes the thread that polls it."""
 
     def __init__(self) -> None:
@@ -126,10 +129,19 @@ class UpperLayer(DULServiceProvider):
         super().__init__(assoc)
         self.daemon = True
         self._kill_thread: bool = False
-        self._memory, self._bell = memory, _Bell()
+        self._memory, self._bell = memory, Bell()
         self.to_provider_queue = _Ringing(self._bell.ring)
-        self._begun, self._size = 0.0, 0  # of the message that is coming
+        self._size = 0  # of the message that is coming
+        self._window, self._before = (
+            0.0,
+            0,
+        )  # begin of the time in which enough of it must come; what came earlier
+        self._request = bytearray()
         self._waiting: deque[int] = deque()  # sizes of whole messages that were not served yet
+
+    def begin_with(self, request: bytearray) -> None:
+        """Take this A-ASSOCIATE-RQ, header included, as the first PDU: the server has read it."""
+        self._request = request
 
     def whole(self) -> None:
         """The message that was coming is complete, and waits to be served."""
@@ -161,10 +173,12 @@ class UpperLayer(DULServiceProvider):
         self._idle_timer.start()
         self.assoc._dul_ready.set()
         try:
+            self._put(self._request)
+            self._request = bytearray()
             while not self._kill_thread:
                 self._step()
         except Exception as error:  # noqa: BLE001  the boundary to hostile bytes: any failure ends this connection
-            LOG.warning("association aborted: %s (%s)", error, type(error).__name__)
+            LOG.warning("association aborted: %s (%s)", printable(str(error)), type(error).__name__)
             self.assoc.is_aborted, self.assoc.is_established = True, False
             self.assoc._kill = True
             self._kill_thread = True
@@ -221,18 +235,30 @@ class UpperLayer(DULServiceProvider):
                     kind, body = self._read_pdu(deadline)
                     if kind == P_DATA_TF:
                         self._count(pdu.take(body))
-            event = "Evt10"
-            if kind != P_DATA_TF:  # an end in the middle of a data set: what came of that is worth nothing
-                pdu, event = self._decode_pdu(body)
         except (OSError, EOFError):
             self.event_queue.put("Evt17")
-            return
+        except ValueError as error:
+            self._invalid(error)
+        else:
+            if kind == P_DATA_TF:
+                self._recv_pdu.put(pdu)
+                self.event_queue.put("Evt10")
+            else:  # an end in the middle of a data set: what came of that is worth nothing
+                self._put(body)
+
+    def _put(self, body: bytearray) -> None:
+        """Decode a PDU other than P-DATA-TF, header included; its event goes to the state machine."""
+        try:
+            pdu, event = self._decode_pdu(body)
         except Exception as error:  # noqa: BLE001  the boundary to hostile bytes
-            LOG.warning("invalid PDU: %s (%s)", error, type(error).__name__)
-            self.event_queue.put("Evt19")
-            return
-        self._recv_pdu.put(pdu)
-        self.event_queue.put(event)
+            self._invalid(error)
+        else:
+            self._recv_pdu.put(pdu)
+            self.event_queue.put(event)
+
+    def _invalid(self, error: Exception) -> None:
+        LOG.warning("invalid PDU: %s (%s)", printable(str(error)), type(error).__name__)
+        self.event_queue.put("Evt19")
 
     def _more(self) -> bool:
         """Whether bytes wait to be read."""
@@ -277,16 +303,21 @@ class UpperLayer(DULServiceProvider):
             buffer = buffer[count:]
 
     def _count(self, size: int) -> None:
-        """Account for bytes that came; refuse what is too much, or comes too slowly."""
-        now = time.monotonic()
+        """Account for bytes that came; refuse what is too much, or comes too slowly.
+
+        In every window of `network_timeout` enough must come: what came quickly long ago buys no time, in which a
+        byte now and then would hold its memory.
+        """
+        now, seconds = time.monotonic(), self.network_timeout or 60.0
         if not self._memory.take(size):
             raise ValueError("no memory left for a message of this size")
         if not self._size:
-            self._begun = now
+            self._window, self._before = now, 0
         self._size += size
-        late = (now - self._begun) - (self.network_timeout or 60.0)
-        if late > 0 and self._size < late * SLOWEST:
-            raise ValueError("the message comes too slowly")
+        if now - self._window > seconds:
+            if self._size - self._before < max(seconds * SLOWEST, self._before * LEAST_SHARE):
+                raise ValueError("the message comes too slowly")
+            self._window, self._before = now, self._size
 
 
 class Acceptor(Association):
@@ -303,7 +334,7 @@ class Acceptor(Association):
         self.dimse = Dimse(self)
         self.dimse.msg_queue = _Messages(self.dul, self.wake)
         self.acse_timeout, self.network_timeout = ae.acse_timeout, ae.network_timeout
-        self.counted = False  # among the associations of the server's load
+        self.seat = 0  # among the associations of the server's load
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._asked: dict[int, Callable[[int | None], None]] = {}
 
@@ -314,7 +345,7 @@ class Acceptor(Association):
         """
         self._later.append((time.monotonic() + seconds, act))
 
-    def request(self, primitive: Any, context_id: int, on_response: Callable[[int | None], None]) -> None:
+    def ask(self, primitive: Any, context_id: int, on_response: Callable[[int | None], None]) -> None:
         """Send a request of this side's own, in this association's thread; the status comes to `on_response`.
 
         pynetdicom's ``send_n_event_report`` takes whatever message comes next for its response; but a peer may
@@ -341,8 +372,6 @@ class Acceptor(Association):
         """From the first byte to the last; the server counts this connection until then."""
         try:
             super().run_reactor()
-            if self.requestor.primitive is None:
-                LOG.warning("connection from %s closed: no association was requested", self.requestor.address)
         finally:
             self._server.left(self)
 

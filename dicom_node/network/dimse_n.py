@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from pydicom.uid import (
 from pynetdicom.dsutils import decode
 
 from ..errors import Rejected, Unavailable
+from ..printable import printable
 
 LOG = logging.getLogger(__name__)
 
@@ -67,9 +69,26 @@ def read_attributes(value: Any, transfer_syntax: str) -> Dataset:
     syntax = UID(transfer_syntax)
     if syntax == DeflatedExplicitVRLittleEndian:
         raise Rejected("a deflated data set")
-    try:
+    with hostile():
         return decode(value, syntax.is_implicit_VR, syntax.is_little_endian)
-    except Exception as error:  # the boundary to hostile bytes: any failure is this data set's
+
+
+@contextmanager
+def hostile() -> Iterator[None]:
+    """Read values of a data set that came from anyone: whatever goes wrong inside is the fault of the data set.
+
+    pydicom reads a value only when it is asked for: what a sequence holds may be found damaged, or no sequence, then.
+
+    Raises
+    ------
+    Rejected
+        Where anything is raised inside; the text of others' errors may hold values, and is left out.
+    """
+    try:
+        yield
+    except Rejected:
+        raise
+    except Exception as error:
         raise Rejected(f"it cannot be read ({type(error).__name__})") from error
 
 
@@ -112,10 +131,10 @@ def answered(what: str, serve: Callable[[], str], statuses: Mapping[str, Status]
         answer = serve()
     except Rejected as error:
         answer = "malformed"
-        LOG.warning("%s refused: %s", what, error)
+        LOG.warning("%s refused: %s", what, printable(str(error)))
     except Unavailable as error:
         answer = "unavailable"
-        LOG.error("%s refused: %s", what, error)
+        LOG.error("%s refused: %s", what, printable(str(error)))
     except Exception as error:  # noqa: BLE001  the boundary to hostile values, whose text must not be logged
         answer = "bug"
         LOG.error("%s failed: %s", what, type(error).__name__)

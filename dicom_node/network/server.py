@@ -1,152 +1,368 @@
-"""A listening socket -> connections, taken in turns by several processes, after a TLS handshake of their own."""
+"""A listening socket -> associations, which begin once they are requested; one thread looks after all before that.
+
+A connection costs no thread, and no more than a few hundred bytes, until its A-ASSOCIATE-RQ is whole and its sender
+is let in. `LOBBY` of them may wait in a process. Where one more comes, one of the address that has most goes, the one
+that waited longest: a scanner's request is here a moment after its connection, that of an attacker never is.
+"""
 
 from __future__ import annotations
 
+import errno
+import gc
+import logging
+import select
 import socket
 import ssl
 import struct
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import AddressInformation, AssociationSocket
 
-from .acceptor import LOG, LOOK_SECONDS, Acceptor
+from ..errors import Rejected
+from ..printable import printable
+from .acceptor import LOOK_SECONDS, Acceptor, Bell
 from .admission import Load, Memory
-from .tls import shake_hands
+from .door import Alert, Code, Door, Refusal
+from .guest import ABORT, Guest
+from .tls import HANDSHAKE_SECONDS, Certificates
 
-#: So long a process leaves a new connection to those with fewer, seconds.
-AFTER_SECONDS = 0.02
+LOG = logging.getLogger(__name__)
 
-
-#: Connections a process takes for every association it may have: those still to be associated or rejected.
-CONNECTIONS = 2
+#: Connections of a process that wait to request an association.
+LOBBY = 64
+#: A connection that requests no association for so long is closed (the ARTIM timer, PS3.8 9.1.5), seconds.
+REQUEST_SECONDS = 10.0
+#: So long a rejected one may take to close, seconds.
+LEAVE_SECONDS = 2.0
+#: So long a process leaves a new connection to those with fewer; it begins with that again after a while, seconds.
+AFTER_SECONDS, FORGET_SECONDS = 0.02, 1.0
+#: Connections accepted at one time, before those that wait are looked at again.
+AT_ONCE = 16
+#: So long nothing is accepted where the system has no file handles or memory left, seconds.
+BREATHER_SECONDS = 0.5
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+#: What was refused is told so often, each reason once with its number, seconds.
+TELL_SECONDS = 1.0
+#: Different ones that are told each time; an attacker must not fill the log.
+TOLD = 20
+#: Cycles of associations that ended are collected after so many, or so long after the first, seconds.
+COLLECT_AFTER, COLLECT_SECONDS = 60, 30.0
 
 
 def _timeval(seconds: float) -> bytes:
     return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
 
 
-@dataclass(frozen=True)
-class Handshake:
-    """How TLS begins: with which context, and who is told where it fails: an address, a reason."""
-
-    context: ssl.SSLContext
-    failed: Callable[[str, str], None]
+def rejection(code: Code) -> bytes:
+    """Return an A-ASSOCIATE-RJ PDU (PS3.8 9.3.4) of a result, source and reason."""
+    return bytes([3, 0, 0, 0, 0, 4, 0, *code])
 
 
-class Handler(RequestHandler):
-    """A connection -> its association."""
-
-    server: Server
-
-    def _create_association(self) -> Acceptor:
-        """As pynetdicom's, without copying the 170 supported contexts for every one."""
-        assoc = Acceptor(self.ae, self.server.memory)
-        assoc._server = self.server
-        assoc.name = f"AcceptorThread@{datetime.now():%Y%m%d%H%M%S}"
-        assoc.set_socket(AssociationSocket(assoc, client_socket=self.request))
-        acceptor, ae = assoc.acceptor, self.ae
-        acceptor.maximum_length, acceptor.ae_title = ae.maximum_pdu_size, self.server.ae_title
-        acceptor.address_info, assoc.requestor.address_info = self.local, self.remote
-        acceptor.implementation_class_uid = ae.implementation_class_uid
-        acceptor.implementation_version_name = ae.implementation_version_name
-        acceptor.supported_contexts = self.server.contexts
-        for event, handlers in self.server._handlers.items():
-            for handler in [handlers] if event.is_intervention else handlers:
-                if handler:
-                    assoc.bind(event, *handler)
-        return assoc
-
-
-class Server(ThreadedAssociationServer):
+class Server(threading.Thread):
     """Associations from a socket that listens already; several processes may share it.
 
     Parameters
     ----------
     ae : AE
+        Of this node: titles, contexts, time-outs.
     listening : socket
+    door : Door
+        Who may come in.
     load : Load
-        Counts the connections; where there are twice as many as associations may be, further ones are closed.
     memory : Memory
-    evt_handlers : list
-    handshake : Handshake, optional
-        Without it, no TLS.
+    handlers : list of (event, callable)
+        Of pynetdicom.
+    certificates : Certificates, optional
+        Without them, no TLS.
+    alert : callable
+        Told of who was not let in.
     """
-
-    socket: Any
-    daemon_threads = True  # a handshake under way must not hold up the end of the node
 
     def __init__(
         self,
         ae: Any,
         listening: socket.socket,
+        door: Door,
         load: Load,
         memory: Memory,
-        evt_handlers: list[Any],
-        handshake: Handshake | None = None,
+        handlers: list[tuple[Any, Callable[..., Any]]],
+        certificates: Certificates | None = None,
+        alert: Alert = lambda kind, ae_title, address, reason: None,
     ) -> None:
-        self._listening, self.load, self.memory = listening, load, memory
-        self._handshake, contexts = handshake, ae.supported_contexts
-        ssl_context = None if handshake is None else handshake.context
-        address = listening.getsockname()
-        super().__init__(ae, address, ae.ae_title, contexts, ssl_context, evt_handlers, Handler)
-        ae._servers.append(self)  # as start_server does; shutdown takes it out
+        super().__init__(name="AcceptorServer", daemon=True)
+        self._ae, self._listening, self._door, self._load, self._memory = ae, listening, door, load, memory
+        self._handlers, self._certificates, self._alert = handlers, certificates, alert
+        self._contexts = ae.supported_contexts  # copied once, not for every association
+        self._listening.setblocking(False)  # another process may be quicker at accept
+        self._guests: dict[int, Guest] = {}
+        self._poll, self._bell, self._ending = select.poll(), Bell(), False
+        self._poll.register(self._bell.descriptor, select.POLLIN)
+        self._accepts, self._accept_at = False, 0.0
+        self._deferred, self._pause = False, AFTER_SECONDS
+        self._refused, self._tell_at = Counter[tuple[str, str]](), 0.0
+        self._lock, self._open, self._ended, self._ended_at = threading.Lock(), set[Acceptor](), 0, 0.0
 
-    def _bind_defaults(self) -> None:
-        """Those of `Acceptor` are enough."""
+    @property
+    def active_associations(self) -> list[Acceptor]:
+        """Those that have not ended."""
+        with self._lock:
+            return list(self._open)
 
-    def server_bind(self) -> None:
-        """Take the socket that listens already, instead of a new one."""
-        self.socket.close()
-        self.socket = self._listening
-        self.socket.setblocking(False)  # another process may be quicker at accept
-        self.server_address = self.socket.getsockname()
+    def stop(self) -> None:
+        """Accept no more; those that wait are closed."""
+        self._ending = True
+        self._bell.ring()
+        self.join()
 
-    def server_activate(self) -> None:
-        """Nothing: it listens."""
-
-    def server_close(self) -> None:
-        """Close this process's hold of the socket, without ending it for the others."""
-        self.socket.close()
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept, no more: pynetdicom shakes hands here, and one silent client would stop all others."""
-        if self.load.ahead:  # whoever is quick would get all: the others first, if they are there
-            time.sleep(AFTER_SECONDS)
-        connection, address = self.socket.accept()
-        connection.setblocking(True)
-        return connection, address
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Whether there is room to talk to this client; where there is, it is counted."""
-        if not (room := self.load.connections < CONNECTIONS * self.ae.maximum_associations):
-            LOG.warning("connection from %s closed: too many are open", client_address[0])
-        self.load.count(connections=int(room))
-        return room
+    def run(self) -> None:
+        """Accept, read and decide, until told to stop."""
+        while not self._ending:
+            self._listen()
+            ready = self._poll.poll(self._patience() * 1000)
+            for descriptor, _ in ready:
+                if descriptor == self._bell.descriptor:
+                    self._bell.still()
+                elif descriptor == self._listening.fileno():
+                    self._accept()
+                elif guest := self._guests.get(descriptor):
+                    self._go_on(guest)
+            self._tidy(time.monotonic())
+        for guest in list(self._guests.values()):
+            self._close(guest)
+        self._tell()
+        self._listening.close()  # this process's hold of it, without ending it for the others
 
     def left(self, assoc: Acceptor) -> None:
-        """The connection has ended."""
-        self.load.count(connections=-1, associations=-int(assoc.counted))
+        """An association has ended; called in its thread."""
+        with self._lock:
+            self._open.discard(assoc)
+            if not self._ended:
+                self._ended_at = time.monotonic()
+            self._ended += 1
+        self._load.leave(assoc.seat)
 
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """In a thread of the connection's own: shake hands, then associate."""
-        if self._handshake is not None:
-            try:
-                request = shake_hands(self._handshake.context, request)
-            except OSError as error:  # ssl.SSLError and time-outs are OSErrors
-                LOG.warning("TLS handshake with %s failed: %s", client_address[0], error)
-                self._handshake.failed(client_address[0], getattr(error, "reason", None) or str(error))
-                self.load.count(connections=-1)
+    def shutdown_request(self, connection: socket.socket) -> None:
+        """Close the connection of an association that has ended; pynetdicom calls this."""
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
+        connection.close()
+
+    def _listen(self) -> None:
+        """Look at the listening socket, or not for a while."""
+        if (wants := time.monotonic() >= self._accept_at) != self._accepts:
+            self._accepts = wants
+            if wants:
+                self._poll.register(self._listening, select.POLLIN)
+            else:
+                self._poll.unregister(self._listening)
+
+    def _patience(self) -> float:
+        """How long nothing may happen, seconds."""
+        return (
+            LOOK_SECONDS if self._accepts else max(0.0, min(LOOK_SECONDS, self._accept_at - time.monotonic()))
+        )
+
+    def _accept(self) -> None:
+        for _ in range(AT_ONCE):
+            if self._load.ahead and self._defer(time.monotonic()):
                 return
-        if isinstance(request, ssl.SSLSocket):
-            request.settimeout(self.ae.network_timeout)
-        else:  # the system's time-outs: with Python's own, every call is two
-            for option, seconds in (
-                (socket.SO_RCVTIMEO, LOOK_SECONDS),
-                (socket.SO_SNDTIMEO, self.ae.network_timeout),
-            ):
-                request.setsockopt(socket.SOL_SOCKET, option, _timeval(seconds or 0.0))
-        super().finish_request(request, client_address)
+            try:
+                connection, address = self._listening.accept()
+            except BlockingIOError:  # another process was quicker
+                return
+            except OSError as error:  # the other side is gone already, or nothing is left here
+                if error.errno in EXHAUSTED:
+                    self._refuse("this node", f"no connection can be accepted: {error.strerror}")
+                    self._accept_at = time.monotonic() + BREATHER_SECONDS
+                return
+            self._enter(connection, address)
+
+    def _defer(self, now: float) -> bool:
+        """Leave the next connection to processes with fewer for a moment; whoever is quick would get all.
+
+        Less long each time that nobody takes it: many are waiting then, or the other processes are away.
+        """
+        since = now - self._accept_at
+        if self._deferred and since < AFTER_SECONDS:
+            self._deferred = False
+            return False
+        self._pause = AFTER_SECONDS if since > FORGET_SECONDS else self._pause / 2
+        self._deferred, self._accept_at = True, now + self._pause
+        return True
+
+    def _enter(self, connection: socket.socket, address: tuple[str, int]) -> None:
+        if not self._door.knows_address(address[0]):
+            connection.close()
+            reason = "no allowed peer has this address"
+            self._refuse(address[0], reason)
+            self._alert("rejected", "", address[0], reason)
+            return
+        if len(self._guests) >= LOBBY:
+            self._make_room()
+        tls = self._certificates
+        seconds = REQUEST_SECONDS if tls is None else HANDSHAKE_SECONDS
+        context = None if tls is None else tls.context()
+        try:
+            connection.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+            )  # Nagle's algorithm costs 40 ms an image
+            guest = Guest(connection, address, time.monotonic() + seconds, context)
+        except OSError:  # the other side is gone already
+            connection.close()
+            return
+        self._guests[guest.connection.fileno()] = guest
+        self._poll.register(guest.connection, select.POLLIN)
+        self._load.wait(len(self._guests))
+        self._go_on(guest)
+
+    def _make_room(self) -> None:
+        """Close the connection that has waited longest of the address that has most."""
+        most = Counter(guest.host for guest in self._guests.values()).most_common(1)[0][0]
+        guest = next(
+            guest for guest in self._guests.values() if guest.host == most
+        )  # a dict keeps their order
+        self._refuse(most, "closed: it requested no association, and others wait")
+        self._close(guest)
+
+    def _go_on(self, guest: Guest) -> None:
+        """Whatever comes of a connection, no other may be harmed."""
+        try:
+            while not (events := guest.go_on()):
+                if guest.titled and not guest.checked:
+                    guest.checked = True
+                    if refusal := self._door.who(guest.caller):
+                        self._reject(guest, refusal)
+                elif guest.whole:
+                    self._decide(guest)
+                    return
+                elif not guest.titled:  # TLS is there now
+                    guest.deadline = time.monotonic() + REQUEST_SECONDS
+            self._poll.modify(guest.connection, events)
+        except Rejected as error:
+            self._refuse(guest.host, f"aborted: {error}")
+            self._leave(guest, ABORT)
+        except (OSError, EOFError) as error:
+            self._failed(guest, error)
+        except Exception as error:
+            LOG.exception("a connection from %s", guest.host)
+            self._failed(guest, error)
+
+    def _failed(self, guest: Guest, error: Exception) -> None:
+        if guest.shaking:
+            reason = printable(getattr(error, "reason", None) or str(error) or "the connection ended")
+            why = getattr(error, "verify_message", "")
+            self._refuse(guest.host, f"TLS handshake failed: {reason}{why and f' ({why})'}")
+            self._alert("no TLS", "", guest.host, reason)
+        elif not guest.leaving:
+            self._refuse(guest.host, "closed: no association was requested")
+        self._close(guest)
+
+    def _decide(self, guest: Guest) -> None:
+        """Begin the association that was requested, or reject it."""
+        refusal = self._door.room(guest.caller)
+        if refusal is not None:
+            self._reject(guest, refusal)
+            self._poll.modify(guest.connection, select.POLLIN)
+            return
+        self._forget(guest)
+        seat = self._load.sit(guest.host, guest.caller.calling)
+        try:
+            if seat is None:
+                raise RuntimeError("no seat is free")
+            self._begin(guest, seat)
+        except (OSError, RuntimeError) as error:  # no thread or no file handle can be had
+            self._refuse(guest.host, f"closed: {error}")
+            guest.close()
+            if seat is not None:
+                self._load.leave(seat)
+
+    def _reject(self, guest: Guest, refusal: Refusal) -> None:
+        self._refuse(guest.host, f"association rejected: {refusal.reason}")
+        if refusal.code[0] == 1:  # permanently; what is transient is no matter of who asks
+            self._alert("rejected", printable(guest.caller.calling), guest.host, refusal.reason)
+        guest.leave(rejection(refusal.code), time.monotonic() + LEAVE_SECONDS)
+
+    def _leave(self, guest: Guest, answer: bytes) -> None:
+        try:
+            guest.leave(answer, time.monotonic() + LEAVE_SECONDS)
+            self._poll.modify(guest.connection, select.POLLIN)
+        except OSError:
+            self._close(guest)
+
+    def _begin(self, guest: Guest, seat: int) -> None:
+        """Hand a connection and its request over to an association, with threads of its own."""
+        _blocking(guest.connection, self._ae.network_timeout)
+        assoc, ae = Acceptor(self._ae, self._memory), self._ae
+        assoc._server, assoc.seat = self, seat
+        assoc.name = f"AcceptorThread@{datetime.now():%Y%m%d%H%M%S}"
+        assoc.set_socket(AssociationSocket(assoc, client_socket=guest.connection))
+        acceptor = assoc.acceptor
+        acceptor.maximum_length, acceptor.ae_title = ae.maximum_pdu_size, ae.ae_title
+        acceptor.address_info = AddressInformation.from_tuple(self._listening.getsockname())
+        assoc.requestor.address_info = AddressInformation.from_tuple(guest.address)
+        acceptor.implementation_class_uid = ae.implementation_class_uid
+        acceptor.implementation_version_name = ae.implementation_version_name
+        acceptor.supported_contexts = self._contexts
+        for event, handler in self._handlers:
+            assoc.bind(event, handler)
+        assoc.dul.begin_with(guest.request)
+        with self._lock:
+            self._open.add(assoc)
+        try:
+            assoc.start()
+        except RuntimeError:
+            with self._lock:
+                self._open.discard(assoc)
+            raise
+
+    def _tidy(self, now: float) -> None:
+        """Close what is late, tell what was refused, collect what has ended."""
+        for guest in [guest for guest in self._guests.values() if now >= guest.deadline]:
+            self._failed(guest, TimeoutError("it took too long"))
+        if now >= self._tell_at:
+            self._tell_at = now + TELL_SECONDS
+            self._tell()
+            if self._certificates is not None:
+                self._certificates.warn()
+        with self._lock:
+            due = self._ended >= COLLECT_AFTER or (self._ended and now - self._ended_at > COLLECT_SECONDS)
+            self._ended = 0 if due else self._ended
+        if due:  # pynetdicom's associations are cycles
+            gc.collect()
+
+    def _refuse(self, address: str, reason: str) -> None:
+        key = address, reason
+        if key not in self._refused and len(self._refused) >= TOLD:
+            key = "others", "refused, for reasons of their own"
+        self._refused[key] += 1
+
+    def _tell(self) -> None:
+        for (address, reason), count in self._refused.items():
+            LOG.warning("%s: %s%s", address, reason, f" ({count} times)" if count > 1 else "")
+        self._refused.clear()
+
+    def _close(self, guest: Guest) -> None:
+        self._forget(guest)
+        guest.close()
+
+    def _forget(self, guest: Guest) -> None:
+        descriptor = guest.connection.fileno()
+        if self._guests.pop(descriptor, None) is not None:
+            self._poll.unregister(descriptor)
+            self._load.wait(len(self._guests))
+
+
+def _blocking(connection: socket.socket, timeout: float | None) -> None:
+    """Let a connection's calls wait: a moment to read, `timeout` seconds to write."""
+    if isinstance(connection, ssl.SSLSocket):
+        connection.settimeout(timeout)
+        return
+    connection.setblocking(True)  # the system's time-outs: with Python's own, every call is two
+    for option, seconds in ((socket.SO_RCVTIMEO, LOOK_SECONDS), (socket.SO_SNDTIMEO, timeout)):
+        connection.setsockopt(socket.SOL_SOCKET, option, _timeval(seconds or 0.0))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,21 +20,23 @@ from pynetdicom.sop_class import (
 )
 
 from ..errors import Rejected, Unavailable
+from ..printable import printable
 from ..settings.config import ReceiveSettings
 from .admission import Load, Memory
-from .association import entity, no_delay
+from .association import entity
 from .dimse_n import SYNTAXES, valid_uid
-from .server import CONNECTIONS, Handshake, Server
-from .tls import server_context
+from .door import Alert, Door
+from .server import REQUEST_SECONDS, Server
+from .tls import Certificates
 
 LOG = logging.getLogger(__name__)
 
 #: How long associations are waited for when the node stops; an instance under way is not acknowledged then.
 STOP_SECONDS = 2.0
-#: A connection that requests no association for so long is closed (the ARTIM timer, PS3.8 9.1.5), seconds.
-REQUEST_SECONDS = 10.0
 #: Connections the system keeps until a process accepts them.
-BACKLOG = 128
+BACKLOG = 512
+#: pynetdicom's own limit counts threads, those that are ending included; the door has counted already.
+NO_LIMIT = 1 << 16
 
 #: Storage classes that pynetdicom's list of 170 omits.
 MORE_STORAGE_CLASSES = {
@@ -85,16 +85,6 @@ STATUSES: Mapping[Answer, tuple[int, str]] = {
     "bug": (0x0110, "Internal error, instance not stored"),
 }
 
-#: Rejections of an association (PS3.8 9.3.4): result, source, reason.
-CALLING_AE_UNKNOWN = (1, 1, 3)
-CALLED_AE_UNKNOWN = (1, 1, 7)
-LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
-REJECTIONS: Mapping[tuple[int, int, int], str] = {
-    CALLING_AE_UNKNOWN: "`[[receive.peers]]` does not name the calling AE title and address",
-    CALLED_AE_UNKNOWN: "another AE title is called, with `require_called_ae_title`",
-    LOCAL_LIMIT_EXCEEDED: "too many associations at one time or a minute, or too little room on the disk: try again",
-}
-
 
 @dataclass(frozen=True)
 class Received:
@@ -109,7 +99,6 @@ class Received:
 
 
 Store = Callable[[Received], Literal["stored", "same", "other"]]
-Alert = Callable[[Literal["rejected", "no TLS"], str, str, str], None]
 
 
 def listen(settings: ReceiveSettings) -> socket.socket:
@@ -156,12 +145,7 @@ class Receiver:
         self._settings, self._store, self._free_mb, self._alert = settings, store, free_mb, alert
         self._further = dict(handlers or {})
         self._server: Server | None = None
-        self._load = Load()
-        self._minute, self._requests = 0, Counter[str]()
-        self._tls: Handshake | None = None
-        if settings.tls is not None:
-            failed = lambda address, reason: alert("no TLS", "", address, reason)  # noqa: E731
-            self._tls = Handshake(server_context(settings.tls), failed)
+        self._certificates = None if settings.tls is None else Certificates(settings.tls)
 
     def start(self, listening: socket.socket | None = None, load: Load | None = None) -> int:
         """Accept associations; returns the port.
@@ -178,20 +162,32 @@ class Receiver:
         Unavailable
             Where the address or port is taken.
         """
-        self._load = load or self._load
-        memory = Memory(self._settings.memory_mb * 1_000_000)
+        settings, listening = self._settings, listening or listen(self._settings)
+        load = load or Load(settings.maximum_associations)
         self._server = Server(
-            self._ae(), listening or listen(self._settings), self._load, memory, self._handlers(), self._tls
+            self._ae(),
+            listening,
+            Door(settings, load, self._free_mb),
+            load,
+            Memory(settings.memory_mb * 1_000_000),
+            [(evt.EVT_C_STORE, partial(on_store, self._store)), *self._further.items()],
+            self._certificates,
+            self._alert,
         )
-        threading.Thread(target=self._server.serve_forever, name="AcceptorServer", daemon=True).start()
-        return int(self._server.server_address[1])
+        self._server.start()
+        return int(listening.getsockname()[1])
+
+    @property
+    def accepts(self) -> bool:
+        """Whether connections are being accepted."""
+        return self._server is not None and self._server.is_alive()
 
     def stop(self) -> None:
         """Stop listening and abort what is still open; what was not acknowledged will be sent again."""
         if self._server is None:
             return
         server, self._server = self._server, None
-        server.shutdown()
+        server.stop()
         open_ones = server.active_associations
         for assoc in open_ones:
             # not blocking: that would wait for ever for a peer that connected and said nothing
@@ -200,20 +196,11 @@ class Receiver:
         for assoc in open_ones:
             assoc.join(max(0.0, end - time.monotonic()))
 
-    def _handlers(self) -> list[tuple[Any, Callable[..., Any]]]:
-        return [
-            (evt.EVT_CONN_OPEN, no_delay),
-            (evt.EVT_REQUESTED, self._on_request),
-            (evt.EVT_C_STORE, partial(on_store, self._store)),
-            *self._further.items(),
-        ]
-
     def _ae(self) -> AE:
         ae = entity(self._settings.ae_title)
         ae.acse_timeout = REQUEST_SECONDS
         ae.network_timeout = self._settings.network_timeout
-        # ours decides, by all processes' number; this one is of threads, those of silent clients included
-        ae.maximum_associations = CONNECTIONS * self._settings.maximum_associations
+        ae.maximum_associations = NO_LIMIT
         ae.add_supported_context(Verification)
         for uid in STORAGE_CLASSES:
             ae.add_supported_context(uid, list(TRANSFER_SYNTAXES))
@@ -223,52 +210,13 @@ class Receiver:
                 ae.add_supported_context(uid, syntaxes, service.scu_role, service.scp_role)
         return ae
 
-    def _on_request(self, event: Any) -> None:
-        """Reject who may not send, or what there is no room for, before anything is negotiated."""
-        assoc = event.assoc
-        if why := self._why_not(assoc.requestor.primitive, assoc.requestor.address):
-            answer, reason = why
-            LOG.warning("association rejected: %s", reason)
-            if answer != LOCAL_LIMIT_EXCEEDED:  # that is no matter of who asks
-                calling = str(assoc.requestor.primitive.calling_ae_title).strip()
-                self._alert("rejected", calling, assoc.requestor.address, reason)
-            assoc.acse.send_reject(*answer)
-            assoc.kill()
-            return
-        assoc.counted = True
-        self._load.count(associations=1)
-
-    def _why_not(self, request: Any, address: str) -> tuple[tuple[int, int, int], str] | None:
-        """The rejection an A-ASSOCIATE-RQ gets, and its reason."""
-        settings = self._settings
-        calling, called = str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()
-        if settings.peers and not any(p.matches(calling, address) for p in settings.peers):
-            return CALLING_AE_UNKNOWN, f"{calling!r} at {address} is no allowed peer"
-        if settings.require_called_ae_title and called not in (settings.ae_title, *settings.called_ae_titles):
-            return CALLED_AE_UNKNOWN, f"{calling!r} at {address} calls {called!r}"
-        if self._too_often(address):
-            return LOCAL_LIMIT_EXCEEDED, f"{address} asks too often"
-        if self._load.associations >= settings.maximum_associations:
-            return LOCAL_LIMIT_EXCEEDED, "too many associations"
-        if (free := self._free_mb()) < settings.min_free_mb:
-            return LOCAL_LIMIT_EXCEEDED, f"{free:.0f} MB left on the disk"
-        return None
-
-    def _too_often(self, address: str) -> bool:
-        """Count this request of an address; True where it had too many in this minute."""
-        minute = int(time.monotonic() / 60)
-        if minute != self._minute:
-            self._minute, self._requests = minute, Counter()
-        self._requests[address] += 1
-        return self._requests[address] > self._settings.associations_per_minute
-
 
 def on_store(store: Store, event: Any) -> int | Dataset:
     """Handler of EVT_C_STORE, as SCP and for what a C-GET of this node brings."""
     try:
         answer = _receive(store, event)
     except Unavailable as error:
-        LOG.error("C-STORE refused: %s", error)
+        LOG.error("C-STORE refused: %s", printable(str(error)))
         answer = "no room"
     except Exception:  # the boundary to the peer: it must get a status, the log the trace
         LOG.exception("C-STORE failed")

@@ -22,8 +22,8 @@ from ..intake import mpps as performed
 from ..intake import storage_commitment as commit
 from ..network import acceptor as layer
 from ..network import dimse_n as request
+from ..network import door, guest, server, tls
 from ..network import storage_scp as receive
-from ..network import tls
 from ..network.association import MAXIMUM_PDU
 from ..results import codes
 from ..results.kinds import KINDS
@@ -81,13 +81,31 @@ def _associations() -> Iterable[str]:
         ("maximum PDU announced", f"{MAXIMUM_PDU} bytes"),
         ("longest PDU taken", f"{layer.PDU_LIMIT} bytes; a longer or unknown one aborts the association"),
         ("asynchronous operations, user identity", "not negotiated"),
+        ("longest A-ASSOCIATE-RQ taken", f"{guest.REQUEST_LIMIT} bytes; a longer one aborts the association"),
         ("called AE titles", "any, unless `require_called_ae_title`"),
-        ("an association is requested within", f"{receive.REQUEST_SECONDS:g} s of the connection (ARTIM)"),
-        ("slowest message", f"{layer.SLOWEST} bytes/s once it takes longer than `network_timeout`"),
+        (
+            "an association is requested within",
+            f"{server.REQUEST_SECONDS:g} s of the connection, or of its TLS handshake; the request must be whole "
+            "then (ARTIM)",
+        ),
+        (
+            "connections that have not requested an association",
+            f"{server.LOBBY} of each of the `acceptors`; one more closes the oldest of the address that has most",
+        ),
+        ("associations at one time", "`maximum_associations`, of all `acceptors` together"),
+        (
+            "of one address, or one AE title",
+            "`associations_per_peer` of these, by default three quarters; an IPv6 network (/64) is one address",
+        ),
+        ("a stranger's address", "where every peer has an address: closed before a byte is read"),
+        (
+            "slowest message",
+            f"in every `network_timeout`: {layer.SLOWEST} bytes/s, and {layer.LEAST_SHARE:.1%} of what came before",
+        ),
     ]
     yield from _table(("", ""), rows)
     yield from ("Rejections (PS3.8 9.3.4):", "")
-    rejected = [(*(str(n) for n in code), when) for code, when in receive.REJECTIONS.items()]
+    rejected = [(*(str(n) for n in code), when) for code, when in door.REJECTIONS.items()]
     yield from _table(("result", "source", "reason", "when"), rejected)
 
 
@@ -217,9 +235,11 @@ def _security() -> Iterable[str]:
     yield from _wrapped(
         f"With `[receive.tls]` only TLS is spoken, {tls.OLDEST.name.replace('TLSv', 'TLS ').replace('_', '.')} or "
         f"later (PS3.15 B.9, B.12; RFC 9325), in TLS 1.2 the ciphers `{tls.CIPHERS}`. Every client shows a "
-        f"certificate of the `authorities`; a handshake lasts {tls.HANDSHAKE_SECONDS:g} s at most. Destinations, the "
-        "PACS and the audit repository are spoken to by the same rules, and must have a certificate of their host "
-        "name. AE titles and addresses are checked before anything is negotiated. Files are their owner's only."
+        f"certificate of the `authorities`; a handshake lasts {tls.HANDSHAKE_SECONDS:g} s at most. Revocation lists "
+        "(`crl`, or among the `authorities`) are checked for the whole chain. Changed files are used from the next "
+        "handshake on. Destinations, the PACS and the audit repository are spoken to by the same rules, and must "
+        "have a certificate of their host name. AE titles, addresses, and the certificate that a peer must show "
+        "are checked before anything is negotiated. Files are their owner's only."
     )
     yield from ("Audit messages (PS3.15 A.5.1, RFC 5424 over TCP or TLS, or a file):", "")
     told = [

@@ -23,7 +23,7 @@ from ..errors import Unavailable
 from ..intake import storage_commitment as commit
 from ..intake.header_reader import Reader
 from ..intake.indexing import index_new
-from ..intake.receivers import Acceptors, keep
+from ..intake.receivers import LOST_SECONDS, Acceptors, keep
 from ..jobs import queue as jobs
 from ..jobs import worker
 from ..model import Header
@@ -123,6 +123,19 @@ class Node:
         LOG.info(
             "%s listens on %s port %d", self.config.receive.ae_title, self.config.receive.host, self.port
         )
+
+    def check(self) -> None:
+        """Look whether the node can go on; to be called now and then by whoever started it.
+
+        Raises
+        ------
+        Unavailable
+            Where nothing can be received any more: the node is to stop, and to be started again.
+        """
+        if self._acceptors.lost:
+            raise Unavailable(
+                f"no process has accepted connections for {LOST_SECONDS:g} s, and none can be started"
+            )
 
     def stop(self) -> None:
         """Stop receiving, end the workers (their jobs begin again at the next start), let steps end."""

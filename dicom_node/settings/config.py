@@ -39,6 +39,8 @@ class ReceiveSettings:
         Processes that receive.
     maximum_associations : int
         At one time, of all processes; further ones are rejected (transient).
+    associations_per_peer : int
+        Of those, how many one address may have, and one AE title; 0 for three quarters, so that nobody has all.
     associations_per_minute : int
         Of one address, counted by each process; further ones are rejected (transient).
     network_timeout : float
@@ -63,6 +65,7 @@ class ReceiveSettings:
     called_ae_titles: tuple[str, ...] = ()
     acceptors: int = 2
     maximum_associations: int = 64
+    associations_per_peer: int = 0
     associations_per_minute: int = 6000
     network_timeout: float = 60.0
     memory_mb: int = 2048
@@ -82,6 +85,15 @@ class ReceiveSettings:
         ):
             if getattr(self, name) <= 0:
                 raise Rejected(f"{name} must be positive")
+        if not 0 <= self.associations_per_peer <= self.maximum_associations:
+            raise Rejected("associations_per_peer is 0 to maximum_associations")
+        if self.tls is None and any(peer.certificate for peer in self.peers):
+            raise Rejected("the certificate of a peer needs the table [receive.tls]")
+
+    @property
+    def share(self) -> int:
+        """How many associations one address, and one AE title, may have."""
+        return self.associations_per_peer or max(1, self.maximum_associations * 3 // 4)
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,16 @@ class Peer:
         Where it listens for reports; 0: it gets them on the association of its request only.
     host : str
         Where that is, if not at the address its request came from.
+    certificate : str
+        A name of the certificate it must show: the common name of its subject, its whole subject
+        ("CN=CT1,O=Hospital", RFC 4514), or a Subject Alternative Name; "" for any certificate. Needs TLS.
     """
 
     ae_title: str = ""
     address: str = ""
     port: int = 0
     host: str = ""
+    certificate: str = ""
 
     def __post_init__(self) -> None:
         if not self.ae_title and not self.address:
@@ -60,7 +64,7 @@ class Peer:
                 ) from error
 
     def matches(self, ae_title: str, address: str) -> bool:
-        """True where both agree.
+        """Return whether title and address are this peer's.
 
         Examples
         --------
@@ -69,8 +73,28 @@ class Peer:
         >>> Peer("", "10.1.2.0/24").matches("CT1", "10.1.3.7")
         False
         """
-        if self.ae_title and self.ae_title != ae_title:
-            return False
+        return self.ae_title in ("", ae_title) and self.lives_at(address)
+
+    def shows(self, names: frozenset[str]) -> bool:
+        """Return whether a certificate of these names is this peer's; without `certificate`, any is.
+
+        Case does not matter, as it does not in host names (RFC 4343).
+
+        Examples
+        --------
+        >>> Peer("CT1", certificate="ct1.example.org").shows(frozenset({"CT1.example.org", "10.1.2.7"}))
+        True
+        """
+        return not self.certificate or self.certificate.lower() in {name.lower() for name in names}
+
+    def lives_at(self, address: str) -> bool:
+        """Return whether the address is this peer's: what is known of a connection before a byte of it is read.
+
+        Examples
+        --------
+        >>> Peer("CT1").lives_at("192.0.2.1"), Peer("CT1", "10.1.2.7").lives_at("::ffff:10.1.2.7")
+        (True, True)
+        """
         if not self.address:
             return True
         found = ipaddress.ip_address(address)
@@ -88,16 +112,27 @@ class TlsSettings:
         PEM files: this side's certificate (and chain), and its private key without a passphrase. Relative to
         the configuration file.
     authorities : Path
-        PEM file of the authorities the other side's certificate must come from.
+        PEM file of the authorities the other side's certificate must come from; revocation lists in it are used.
+    crl : Path, optional
+        PEM file of certificate revocation lists, one of each authority. With this, or with a list among the
+        `authorities`, a revoked certificate is refused, and so is every certificate of an authority whose list
+        is missing or out of date (RFC 5280 6.3).
     """
 
     certificate: Path
     key: Path
     authorities: Path
+    crl: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that is named."""
+        return (self.certificate, self.key, self.authorities, *([self.crl] if self.crl else []))
 
     def below(self, folder: Path) -> TlsSettings:
         """The same with relative paths taken from `folder`."""
-        return TlsSettings(folder / self.certificate, folder / self.key, folder / self.authorities)
+        crl = self.crl and folder / self.crl
+        return TlsSettings(folder / self.certificate, folder / self.key, folder / self.authorities, crl)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,15 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    NotSupportedError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..errors import Rejected, Unavailable
@@ -190,8 +198,11 @@ def _migrate(connection: sa.Connection, version: int) -> None:
 def _away() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeout) as error:
-        raise Unavailable(f"the database is away: {getattr(error, 'orig', error)}") from error
+    except (IntegrityError, DataError, ProgrammingError, NotSupportedError):
+        raise  # what was asked of it is wrong: a bug, or a value nobody looked at
+    except (DatabaseError, InterfaceError, PoolTimeout) as error:  # away, full, read-only or damaged
+        why = " ".join(str(getattr(error, "orig", error)).split())
+        raise Unavailable(f"the database is away: {why}") from error
 
 
 def _engine(url: str, prepare: bool) -> sa.Engine:

@@ -296,7 +296,7 @@ def test_what_a_stranger_calls_itself_breaks_no_message(database: Database) -> N
     trail.alert("rejected", 'EVIL\x00\x1b\n"<ü', "192.0.2.1", "\ud800\uffff]]>")
     trail.flush()
     (line,) = spooled(database)
-    assert parties(line)[1] == 'AETITLES=EVIL???"<ü'
+    assert parties(line)[1] == 'AETITLES=EVIL\\x00\\x1b\\n"<ü'
     assert "\n" not in line
 
 

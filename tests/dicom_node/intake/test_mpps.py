@@ -5,13 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from node_values import quick_run, send, write_scan
 from pydicom import Dataset, dcmread
 from pynetdicom import AE, evt
+from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import ModalityPerformedProcedureStep as MPPS
 from running_node import done, running, until
 
@@ -91,6 +96,58 @@ def test_a_step_begins_goes_on_ends_and_changes_no_more(assoc: Any) -> None:
     over = change(assoc, ended(["1.2.3.4"]))
     assert (over.Status, over.ErrorID) == (0x0110, 0xA710)
     assert over.ErrorComment == "Performed Procedure Step Object may no longer be updated"
+
+
+#: Elements whose value is none of the kind that the standard says.
+ODD = {
+    "steps that are a text": (0x00400270, "LO", "x"),
+    "series that are a text": (0x00400340, "LO", "x"),
+    "series that are numbers": (0x00400340, "DS", "1.5\\2.5"),
+    "series that are bytes": (0x00400340, "OB", b"\x00\x01"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_malformed_data_set_is_an_invalid_argument_and_no_internal_error(
+    assoc: Any, odd: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ds = begun()
+    ds.add_new(*ODD[odd])
+    assert create(assoc, ds).Status == 0x0115
+    assert create(assoc, begun()).Status == 0x0000
+    if "series" in odd:
+        assert change(assoc, ds).Status == 0x0115
+    assert change(assoc, ended(["1.2.3.4"])).Status == 0x0000
+    assert "failed" not in caplog.text
+
+
+@given(
+    implicit=st.booleans(),
+    changes=st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 255)), min_size=1, max_size=8),
+    cut=st.integers(0, 40),
+)
+def test_whatever_bytes_come_none_is_an_internal_error(
+    implicit: bool, changes: list[tuple[int, int]], cut: int
+) -> None:
+    ds = ended(["1.2.3.4", "1.2.3.5"], "IN PROGRESS")
+    ds.ScheduledStepAttributesSequence = begun().ScheduledStepAttributesSequence
+    data = bytearray(encode(ds, implicit, True) or b"")
+    for at, value in changes:
+        data[at % len(data)] = value
+    del data[len(data) - cut :]
+    database = Database("sqlite://", prepare=True)
+    for serve, names in (
+        (performed.on_create, ("AffectedSOPInstanceUID", "AttributeList")),
+        (performed.on_set, ("RequestedSOPInstanceUID", "ModificationList")),
+    ):
+        event = SimpleNamespace(
+            request=SimpleNamespace(**dict(zip(names, (STEP, BytesIO(bytes(data))), strict=True))),
+            context=SimpleNamespace(transfer_syntax="1.2.840.10008.1.2" + ("" if implicit else ".1")),
+            assoc=SimpleNamespace(requestor=SimpleNamespace(ae_title="CT1")),
+        )
+        status, _ = serve(database, event)
+        assert status.Status != 0x0110, status.get("ErrorComment")
+    database.close()
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")

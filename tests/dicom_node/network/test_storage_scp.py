@@ -188,7 +188,12 @@ def test_a_uid_that_is_none_is_refused_and_not_handed_on() -> None:
 
 @pytest.mark.parametrize(
     ("peers", "established"),
-    [((), True), ((Peer("CT1"),), True), ((Peer("CT2"),), False), ((Peer("", "192.0.2.0/24"),), False)],
+    [
+        ((), True),
+        ((Peer("CT1"),), True),
+        ((Peer("CT2"),), False),
+        ((Peer("CT2"), Peer("CT1", "192.0.2.0/24")), False),
+    ],
 )
 def test_only_allowed_peers_associate(peers: tuple[Peer, ...], established: bool) -> None:
     with listening(lambda received: "stored", peers=peers) as associate:
@@ -219,7 +224,7 @@ def test_a_nearly_full_disk_rejects_associations_as_transient() -> None:
 
 
 def test_too_many_associations_are_rejected_as_transient() -> None:
-    with listening(lambda received: "stored", maximum_associations=2) as associate:
+    with listening(lambda received: "stored", maximum_associations=2, associations_per_peer=2) as associate:
         assocs = [associate() for _ in range(3)]
         assert [a.is_established for a in assocs] == [True, True, False]
         assert assocs[2].is_rejected

@@ -1,0 +1,87 @@
+"""Whatever keeps a database from doing its work is `Unavailable`, in one sentence: a sender is to try again later."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from node_values import image
+from pynetdicom import AE
+from sqlalchemy import exc
+
+from dicom_node.errors import Unavailable
+from dicom_node.network.storage_scp import Received, Receiver
+from dicom_node.settings.config import ReceiveSettings
+from dicom_node.store.archive import Archive
+from dicom_node.store.database import Database
+
+
+def raising(error: BaseException) -> None:
+    """What SQLAlchemy does with an error of a driver."""
+    raise exc.DBAPIError.instance("SELECT 1", {}, error, sqlite3.Error)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sqlite3.OperationalError("attempt to write a readonly database"),
+        sqlite3.InternalError("cannot execute INSERT in a read-only transaction\nLINE 1: INSERT\n        ^"),
+        sqlite3.DatabaseError("database disk image is malformed"),
+        sqlite3.InterfaceError("connection already closed"),
+    ],
+)
+def test_what_is_no_fault_of_the_question_is_tried_again_later(error: sqlite3.Error) -> None:
+    database = Database("sqlite://", prepare=True)
+    with pytest.raises(Unavailable) as found, database.writing():
+        raising(error)
+    assert "\n" not in str(found.value)
+    assert str(error).split("\n")[0] in str(found.value)
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sqlite3.IntegrityError("UNIQUE constraint failed"),
+        sqlite3.DataError("value too long"),
+        sqlite3.ProgrammingError("no such column"),
+    ],
+)
+def test_what_is_a_fault_of_the_question_is_a_bug(error: sqlite3.Error) -> None:
+    database = Database("sqlite://", prepare=True)
+    with pytest.raises(exc.DBAPIError), database.writing():
+        raising(error)
+    database.close()
+
+
+def test_a_damaged_database_answers_a_sender_to_try_again_later(tmp_path: Path) -> None:
+    path = tmp_path / "node.db"
+    Database(f"sqlite:///{path}", prepare=True).close()
+    with sqlite3.connect(path) as connection:
+        query = "SELECT rootpage FROM sqlite_master WHERE type = 'table' AND name = 'instance'"
+        (page,), (size,) = (connection.execute(q).fetchone() for q in (query, "PRAGMA page_size"))
+    connection.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes(size))
+    database = Database(f"sqlite:///{path}")
+    archive = Archive(tmp_path / "storage", database)
+
+    def store(received: Received) -> str:
+        return archive.store(
+            sop_class_uid=received.sop_class_uid,
+            sop_instance_uid=received.sop_instance_uid,
+            transfer_syntax_uid=received.transfer_syntax_uid,
+            calling_ae="CT1",
+            dataset=received.dataset,
+        )
+
+    receiver = Receiver(ReceiveSettings(port=0), store, lambda: 1e6)  # type: ignore[arg-type]
+    ae = AE("CT1")
+    ae.add_requested_context(image().SOPClassUID)
+    assoc = ae.associate("127.0.0.1", receiver.start())
+    assert assoc.send_c_store(image()).Status == 0xA700
+    assoc.release()
+    receiver.stop()
+    database.close()
