@@ -36,7 +36,7 @@ DICOM_NODE: dict[str, str] = {
     "errors": "",
     "model": "",
     "printable": "",
-    "processes": "",
+    "processes": "errors",
     "strict_json": "errors",
     "settings": "analysis errors model results",
     "dicom": "analysis errors model",

@@ -140,11 +140,10 @@ class Node:
     def stop(self) -> None:
         """Stop receiving, end the workers (their jobs begin again at the next start), let steps end."""
         self._acceptors.stop()
-        self._crew.stop()
-        self._reader.close()
+        self._reader.close()  # a step may wait for it
         self._keeping.stop()
         self._schedule.stop()
-        self._crew.stop()
+        self._crew.stop()  # after the last tick, which would start their jobs again
         self._reader.close()
         jobs.interrupt(self.database, time.time())
         self._end_trail()
