@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydicom import Dataset, dcmread
+from pydicom.uid import CTImageStorage
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.events import Event
 from pynetdicom.presentation import build_context
@@ -28,7 +28,6 @@ from ..settings.config import Config, JobSettings, ReceiveSettings
 from ..settings.destinations import CStoreDestination
 from ..store.database import Database
 
-CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 MINUTES = 15
 
 Progress = Callable[[str, float], None]
@@ -60,9 +59,9 @@ class StandInPacs:
         folder.mkdir(parents=True, exist_ok=True)
         ae = AE("DEMOPACS")
         ae.supported_contexts = AllStoragePresentationContexts
-        self._server: Any = ae.start_server(
-            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
-        )
+        server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
+        assert server is not None  # it is one where it does not block
+        self._server = server
         self.port = int(self._server.server_address[1])
 
     def _store(self, event: Event) -> int:
@@ -157,7 +156,7 @@ def send(paths: list[Path], port: int, progress: Callable[[float], None]) -> Non
         Where the node does not take an image.
     """
     node = CStoreDestination("the node", ae_title="VQNODE", host="127.0.0.1", port=port, timeout=120.0)
-    contexts = [build_context(CT_IMAGE_STORAGE, dcmread(paths[0]).file_meta.TransferSyntaxUID)]
+    contexts = [build_context(CTImageStorage, dcmread(paths[0]).file_meta.TransferSyntaxUID)]
     assoc = associate(node, "DEMOSCANNER", contexts)
     try:
         for n, path in enumerate(paths, 1):

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from pydicom import Dataset
 from pydicom.uid import UID
 from pynetdicom import build_context, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
+from ..dicom.uids import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from ..errors import Unavailable
 from ..network.association import associate
 from ..network.dimse_n import COMMON, SYNTAXES, Status, answered, hostile, read_attributes, valid_uid
@@ -165,13 +165,13 @@ def _request(
 ) -> str:
     """The N-ACTION (PS3.4 J.3.2): "" once the destination accepted it, else why not; raises as `associate`."""
     handler = (evt.EVT_N_EVENT_REPORT, lambda event: on_report(database, [destination], event))
-    contexts = [build_context(StorageCommitmentPushModel, [str(s) for s in SYNTAXES])]
+    contexts = [build_context(STORAGE_COMMITMENT, [str(s) for s in SYNTAXES])]
     assoc = associate(destination, calling_ae_title, contexts, serves=True, evt_handlers=[handler])
     try:
         if not assoc.accepted_contexts:
             return f"{destination.name} does not offer storage commitment"
         response, _ = assoc.send_n_action(
-            _action(transaction_uid, rows), 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+            _action(transaction_uid, rows), 1, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
         )
         status = response.get("Status")
         if status is None:

@@ -9,8 +9,8 @@ from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context
-from pynetdicom.sop_class import Verification
 
+from ..dicom.uids import VERIFICATION
 from ..errors import Unavailable
 from ..network.association import associate
 from ..settings.destinations import CStoreDestination
@@ -61,7 +61,7 @@ def store(assoc: Any, parcel: Parcel) -> Outcome:
 def echo(destination: CStoreDestination, calling_ae_title: str) -> str:
     """C-ECHO a destination: "" where it answers, else why not."""
     try:
-        assoc = associate(destination, calling_ae_title, [build_context(Verification)])
+        assoc = associate(destination, calling_ae_title, [build_context(VERIFICATION)])
     except Unavailable as error:
         return str(error)
     response = assoc.send_c_echo()

@@ -19,10 +19,10 @@ from pydicom.uid import UID
 from pynetdicom import build_context, build_role
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import encode
-from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 from ..delivery.outcome import pause
 from ..dicom.part10 import file_meta
+from ..dicom.uids import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from ..errors import Rejected, Unavailable
 from ..network.association import associate
 from ..network.dimse_n import COMMON, SYNTAXES, Status, answered, hostile, read_attributes, text, valid_uid
@@ -182,7 +182,7 @@ def report(
 def _record(database: Database, event: Any, now: float) -> tuple[str, str]:
     """The answer to a request, and its Transaction UID; where it is accepted, it is due from now on."""
     request, requestor = event.request, event.assoc.requestor
-    if str(request.RequestedSOPInstanceUID) != StorageCommitmentPushModelInstance:
+    if str(request.RequestedSOPInstanceUID) != STORAGE_COMMITMENT_INSTANCE:
         return "no such instance", ""
     if request.ActionTypeID != 1:
         return "no such action", ""
@@ -267,8 +267,8 @@ def _report_here(database: Database, storage: Path, assoc: Any, context: Any, tr
     syntax = UID(context.transfer_syntax)
     primitive = N_EVENT_REPORT()
     primitive.MessageID = 1
-    primitive.AffectedSOPClassUID = StorageCommitmentPushModel
-    primitive.AffectedSOPInstanceUID = StorageCommitmentPushModelInstance
+    primitive.AffectedSOPClassUID = STORAGE_COMMITMENT
+    primitive.AffectedSOPInstanceUID = STORAGE_COMMITMENT_INSTANCE
     primitive.EventTypeID = event_type
     primitive.EventInformation = BytesIO(encode(ds, syntax.is_implicit_VR, syntax.is_little_endian) or b"")
 
@@ -287,8 +287,8 @@ def _report_elsewhere(database: Database, storage: Path, requester: Requester, r
     if not requester.port:
         where = f"{requester.ae_title} at {requester.host}"
         return _Outcome(problem=f"no port for reports to {where} in [[receive.peers]]")
-    contexts = [build_context(StorageCommitmentPushModel, [str(s) for s in SYNTAXES])]
-    role = build_role(StorageCommitmentPushModel, scp_role=True)
+    contexts = [build_context(STORAGE_COMMITMENT, [str(s) for s in SYNTAXES])]
+    role = build_role(STORAGE_COMMITMENT, scp_role=True)
     try:
         assoc = associate(requester, requester.calling_ae_title, contexts, ext_neg=[role])
     except Unavailable as error:
@@ -298,7 +298,7 @@ def _report_elsewhere(database: Database, storage: Path, requester: Requester, r
             return _Outcome(problem="it takes no reports of storage commitment")
         ds, event_type, failed = _event(database, storage, row)
         response, _ = assoc.send_n_event_report(
-            ds, event_type, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+            ds, event_type, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
         )
         if (status := response.get("Status")) is None:
             return _Outcome(problem="no response to the report")

@@ -13,12 +13,8 @@ from typing import Any, Literal
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
-from pynetdicom.sop_class import (
-    ModalityPerformedProcedureStep,
-    StorageCommitmentPushModel,
-    Verification,
-)
 
+from ..dicom.uids import PERFORMED_PROCEDURE_STEP, STORAGE_COMMITMENT, VERIFICATION
 from ..errors import Rejected, Unavailable
 from ..printable import printable
 from ..settings.config import ReceiveSettings
@@ -65,8 +61,8 @@ class Service:
 #: Services that are offered where a handler of one of their events is given.
 SERVICES: Mapping[str, Service] = {
     # SCU: a scanner that asks (N-ACTION). SCP: a PACS that reports what was asked of it (PS3.4 J.3.3)
-    str(StorageCommitmentPushModel): Service((evt.EVT_N_ACTION, evt.EVT_N_EVENT_REPORT), True, True),
-    str(ModalityPerformedProcedureStep): Service((evt.EVT_N_CREATE, evt.EVT_N_SET), True, False),
+    str(STORAGE_COMMITMENT): Service((evt.EVT_N_ACTION, evt.EVT_N_EVENT_REPORT), True, True),
+    str(PERFORMED_PROCEDURE_STEP): Service((evt.EVT_N_CREATE, evt.EVT_N_SET), True, False),
 }
 
 Answer = Literal["stored", "same", "other", "invalid uid", "no room", "bug"]
@@ -201,7 +197,7 @@ class Receiver:
         ae.acse_timeout = REQUEST_SECONDS
         ae.network_timeout = self._settings.network_timeout
         ae.maximum_associations = NO_LIMIT
-        ae.add_supported_context(Verification)
+        ae.add_supported_context(VERIFICATION)
         for uid in STORAGE_CLASSES:
             ae.add_supported_context(uid, list(TRANSFER_SYNTAXES))
         for uid, service in SERVICES.items():

@@ -18,6 +18,7 @@ from ..delivery import outcome as parcel
 from ..delivery import storage_commitment as confirm
 from ..dicom import headers
 from ..dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from ..dicom.uids import CT_CLASSES
 from ..intake import mpps as performed
 from ..intake import storage_commitment as commit
 from ..network import acceptor as layer
@@ -30,7 +31,6 @@ from ..results.kinds import KINDS
 from ..settings.config import AuditSettings, ReceiveSettings
 from ..settings.destinations import CStoreDestination
 from ..settings.peers import Pacs
-from ..studies import query_retrieve as retrieve
 
 Row = Sequence[str]
 
@@ -203,7 +203,7 @@ def _clients() -> Iterable[str]:
     reasons = [(_hex(code), meaning, DEEDS[answer]) for code, (answer, meaning) in confirm.FAILURES.items()]
     yield from _table(("reason", "meaning", "then"), reasons)
     yield from ("## Query/Retrieve, as SCU", "")
-    classes = ", ".join(UID(uid).name for uid in retrieve.CT_CLASSES)
+    classes = ", ".join(UID(uid).name for uid in CT_CLASSES)
     yield from _wrapped(
         "Study Root, at SERIES level: Study Instance UID and Modality CT are matched, Series Instance UID and Number "
         "of Series Related Instances asked for. What is missing here comes by C-MOVE to this node, or by C-GET "

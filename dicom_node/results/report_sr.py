@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -29,6 +29,7 @@ from highdicom.sr import (
 )
 from highdicom.sr.coding import CodedConcept
 from pydicom import Dataset
+from pydicom.sequence import Sequence as DicomSequence
 
 from analysis.anatomy.regions import REGIONS, WHOLE
 from analysis.figures.colours import CLASS_NAME
@@ -76,7 +77,9 @@ def build_report(analysis: Analysis, case: Case, segmentation: Dataset) -> Compr
         procedure_reported=codes.CT_OF_CHEST,
         imaging_measurements=[_group(name, analysis, case, segmentation) for name in analysis.measures],
         title=codes.REPORT_TITLE,
-        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(codes.ENGLISH),
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
+            codes.item(codes.ENGLISH)
+        ),
     )
     items = content[0].ContentSequence
     # TID 1500 has the library before the measurements and the evaluations after them.
@@ -102,13 +105,13 @@ def _observer(analysis: Analysis, case: Case) -> ObservationContext:
         model_name=MODEL_NAME,
         serial_number=DEVICE_SERIAL,
     )
-    return ObservationContext(observer_device_context=ObserverContext(codes.DEVICE, attributes))
+    return ObservationContext(observer_device_context=ObserverContext(codes.item(codes.DEVICE), attributes))
 
 
 def _group(name: str, analysis: Analysis, case: Case, segmentation: Dataset) -> Group:
     """TID 1411 where the region is a segment, else TID 1501 with the expiratory CT as its source."""
     site = codes.SITES[name]
-    common = {
+    common: dict[str, Any] = {
         "tracking_identifier": TrackingIdentifier(case.uid(analysis, f"region {name}"), REGIONS[name]),
         "finding_type": codes.FINDING,
         "algorithm_id": _algorithm(analysis),
@@ -159,10 +162,8 @@ def _evaluations(analysis: Analysis) -> ContainerContentItem:
     fractions = [(codes.FINDING_TEXT, _fractions(analysis, r)) for r in WHOLE if r in analysis.measures]
     checks = [(codes.QUALITY_CHECK, _words(f)) for f in analysis.findings]
     texts = [(codes.LIMITS, LIMITS), *fractions, *checks]
-    container.ContentSequence = [
-        TextContentItem(CodedConcept.from_code(name), text, RelationshipTypeValues.CONTAINS)
-        for name, text in texts
-    ]
+    items = [TextContentItem(codes.item(name), text, RelationshipTypeValues.CONTAINS) for name, text in texts]
+    container.ContentSequence = DicomSequence(items)
     return container
 
 

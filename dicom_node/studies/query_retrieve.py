@@ -7,21 +7,13 @@ from typing import Any
 
 from pydicom import Dataset
 from pynetdicom import ALL_TRANSFER_SYNTAXES, build_context, build_role, evt
-from pynetdicom.sop_class import (
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    StudyRootQueryRetrieveInformationModelFind,
-    StudyRootQueryRetrieveInformationModelGet,
-    StudyRootQueryRetrieveInformationModelMove,
-)
 
+from ..dicom.uids import CT_CLASSES, STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from ..errors import Unavailable
 from ..network.association import associate
 from ..settings.peers import Pacs
 
 #: What a C-GET takes.
-CT_CLASSES = CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 #: Statuses of C-FIND, C-GET and C-MOVE responses (PS3.4 C.4): more to come.
 PENDING = frozenset({0xFF00, 0xFF01})
 
@@ -42,10 +34,8 @@ def missing(pacs: Pacs, calling_ae_title: str, study_uid: str, stored: Mapping[s
     query = _identifier("SERIES", study_uid, "")
     query.Modality = "CT"
     query.NumberOfSeriesRelatedInstances = None
-    assoc = associate(pacs, calling_ae_title, [build_context(StudyRootQueryRetrieveInformationModelFind)])
-    found = _responses(
-        assoc, pacs, lambda: assoc.send_c_find(query, StudyRootQueryRetrieveInformationModelFind)
-    )
+    assoc = associate(pacs, calling_ae_title, [build_context(STUDY_ROOT_FIND)])
+    found = _responses(assoc, pacs, lambda: assoc.send_c_find(query, STUDY_ROOT_FIND))
     wanted = []
     for status, answer in found:
         if status.Status in PENDING and answer is not None and answer.get("Modality", "CT") == "CT":
@@ -75,11 +65,11 @@ def fetch(
     Unavailable
         Where the PACS does not answer, or does not send all it has; what came stays.
     """
-    model = StudyRootQueryRetrieveInformationModelMove
+    model = STUDY_ROOT_MOVE
     options: dict[str, Any] = {}
     contexts = [build_context(model)]
     if pacs.method == "C-GET":
-        model = StudyRootQueryRetrieveInformationModelGet
+        model = STUDY_ROOT_GET
         contexts = [build_context(model), *(build_context(uid, ALL_TRANSFER_SYNTAXES) for uid in CT_CLASSES)]
         options["ext_neg"] = [build_role(uid, scp_role=True) for uid in CT_CLASSES]
         options["evt_handlers"] = [(evt.EVT_C_STORE, on_store)]
