@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,15 @@ Verdict = Literal["sent", "later", "never"]
 
 @dataclass(frozen=True)
 class Parcel:
-    """One object due at one destination."""
+    """One object due at one destination.
+
+    Parameters
+    ----------
+    job_id : int
+        The job it is a result of.
+    sha256 : str
+        Of the file as it was made; "" where an older version did not keep it.
+    """
 
     id: int
     sop_instance_uid: str
@@ -22,6 +31,25 @@ class Parcel:
     path: Path
     created: float
     attempts: int
+    job_id: int = 0
+    sha256: str = ""
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the file: "" where it is as it was made.
+
+        Raises
+        ------
+        OSError
+            Where it cannot be read.
+        """
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return "its file is missing"
+        if self.sha256:
+            return "" if hashlib.sha256(content).hexdigest() == self.sha256 else "its file is damaged"
+        return "" if content[128:132] == b"DICM" else "its file is damaged"
 
 
 @dataclass(frozen=True)

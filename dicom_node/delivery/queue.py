@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from ..errors import Unavailable
 from ..settings.destinations import Destination
 from ..store.database import Database
 from ..store.due import is_due
@@ -21,6 +22,8 @@ LOG = logging.getLogger(__name__)
 
 DeliveryState = Literal["QUEUED", "SENT", "CONFIRMED", "DEAD"]
 BATCH = 100
+#: At so many attempts a damaged file is asked to be made again; further ones only wait for it.
+REPAIRS = 2
 
 #: A delivery is created QUEUED (a): letter, source, target of each further move. From SENT on, where a destination
 #: offers storage commitment, `confirm` moves it: CONFIRMED (f), QUEUED again (g), DEAD (h).
@@ -55,30 +58,57 @@ def deliver(
     calling_ae_title: str,
     clock: Callable[[], float] = time.time,
     on_sent: Callable[[sa.Connection, Parcel], None] = lambda connection, parcel: None,
+    on_damaged: Callable[[Parcel], None] = lambda parcel: None,
 ) -> None:
     """Send what is due at one destination; records what became of each object as soon as it is known.
 
-    A response that did not come means unknown: the object is sent again, with the same UIDs.
+    A response that did not come means unknown: the object is sent again, with the same UIDs. One object that cannot be
+    sent holds up no other: it has its own reason, attempts and end.
 
     Parameters
     ----------
     on_sent : callable
         Called in the transaction that records an object as SENT.
+    on_damaged : callable
+        Called for an object whose file is not as it was made, at its first attempts.
     """
-    found = due(database, storage, destination, clock())
-    parcels = [parcel for parcel in found if parcel.path.is_file()]
-    for parcel in found:
-        if parcel not in parcels:
-            _record(database, destination, parcel, Outcome("never", "its file is gone"), clock())
-    if parcels:
-        for parcel, outcome in SENDERS[type(destination)].send(parcels, destination, calling_ae_title):
+    whole, waiting = [], {}
+    for parcel in due(database, storage, destination, clock()):
+        if problem := _problem(parcel):
+            _record(database, destination, parcel, Outcome("later", problem), clock())
+            if parcel.attempts < REPAIRS:
+                on_damaged(parcel)
+        else:
+            whole.append(parcel)
+            waiting[parcel.id] = parcel
+    try:
+        for parcel, outcome in (
+            SENDERS[type(destination)].send(whole, destination, calling_ae_title) if whole else ()
+        ):
             _record(database, destination, parcel, outcome, clock(), on_sent)
+            waiting.pop(parcel.id, None)
+    except Unavailable:
+        raise
+    except (
+        Exception
+    ) as error:  # the boundary of one destination: what is not answered has a reason and an end
+        LOG.exception("destination %s", destination.name)
+        for parcel in waiting.values():
+            reason = f"internal error: {type(error).__name__}"
+            _record(database, destination, parcel, Outcome("later", reason), clock())
+
+
+def _problem(parcel: Parcel) -> str:
+    try:
+        return parcel.problem
+    except OSError as error:  # the storage may be away
+        return f"its file cannot be read: {error.strerror}"
 
 
 def due(database: Database, storage: Path, destination: Destination, now: float) -> list[Parcel]:
     """What is due at a destination, the oldest first."""
     when = is_due(delivery.c.due_at, now, destination.max_retry_seconds)
-    columns = delivery.c.id, delivery.c.created, delivery.c.attempts
+    columns = delivery.c.id, delivery.c.created, delivery.c.attempts, result.c.job_id, result.c.sha256
     query = (
         sa.select(*columns, result.c.sop_instance_uid, result.c.sop_class_uid, result.c.path)
         .join(result)
@@ -89,7 +119,11 @@ def due(database: Database, storage: Path, destination: Destination, now: float)
     with database.reading() as connection:
         rows = connection.execute(query).all()
     return [
-        Parcel(r.id, r.sop_instance_uid, r.sop_class_uid, storage / r.path, r.created, r.attempts)
+        Parcel(
+            *(r.id, r.sop_instance_uid, r.sop_class_uid, storage / r.path, r.created, r.attempts),
+            job_id=r.job_id,
+            sha256=r.sha256 or "",
+        )
         for r in rows
     ]
 

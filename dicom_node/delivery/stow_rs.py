@@ -21,7 +21,13 @@ def send(
     parcels: Sequence[Parcel], destination: StowRsDestination, _calling_ae_title: str
 ) -> Iterator[tuple[Parcel, Outcome]]:
     """One Store Instances request an object, over one connection, so that each has an answer of its own."""
-    with _client(destination) as client:
+    try:
+        opened = _client(destination)
+    except OSError as error:
+        why = f"{destination.name}: authorization_file {error.filename} cannot be read: {error.strerror}"
+        yield from ((parcel, Outcome("later", why)) for parcel in parcels)
+        return
+    with opened as client:
         for parcel in parcels:
             outcome = store(client, destination, parcel)
             yield parcel, outcome
@@ -73,6 +79,8 @@ def probe(destination: StowRsDestination, _calling_ae_title: str) -> str:
     try:
         with _client(destination) as client:
             answer = client.get(_studies(destination), params={"limit": "1"})
+    except OSError as error:
+        return f"authorization_file {error.filename} cannot be read: {error.strerror}"
     except httpx.HTTPError as error:
         return f"{destination.name} ({destination.url}) cannot be reached: {type(error).__name__}"
     return "" if answer.is_success else f"{destination.name} answers HTTP {answer.status_code}"

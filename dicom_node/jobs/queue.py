@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,8 +21,10 @@ from ..strict_json import dump, load
 
 JobState = Literal["READY", "RUNNING", "DONE", "REFUSED", "FAILED", "SUPERSEDED", "CANCELLED"]
 MoveName = Literal[
-    "start", "finish", "refuse", "fail", "interrupt", "postpone", "supersede", "retry", "cancel"
+    "start", "finish", "refuse", "fail", "interrupt", "postpone", "supersede", "retry", "remake", "cancel"
 ]
+
+LOG = logging.getLogger(__name__)
 
 #: Seconds until a job is tried again after the disk or the database was away: the longest pause there is.
 POSTPONED = 30.0
@@ -50,6 +53,7 @@ MOVES: Mapping[MoveName, Move] = {
     "postpone": Move("g", ("RUNNING",), "READY", "the disk or the database was away; due later"),
     "supersede": Move("h", ("READY",), "SUPERSEDED", "more images came before it began"),
     "retry": Move("i", ("REFUSED", "FAILED", "CANCELLED"), "READY", "an operator asks"),
+    "remake": Move("k", ("DONE",), "READY", "a file of its results was damaged or missing"),
     "cancel": Move("j", ("READY", "RUNNING"), "CANCELLED", "an operator asks; its process is ended"),
 }
 
@@ -151,12 +155,14 @@ def read(database: Database, job_id: int) -> Job:
     Raises
     ------
     Rejected
-        Where there is none.
+        Where there is none, or its images were removed.
     """
     with database.reading() as connection:
         row = connection.execute(sa.select(job).where(job.c.id == job_id)).one_or_none()
     if row is None:
         raise Rejected(f"there is no job {job_id}")
+    if not row.pair:
+        raise Rejected(f"the images of job {job_id} were removed")
     return _job(row)
 
 
@@ -245,6 +251,15 @@ def retry(database: Database, job_id: int, now: float) -> None:
     with database.writing() as connection:
         if not move(connection, job_id, "retry", now, due_at=now, crashes=0, reason=""):
             raise Rejected(f"job {job_id} is neither REFUSED, FAILED nor CANCELLED")
+
+
+def remake(database: Database, job_id: int, now: float) -> None:
+    """Run a job again whose results are damaged; with the same images it makes the same bytes and UIDs."""
+    reason = "a file of its results was damaged or missing: they are made again"
+    with database.writing() as connection:
+        kept = connection.scalar(sa.select(job.c.pair).where(job.c.id == job_id))
+        if kept and move(connection, job_id, "remake", now, due_at=now, crashes=0, reason=reason):
+            LOG.warning("job %d: %s", job_id, reason)
 
 
 def cancel(database: Database, job_id: int, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import sys
 import tempfile
@@ -143,7 +144,9 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
             return
         priors.keep(database, connection, job.id, *about)
         for row in rows:
-            connection.execute(database.insert(result).values(job_id=job.id, **row).on_conflict_do_nothing())
+            insert = database.insert(result).values(job_id=job.id, **row)
+            again = {"path": insert.excluded.path, "sha256": insert.excluded.sha256}
+            connection.execute(insert.on_conflict_do_update(index_elements=["sop_instance_uid"], set_=again))
         for destination, taken in order.destinations:
             uids = tuple(r["sop_instance_uid"] for r, kind in zip(rows, kinds, strict=True) if kind in taken)
             deliver.queue(database, connection, uids, [destination], now)
@@ -169,9 +172,9 @@ def _store(
         buffer = BytesIO()
         ds.save_as(buffer, enforce_file_format=True)
         write_file(target, [buffer.getbuffer()], drafts)
-        path = layout.relative(target)
         uids = {"sop_instance_uid": str(ds.SOPInstanceUID), "sop_class_uid": str(ds.SOPClassUID)}
-        rows.append({**uids, "path": path})
+        digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
+        rows.append({**uids, "path": layout.relative(target), "sha256": digest})
         kinds.append(kind)
     return rows, kinds
 

@@ -36,6 +36,7 @@ from ..store import retention
 from ..store.archive import Archive
 from ..store.database import Database
 from ..store.durable import FILE_MODE, make_folder
+from ..store.identity import join
 from ..studies.decide import search, settle
 from .schedule import Schedule
 
@@ -81,6 +82,7 @@ class Node:
         self.port = 0
         self._lock = _lock(config)
         self.database = Database(config.database_url, prepare=True)
+        join(config.layout, self.database)
         self.archive = Archive(config.storage, self.database)
         self.trail = Trail(self.database, config.audit, config.receive.ae_title)
         self._reader: Reader[Header] = Reader(read_header, prepare)
@@ -176,9 +178,16 @@ class Node:
         """Send what is due at one destination; where it offers that, ask it to commit to what was sent."""
         title = self.config.receive.ae_title
         told = partial(self._sent, destination)
-        deliver.deliver(self.database, self.config.storage, destination, title, on_sent=told)
+        deliver.deliver(
+            self.database, self.config.storage, destination, title, on_sent=told, on_damaged=self._remake
+        )
         if destination.confirms and (confirm := SENDERS[type(destination)].confirm) is not None:
             confirm(self.database, destination, title)
+
+    def _remake(self, parcel: Parcel) -> None:
+        """A file of a result is damaged: its job makes it again, where the storage is there at all."""
+        if self.config.layout.identity.exists():
+            jobs.remake(self.database, parcel.job_id, time.time())
 
     def _sent(self, destination: Destination, connection: Connection, parcel: Parcel) -> None:
         """An object is SENT: the audit trail tells of it, in the same transaction."""

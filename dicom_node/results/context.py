@@ -84,6 +84,7 @@ class Case:
         """
         parts = [
             self._sources,
+            self.created.isoformat(),
             analysis.version,
             repr(sorted(asdict(analysis.parameters).items())),
             self.fingerprint,

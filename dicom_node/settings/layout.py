@@ -47,9 +47,19 @@ class Layout:
         return self.storage / "node.lock"
 
     @property
+    def identity(self) -> Path:
+        """File that says which storage this is; the database knows it, too."""
+        return self.storage / "identity"
+
+    @property
     def pseudonyms_key(self) -> Path:
         """Secret that the pseudonyms of this node's exports come from."""
         return self.storage / "pseudonyms.key"
+
+    @property
+    def results(self) -> Path:
+        """Folder of all results, by job."""
+        return self.storage / "results"
 
     @property
     def workspaces(self) -> Path:
@@ -62,7 +72,7 @@ class Layout:
 
     def results_of(self, job_id: int) -> Path:
         """Folder of a job's results."""
-        return self.storage / "results" / str(job_id)
+        return self.results / str(job_id)
 
     def relative(self, path: Path) -> str:
         """A path as the database keeps it: below the storage, with slashes."""

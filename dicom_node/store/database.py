@@ -140,6 +140,16 @@ class Database:
             with self._writer.begin():
                 yield self._writer
 
+    def begin_after(self, connection: sa.Connection, table: str, last: int) -> None:
+        """Let the numbers of an empty table begin behind `last`."""
+        if not last:
+            return
+        if self._is_sqlite:
+            row = {"name": table, "seq": last}
+            connection.execute(sa.text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"), row)
+        else:
+            connection.execute(sa.text(f"ALTER SEQUENCE {table}_id_seq RESTART WITH {int(last) + 1}"))
+
     def close(self) -> None:
         """Give the connections back."""
         with self._turn:  # a thread may still be writing

@@ -14,12 +14,14 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from ..errors import Unavailable
 from ..settings.config import RetentionSettings
 from ..settings.destinations import Destination
+from ..settings.layout import Layout
 from .database import Database
 from .durable import sync_folders
 from .tables import delivery, instance, job, removal, result, study
@@ -78,7 +80,7 @@ def retain(
     ended = _ended(destinations)
     chosen = due(_candidates(database, ended), settings, now, free(), _stored(database))
     for candidate, why in chosen[:BATCH]:
-        if _mark(database, candidate.study_uid, ended, why):
+        if _mark(database, Layout(storage), candidate.study_uid, ended, why):
             finish(database, storage, now)
     return len(chosen[:BATCH])
 
@@ -132,9 +134,21 @@ def finish(database: Database, storage: Path, now: float) -> None:
         state = {"state": "REMOVED", "reason": mine[0].reason, "since": now}
         with database.writing() as connection:
             images = connection.execute(sa.delete(instance).where(instance.c.path.in_(paths))).rowcount
+            _forget_results(connection, paths)
             connection.execute(sa.update(study).where(*settled).values(**state))
             connection.execute(sa.delete(removal).where(removal.c.study_uid == study_uid))
         LOG.info("study %s: %d images removed: %s", study_uid, images, mine[0].reason)
+
+
+def _forget_results(connection: sa.Connection, paths: sa.Select[Any]) -> None:
+    """Remove the rows of results whose files went, and of their deliveries: those have arrived."""
+    gone = [path for path in connection.scalars(paths) if Path(path).parent.name == "results"]
+    numbers = [int(Path(path).name) for path in gone]
+    mine = sa.select(result.c.sop_instance_uid).where(result.c.job_id.in_(numbers))
+    connection.execute(sa.delete(delivery).where(delivery.c.sop_instance_uid.in_(mine)))
+    connection.execute(sa.delete(result).where(result.c.job_id.in_(numbers)))
+    # of a job stays what tells of it; its list of images and slices is most of its row
+    connection.execute(sa.update(job).where(job.c.id.in_(numbers)).values(pair=""))
 
 
 def _delete(paths: Sequence[Path]) -> None:
@@ -182,7 +196,9 @@ def _stored(database: Database) -> float:
         return float(connection.scalar(sa.select(sa.func.sum(instance.c.size))) or 0)
 
 
-def _mark(database: Database, study_uid: str, ended: sa.ColumnElement[bool], why: str) -> bool:
+def _mark(
+    database: Database, layout: Layout, study_uid: str, ended: sa.ColumnElement[bool], why: str
+) -> bool:
     """Write down what of a study is to go; False where it has not ended after all."""
     with database.writing() as connection:
         images = sa.select(instance.c.path).where(instance.c.study_uid == study_uid, ended)
@@ -193,7 +209,7 @@ def _mark(database: Database, study_uid: str, ended: sa.ColumnElement[bool], why
                 result.c.job_id == job.c.id, delivery.c.sop_instance_uid == result.c.sop_instance_uid
             )
             made = connection.scalars(sa.select(job.c.id).where(job.c.study_uid == study_uid, sent))
-            paths += [f"results/{number}" for number in made]
+            paths += [layout.relative(layout.results_of(number)) for number in made]
             rows = [{"path": path, "study_uid": study_uid, "reason": why} for path in paths]
             connection.execute(database.insert(removal).on_conflict_do_nothing(), rows)
     return bool(paths)

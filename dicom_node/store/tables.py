@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 #: What brings tables of a version to the next; tables that are missing are made anyway.
@@ -16,6 +16,12 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "CREATE INDEX ix_delivery_transaction_uid ON delivery (transaction_uid)",
     ),
     2: (),  # new tables only, which are made anyway: commitments, performed steps, audit
+    3: (
+        "ALTER TABLE result ADD COLUMN sha256 VARCHAR(64)",
+        "CREATE INDEX ix_delivery_open ON delivery (state, id)",
+        "CREATE INDEX ix_job_due ON job (state, created, id)",
+        "CREATE INDEX ix_study_received_at ON study (received_at)",
+    ),
 }
 
 
@@ -23,6 +29,16 @@ metadata = sa.MetaData()
 
 
 schema = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, primary_key=True))
+
+
+#: One row: which storage belongs to this database, and the highest number of a folder of results that lay in it when
+#: the database was made.
+storage = sa.Table(
+    "storage",
+    metadata,
+    sa.Column("identity", sa.String(32), primary_key=True),
+    sa.Column("last_results", sa.Integer, nullable=False),
+)
 
 
 instance = sa.Table(
@@ -71,7 +87,7 @@ study = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("since", sa.Float, nullable=False),
-    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False, index=True),
     sa.Column("due_at", sa.Float, index=True),
     sa.Column("search_at", sa.Float),
     sa.Column("search", sa.Text, nullable=False, default=""),
@@ -105,6 +121,8 @@ job = sa.Table(
     sa.Column("fraction", sa.Float, nullable=False, default=0.0),
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.UniqueConstraint("study_uid", "revision"),
+    sa.Index("ix_job_due", "state", "created", "id"),
+    sqlite_autoincrement=True,
 )
 
 
@@ -115,6 +133,7 @@ result = sa.Table(
     sa.Column("sop_class_uid", sa.String(64), nullable=False),
     sa.Column("job_id", sa.ForeignKey("job.id"), nullable=False, index=True),
     sa.Column("path", sa.String(255), nullable=False),
+    sa.Column("sha256", sa.String(64)),
 )
 
 
@@ -134,6 +153,7 @@ delivery = sa.Table(
     sa.Column("transaction_uid", sa.String(64), index=True),
     sa.UniqueConstraint("sop_instance_uid", "destination"),
     sa.Index("ix_delivery_due", "destination", "state", "due_at"),
+    sa.Index("ix_delivery_open", "state", "id"),
 )
 
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +18,11 @@ from pynetdicom import AE, evt
 from analysis.pipeline.pipeline import Parameters
 from dicom_node.delivery import queue as deliver
 from dicom_node.delivery import store_scu
-from dicom_node.delivery.outcome import Parcel, pause
+from dicom_node.delivery.kinds import Sender
+from dicom_node.delivery.outcome import Outcome, Parcel, pause
 from dicom_node.jobs import queue as jobs
 from dicom_node.network.association import associate
-from dicom_node.settings.destinations import CStoreDestination, Destination
+from dicom_node.settings.destinations import CStoreDestination, Destination, StowRsDestination
 from dicom_node.store.database import Database
 from dicom_node.store.tables import delivery, result
 
@@ -208,14 +210,88 @@ def test_pauses_double_up_to_the_longest() -> None:
     assert longest == pytest.approx([5, 10, 20, 40, 60, 60], rel=0.05)
 
 
-def test_a_file_that_is_gone_is_given_up_and_stops_no_other(
-    database: Database, tmp_path: Path, clock: Clock
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda path: path.unlink(), "its file is missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-3]), "its file is damaged"),
+        (lambda path: path.write_bytes(bytes(path.stat().st_size)), "its file is damaged"),
+    ],
+)
+def test_a_damaged_file_stops_no_other_is_asked_for_again_and_has_an_end(
+    harm: Callable[[Path], object], reason: str, database: Database, tmp_path: Path, clock: Clock
 ) -> None:
     queue(database, tmp_path)
-    (tmp_path / "1.dcm").unlink()
-    with pacs(lambda event: 0) as destination:
+    with database.writing() as connection:
+        for n in (1, 2):
+            digest = hashlib.sha256((tmp_path / f"{n}.dcm").read_bytes()).hexdigest()
+            where = result.c.sop_instance_uid == f"2.25.{n}"
+            connection.execute(sa.update(result).where(where).values(sha256=digest))
+    whole = (tmp_path / "1.dcm").read_bytes()
+    harm(tmp_path / "1.dcm")
+    asked: list[int] = []
+    with pacs(lambda event: 0x0000) as destination:
+        for _ in range(4):
+            deliver.deliver(
+                database,
+                tmp_path,
+                destination,
+                "VQNODE",
+                clock,
+                on_damaged=lambda parcel: asked.append(parcel.job_id),
+            )
+            clock.now += 1000
+        assert states(database) == [("QUEUED", 4), ("SENT", 1)]
+        assert (rows(database)[0].reason, asked) == (reason, [1] * deliver.REPAIRS)
+        (tmp_path / "1.dcm").write_bytes(whole)  # made again
         deliver.deliver(database, tmp_path, destination, "VQNODE", clock)
-    assert [r.state for r in rows(database)] == ["DEAD", "SENT"]
+        assert states(database) == [("SENT", 5), ("SENT", 1)]
+
+
+def test_a_storage_that_is_away_costs_attempts_until_it_is_too_long_and_no_result_at_once(
+    database: Database, tmp_path: Path, clock: Clock
+) -> None:
+    (tmp_path / "storage").mkdir()
+    queue(database, tmp_path / "storage")
+    (tmp_path / "storage").rename(tmp_path / "unmounted")
+    with pacs(lambda event: 0x0000) as destination:
+        deliver.deliver(database, tmp_path / "storage", destination, "VQNODE", clock)
+        assert states(database) == [("QUEUED", 1), ("QUEUED", 1)]
+        (tmp_path / "unmounted").rename(tmp_path / "storage")
+        clock.now += 1000
+        deliver.deliver(database, tmp_path / "storage", destination, "VQNODE", clock)
+    assert {state for state, _ in states(database)} == {"SENT"}
+
+
+def test_an_unreadable_authorization_costs_an_attempt_with_its_reason_and_ends_in_time(
+    database: Database, tmp_path: Path, clock: Clock
+) -> None:
+    queue(database, tmp_path, ("web",))
+    web = StowRsDestination(
+        "web", url="http://127.0.0.1:1", authorization_file=tmp_path / "absent", max_age_hours=1
+    )
+    deliver.deliver(database, tmp_path, web, "VQNODE", clock)
+    assert states(database) == [("QUEUED", 1), ("QUEUED", 1)]
+    assert rows(database)[0].reason.startswith("web: authorization_file ")
+    assert rows(database)[0].reason.endswith("cannot be read: No such file or directory")
+    clock.now += 7200
+    deliver.deliver(database, tmp_path, web, "VQNODE", clock)
+    assert {state for state, _ in states(database)} == {"DEAD"}
+
+
+def test_a_bug_in_a_sender_costs_an_attempt_of_what_it_did_not_answer(
+    database: Database, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(parcels: Sequence[Parcel], *_: object) -> Iterator[tuple[Parcel, Outcome]]:
+        yield parcels[0], Outcome("sent", "stored")
+        raise ZeroDivisionError
+
+    queue(database, tmp_path)
+    monkeypatch.setitem(deliver.SENDERS, CStoreDestination, Sender(send, lambda *_: ""))
+    destination = CStoreDestination("pacs", ae_title="PACS", host="h")
+    deliver.deliver(database, tmp_path, destination, "VQNODE", clock)
+    assert states(database) == [("SENT", 1), ("QUEUED", 1)]
+    assert rows(database)[1].reason == "internal error: ZeroDivisionError"
 
 
 def test_responses_survive_a_busy_processor(database: Database, tmp_path: Path) -> None:

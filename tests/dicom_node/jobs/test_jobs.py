@@ -76,7 +76,7 @@ def test_the_fingerprint_knows_images_parameters_and_version_but_no_order() -> N
 
 def test_every_move_has_a_letter_of_its_own() -> None:
     letters = [m.letter for m in jobs.MOVES.values()]
-    assert sorted(letters) == list("bcdefghij")
+    assert sorted(letters) == list("bcdefghijk")
 
 
 @settings(max_examples=40)

@@ -156,7 +156,7 @@ def test_a_crash_at_any_moment_of_a_removal_brings_nothing_back(
         send(node.port, pair)
         uid = until(node, sent).studies[0].study_uid
     database = Database(settings.database_url)
-    assert retention._mark(database, uid, retention._ended(settings.destinations), "old")
+    assert retention._mark(database, settings.layout, uid, retention._ended(settings.destinations), "old")
     database.close()
     for path in files(tmp_path, "archive")[:gone]:
         path.unlink()
