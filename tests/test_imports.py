@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -146,3 +147,22 @@ def test_rooms_without_network_and_database_load_neither(room: str) -> None:
     code = f"import sys, {', '.join(own)}; print(*[m for m in {NETWORK_AND_DATABASE} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("foreign", ["analysis.py", "analysis/__init__.py", "analysis/other.py"])
+def test_another_package_called_analysis_is_never_computed_with(tmp_path: Path, foreign: str) -> None:
+    (tmp_path / foreign).parent.mkdir(exist_ok=True)
+    (tmp_path / foreign).write_text("")
+    code = "import dicom_node, analysis; print(analysis.__file__)"
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env, cwd=tmp_path
+    )
+    if done.returncode == 0:  # a folder without __init__ comes last, wherever it lies
+        assert done.stdout.strip() == str(ROOT / "analysis" / "__init__.py")
+    else:
+        assert (
+            f"the package `analysis` of vq-dicom-node is hidden: the one that Python finds lies in {tmp_path}"
+            in (done.stderr)
+        )
+        assert foreign != "analysis/other.py"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -30,6 +31,15 @@ VALIDATE_COMMANDS: tuple[Callable[..., None], ...] = (
     research.validate_landmarks,
 )
 
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"vq-dicom-node {version('vq-dicom-node')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="dicom-node",
     help="Lung ventilation/perfusion maps from inspiratory and expiratory CT, as a DICOM node. Research use.",
@@ -44,6 +54,17 @@ validate_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Lung ventilation/perfusion maps from inspiratory and expiratory CT, as a DICOM node. Research use."""
+
+
 app.add_typer(validate_app, name="validate")
 for function in COMMANDS:
     app.command(function.__name__.strip("_").replace("_", "-"), epilog=EPILOG)(function)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from analysis.pipeline.pipeline import Parameters
+from analysis.parameters import Parameters
 
 from ..errors import Rejected
 from ..model import Pair

@@ -39,6 +39,7 @@ from ..store.durable import FILE_MODE, make_folder
 from ..store.identity import join
 from ..studies.decide import search, settle
 from .schedule import Schedule
+from .service_manager import notify
 
 LOG = logging.getLogger(__name__)
 
@@ -97,6 +98,8 @@ class Node:
             "index": partial(index_new, self.archive, self._reader, self.trail, quiet),
             "settle": partial(settle, self.archive, config, version("vq-dicom-node")),
             "dispatch": self.dispatch,
+            # as long as it ticks: a node whose ticks have stopped is started again by the service manager
+            "watchdog": partial(notify, "WATCHDOG=1"),
         }
         steps["commit"] = partial(commit.report, self.database, config.storage, config.receive)
         if config.audit is not None:
@@ -122,6 +125,7 @@ class Node:
         self._reader.start()
         self._schedule.start()
         self._keeping.start()
+        notify("READY=1")
         LOG.info(
             "%s listens on %s port %d", self.config.receive.ae_title, self.config.receive.host, self.port
         )
@@ -141,6 +145,7 @@ class Node:
 
     def stop(self) -> None:
         """Stop receiving, end the workers (their jobs begin again at the next start), let steps end."""
+        notify("STOPPING=1")
         self._acceptors.stop()
         self._reader.close()  # a step may wait for it
         self._keeping.stop()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from analysis import errors as analysis_errors
 from analysis.measures.quality import Acquisition
-from analysis.pipeline.pipeline import Analysis, Parameters, Phase, analyse_phases, order_phases
+from analysis.parameters import Parameters
+from analysis.pipeline.pipeline import Analysis, Phase, analyse_phases, order_phases
 
 from ..dicom.pixels import load_volume
 from ..errors import Rejected

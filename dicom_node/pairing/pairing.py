@@ -10,7 +10,7 @@ from itertools import combinations, product
 import numpy as np
 
 from analysis.measures.kernels import kernel_class
-from analysis.pipeline.pipeline import Parameters
+from analysis.parameters import Parameters
 
 from ..model import Assembled, Pair, PairingRules, Series
 from ..strict_json import dump

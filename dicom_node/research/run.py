@@ -10,7 +10,8 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from analysis.pipeline.pipeline import Analysis, Parameters
+from analysis.parameters import Parameters
+from analysis.pipeline.pipeline import Analysis
 
 from ..dicom.headers import read_header
 from ..dicom.pixels import load_volume

@@ -17,7 +17,8 @@ from analysis.anatomy.lungs import segment
 from analysis.figures.colours import CLASS_NAME
 from analysis.figures.overview import overview
 from analysis.limits_of_use import RESEARCH_USE
-from analysis.pipeline.pipeline import Analysis, Parameters, Phase, analyse_phases
+from analysis.parameters import Parameters
+from analysis.pipeline.pipeline import Analysis, Phase, analyse_phases
 from analysis.truth.breathing import PhaseName, Truth
 from analysis.truth.motion import Motion, Pairs, fit_motion
 from analysis.truth.phantom import thorax_phantom

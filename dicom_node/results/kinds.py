@@ -7,23 +7,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from pydicom.uid import (
-    UID,
-    BasicTextSRStorage,
-    Comprehensive3DSRStorage,
-    EncapsulatedPDFStorage,
-    ExplicitVRLittleEndian,
-    JPEGBaseline8Bit,
-    KeyObjectSelectionDocumentStorage,
-    ParametricMapStorage,
-    SecondaryCaptureImageStorage,
-    SegmentationStorage,
-)
-
-from ..dicom.uids import LABEL_MAP_SEGMENTATION_STORAGE
-
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.uid import UID
 
     from analysis.pipeline.pipeline import Analysis
     from analysis.volume import Volume
@@ -41,7 +27,8 @@ class ResultKind:
         What destinations call it in `objects`.
     module : str
         File of this folder; its function ``build(making)`` yields the objects of this kind.
-    sop_class, transfer_syntax : UID
+    storage, syntax : str
+        Its SOP class and transfer syntax, by their names in `dicom.uids`.
     series : mapping of str to int
         Its series by their names, and their Series Numbers: above what scanners use.
     default : bool
@@ -52,31 +39,47 @@ class ResultKind:
 
     name: str
     module: str
-    sop_class: UID
-    transfer_syntax: UID
+    storage: str
+    syntax: str
     series: Mapping[str, int]
     default: bool = False
     needs: tuple[str, ...] = ()
 
+    @property
+    def sop_class(self) -> UID:
+        """SOP Class UID; pydicom is loaded for it only, for settings name kinds, too."""
+        return _uid(self.storage)
+
+    @property
+    def transfer_syntax(self) -> UID:
+        """Transfer Syntax UID."""
+        return _uid(self.syntax)
+
+
+def _uid(name: str) -> UID:
+    from ..dicom import uids
+
+    return cast("UID", getattr(uids, name))
+
 
 #: In the order in which they are made and sent: what is referenced goes first.
 KINDS: tuple[ResultKind, ...] = (
-    ResultKind("seg", "seg", SegmentationStorage, ExplicitVRLittleEndian, {"seg": 9701}, default=True),
+    ResultKind("seg", "seg", "SegmentationStorage", "ExplicitVRLittleEndian", {"seg": 9701}, default=True),
     # the report references the segments: it makes no sense without them
-    ResultKind("sr", "report_sr", Comprehensive3DSRStorage, ExplicitVRLittleEndian, {"sr": 9702}, True, ("seg",)),
-    ResultKind("labelmap", "labelmap", LABEL_MAP_SEGMENTATION_STORAGE, ExplicitVRLittleEndian, {"labelmap": 9703}),
-    ResultKind("text_sr", "report_text", BasicTextSRStorage, ExplicitVRLittleEndian, {"text sr": 9704}),
+    ResultKind("sr", "report_sr", "Comprehensive3DSRStorage", "ExplicitVRLittleEndian", {"sr": 9702}, True, ("seg",)),
+    ResultKind("labelmap", "labelmap", "LabelMapSegmentationStorage", "ExplicitVRLittleEndian", {"labelmap": 9703}),
+    ResultKind("text_sr", "report_text", "BasicTextSRStorage", "ExplicitVRLittleEndian", {"text sr": 9704}),
     ResultKind(
-        "captures", "captures", SecondaryCaptureImageStorage, JPEGBaseline8Bit,
+        "captures", "captures", "SecondaryCaptureImageStorage", "JPEGBaseline8Bit",
         {"summary": 9705, "capture Q": 9711, "capture V": 9712, "capture classes": 9713}, default=True,
     ),
-    ResultKind("pdf", "report_pdf", EncapsulatedPDFStorage, ExplicitVRLittleEndian, {"pdf": 9706}, default=True),
+    ResultKind("pdf", "report_pdf", "EncapsulatedPDFStorage", "ExplicitVRLittleEndian", {"pdf": 9706}, default=True),
     ResultKind(
-        "key_objects", "key_objects", KeyObjectSelectionDocumentStorage, ExplicitVRLittleEndian,
+        "key_objects", "key_objects", "KeyObjectSelectionDocumentStorage", "ExplicitVRLittleEndian",
         {"key objects": 9707}, True, ("captures",),
     ),
     ResultKind(
-        "maps", "parametric_map", ParametricMapStorage, ExplicitVRLittleEndian,
+        "maps", "parametric_map", "ParametricMapStorage", "ExplicitVRLittleEndian",
         {"map V": 9721, "map Q": 9722, "map m": 9723, "map V/Q": 9724, "map jacobian": 9725},
     ),
 )  # fmt: skip

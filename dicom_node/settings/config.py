@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from analysis.pipeline.pipeline import Parameters
+from analysis.parameters import Parameters
 
 from ..errors import Rejected
 from ..model import PairingRules
