@@ -52,8 +52,8 @@ DICOM_NODE: dict[str, str] = {
     "intake": "errors model printable processes settings dicom network store audit delivery studies",
     "research": "analysis errors model strict_json dicom pairing results",
     "node": "analysis errors model processes settings dicom network store audit results delivery jobs studies intake",
-    "commands": "analysis errors printable strict_json settings dicom network store pairing results delivery jobs "
-    "studies research node",
+    "commands": "analysis errors printable strict_json settings dicom network store audit pairing results delivery "
+    "jobs studies research node",
     "__init__": "",
 }
 TABLES = {"analysis": ANALYSIS, "dicom_node": DICOM_NODE}

@@ -22,6 +22,10 @@ START: Code = ("110120", "DCM", "Application Start")
 STOP: Code = ("110121", "DCM", "Application Stop")
 INSTANCES_TRANSFERRED: Code = ("110104", "DCM", "DICOM Instances Transferred")
 SECURITY_ALERT: Code = ("110113", "DCM", "Security Alert")
+STUDY_DELETED: Code = ("110105", "DCM", "DICOM Study Deleted")
+EXPORT: Code = ("110106", "DCM", "Export")
+OPERATED: Code = ("operator", "99VQ", "An operator decided")
+DESTINATION_MEDIA: Code = ("110154", "DCM", "Destination Media")
 APPLICATION: Code = ("110150", "DCM", "Application")
 DESTINATION: Code = ("110152", "DCM", "Destination Role ID")
 SOURCE: Code = ("110153", "DCM", "Source Role ID")
@@ -62,6 +66,35 @@ def activity(source: Party, started: bool, at: float) -> bytes:
     return _finished(root, source)
 
 
+def operated(source: Party, user: str, what: str, at: float) -> bytes:
+    """Application Activity of a person (A.5.3.1): what was decided, with a command."""
+    root = _event(APPLICATION_ACTIVITY, "E", WELL, at, OPERATED, what)
+    _participant(root, source, APPLICATION, requestor=False)
+    _person(root, user)
+    return _finished(root, source)
+
+
+def exported(source: Party, user: str, study_uid: str, at: float) -> bytes:
+    """Export (A.5.3.4): a person wrote images or results of a study into a folder."""
+    root = _event(EXPORT, "R", WELL, at)
+    _person(root, user, SOURCE)
+    media = {"UserID": "folder", "UserIsRequestor": "false"}
+    found = SubElement(root, "ActiveParticipant", media)
+    _coded(found, "RoleIDCode", DESTINATION_MEDIA)
+    _source(root, source)
+    _study(root, study_uid)
+    return tostring(root)
+
+
+def deleted(source: Party, study_uid: str, at: float) -> bytes:
+    """DICOM Study Deleted (A.5.3.8): the images of a study, and its results, were removed."""
+    root = _event(STUDY_DELETED, "D", WELL, at)
+    _participant(root, source, None, requestor=True)
+    _source(root, source)
+    _study(root, study_uid)
+    return tostring(root)
+
+
 def transferred(
     source: Party, sender: Party, receiver: Party, study_uid: str, counts: Mapping[str, int], at: float
 ) -> bytes:
@@ -78,10 +111,7 @@ def transferred(
     _participant(root, sender, SOURCE, requestor=True)
     _participant(root, receiver, DESTINATION, requestor=False)
     _source(root, source)
-    study = {"ParticipantObjectID": printable(study_uid), "ParticipantObjectTypeCode": "2"}
-    found = SubElement(root, "ParticipantObjectIdentification", study, ParticipantObjectTypeCodeRole="3")
-    _coded(found, "ParticipantObjectIDTypeCode", STUDY)
-    SubElement(found, "ParticipantObjectName").text = "study"
+    found = _study(root, study_uid)
     description = SubElement(found, "ParticipantObjectDescription")
     for uid, count in sorted(counts.items()):
         SubElement(description, "SOPClass", UID=printable(uid), NumberOfInstances=str(count))
@@ -124,6 +154,21 @@ def _participant(root: Element, party: Party, role: Code | None, *, requestor: b
     found = SubElement(root, "ActiveParticipant", values)
     if role is not None:
         _coded(found, "RoleIDCode", role)
+
+
+def _person(root: Element, user: str, role: Code | None = None) -> None:
+    """Who typed a command, by the name that the operating system has."""
+    found = SubElement(root, "ActiveParticipant", UserID=printable(user), UserIsRequestor="true")
+    if role is not None:
+        _coded(found, "RoleIDCode", role)
+
+
+def _study(root: Element, study_uid: str) -> Element:
+    study = {"ParticipantObjectID": printable(study_uid), "ParticipantObjectTypeCode": "2"}
+    found = SubElement(root, "ParticipantObjectIdentification", study, ParticipantObjectTypeCodeRole="3")
+    _coded(found, "ParticipantObjectIDTypeCode", STUDY)
+    SubElement(found, "ParticipantObjectName").text = "study"
+    return found
 
 
 def _finished(root: Element, source: Party) -> bytes:

@@ -6,11 +6,12 @@ memory for a second, so that whoever is rejected ten thousand times causes one m
 
 from __future__ import annotations
 
+import getpass
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -62,6 +63,26 @@ class Trail:
             now = time.time()
             with self._database.writing() as connection:
                 self._spool(connection, [audit_message.activity(self._own, started, now)], now)
+
+    def operated(self, what: str) -> None:
+        """Tell that a person decided something with a command, e.g. "cancel job 7"; never patient data."""
+        self._tell_of_person(lambda user, now: audit_message.operated(self._own, user, what, now))
+
+    def exported(self, study_uid: str) -> None:
+        """Tell that a person wrote images or results of a study into a folder."""
+        self._tell_of_person(lambda user, now: audit_message.exported(self._own, user, study_uid, now))
+
+    def deleted(self, connection: sa.Connection, study_uid: str) -> None:
+        """Tell that a study was removed, in a transaction of the caller's."""
+        if self._settings is not None:
+            now = time.time()
+            self._spool(connection, [audit_message.deleted(self._own, study_uid, now)], now)
+
+    def _tell_of_person(self, message: Callable[[str, float], bytes]) -> None:
+        if self._settings is not None:
+            now = time.time()
+            with self._database.writing() as connection:
+                self._spool(connection, [message(getpass.getuser(), now)], now)
 
     def transferred(
         self,

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -20,7 +21,9 @@ from ..printable import printable
 from .options import ConfigPath, configure_logging, read_settings
 
 if TYPE_CHECKING:
+    from ..audit.trail import Trail
     from ..node.status import Job, Status, Study
+    from ..store.database import Database
 
 
 def serve(config: ConfigPath = None) -> None:
@@ -99,14 +102,15 @@ def retry(
 
     from ..delivery import queue as deliver
     from ..jobs import queue as jobs
-    from ..store.database import Database
 
-    database = Database(read_settings(config).database_url)
+    database, trail = _opened(config)
     if again := deliver.retry(database, job, time.time()):
-        print(f"{again} objects of job {job} are queued again")
+        done = f"{again} objects of job {job} are queued again"
     else:
         jobs.retry(database, job, time.time())
-        print(f"job {job} is queued again")
+        done = f"job {job} is queued again"
+    trail.operated(f"retry: {done}")
+    print(done)
 
 
 def cancel(
@@ -117,9 +121,10 @@ def cancel(
     import time
 
     from ..jobs import queue as jobs
-    from ..store.database import Database
 
-    jobs.cancel(Database(read_settings(config).database_url), job, time.time())
+    database, trail = _opened(config)
+    jobs.cancel(database, job, time.time())
+    trail.operated(f"cancel: job {job} is cancelled")
     print(f"job {job} is cancelled")
 
 
@@ -130,10 +135,11 @@ def force(
     """Decide on a study now, without waiting until nothing more comes."""
     import time
 
-    from ..store.database import Database
     from ..studies import queue as studies
 
-    studies.look_now(Database(read_settings(config).database_url), study, time.time())
+    database, trail = _opened(config)
+    studies.look_now(database, study, time.time())
+    trail.operated(f"force: study {study} is due now")
     print(f"study {study} is due now")
 
 
@@ -148,11 +154,23 @@ def assign(
     """Say which phase a series is, whatever its descriptions say; the lung volumes must still agree."""
     import time
 
-    from ..store.database import Database
     from ..studies import queue as studies
 
-    study = studies.assign(Database(read_settings(config).database_url), series, phase, time.time())
-    print(f"series {series}: {phase}; study {study} is due now")
+    database, trail = _opened(config)
+    study = studies.assign(database, series, phase, time.time())
+    done = f"series {series}: {phase}; study {study} is due now"
+    trail.operated(f"assign: {done}")
+    print(done)
+
+
+def _opened(config: Path | None) -> tuple[Database, Trail]:
+    """The node's database, and its audit trail: what an operator decides is told there."""
+    from ..audit.trail import Trail
+    from ..store.database import Database
+
+    settings = read_settings(config)
+    database = Database(settings.database_url)
+    return database, Trail(database, settings.audit, settings.receive.ae_title)
 
 
 def _show(found: Status) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from analysis.pipeline.pipeline import Analysis
 
     from ..research.validate import Report
+    from ..settings.config import Config
 
 
 def run_(
@@ -99,7 +100,10 @@ def export_(
     from ..results.record import read_record
 
     settings = read_settings(config)
-    for path in export(read_record(find(result, settings.layout, settings.database_url)), out):
+    files = export(read_record(find(result, settings.layout, settings.database_url)), out)
+    if result.isdecimal():
+        _told(settings, int(result))
+    for path in files:
         print(path)
 
 
@@ -159,6 +163,7 @@ def deidentify_(
     pair, paths = images(job, settings.layout, settings.database_url)
     with bars() as progress:
         folders = deidentify(record, pair, paths, out, Pseudonyms(secret), progress)
+    _told(settings, job)
     for folder in folders:
         print(folder)
 
@@ -236,6 +241,18 @@ def validate_landmarks(
     from ..research.validate import validate_landmarks as validate
 
     _validated(lambda progress: validate(insp, exp, insp_points, exp_points, progress), out)
+
+
+def _told(settings: Config, job: int) -> None:
+    """The audit trail is told that a person wrote a study of the node into a folder."""
+    from ..audit.trail import Trail
+    from ..jobs.queue import read
+    from ..store.database import Database
+
+    database = Database(settings.database_url)
+    trail = Trail(database, settings.audit, settings.receive.ae_title)
+    trail.exported(read(database, job).study_uid)
+    database.close()
 
 
 def _validated(work: Callable[[Callable[[str, float], None]], Report], out: Path) -> None:

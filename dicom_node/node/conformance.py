@@ -254,6 +254,11 @@ def _security() -> Iterable[str]:
             "a study came from, or results went to, one peer; once it is quiet",
         ),
     ]
+    told += [
+        (audit_message.APPLICATION_ACTIVITY, _code(audit_message.OPERATED), "retry, cancel, force, assign"),
+        (audit_message.EXPORT, "", "export, deidentify"),
+        (audit_message.STUDY_DELETED, "", "a study was removed by `[retention]`"),
+    ]
     told += [(audit_message.SECURITY_ALERT, _code(code), kind) for kind, code in audit_message.ALERTS.items()]
     yield from _table(("event", "type", "when"), [(_code(event), kind, when) for event, kind, when in told])
     yield from _wrapped(

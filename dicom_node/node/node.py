@@ -114,7 +114,7 @@ class Node:
 
     def start(self) -> None:
         """Recover what a crash left, then listen and work."""
-        retention.finish(self.database, self.config.storage, time.time())
+        retention.finish(self.database, self.config.storage, time.time(), self.trail.deleted)
         drafts, adopted = self.archive.sweep()
         shutil.rmtree(self.config.layout.workspaces, ignore_errors=True)
         again = jobs.reconcile(self.database, set(), self.config.jobs.max_crashes, time.time())
@@ -213,7 +213,9 @@ class Node:
         config = self.config
         free = partial(_free, config.storage)
         retention.retain(
-            self.database, config.storage, config.retention, config.destinations, time.time(), free
+            *(self.database, config.storage, config.retention, config.destinations, time.time()),
+            free,
+            self.trail.deleted,
         )
 
     def _order(self, job: jobs.Job) -> worker.Order:

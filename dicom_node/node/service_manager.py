@@ -15,5 +15,6 @@ def notify(state: str) -> None:
     if address.startswith("@"):  # the abstract namespace of unix(7)
         address = "\0" + address[1:]
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)  # one that does not listen holds nothing up
         sender.connect(address)
         sender.sendall(state.encode())

@@ -28,6 +28,8 @@ from .tables import delivery, instance, job, removal, result, study
 
 LOG = logging.getLogger(__name__)
 
+Removed = Callable[[sa.Connection, str], None]
+
 GB = 1e9
 DAY = 86400.0
 #: Studies removed at one tick; the rest at the next.
@@ -62,6 +64,7 @@ def retain(
     destinations: Sequence[Destination],
     now: float,
     free: Callable[[], float],
+    removed: Removed = lambda connection, study_uid: None,
 ) -> int:
     """Remove what is old, or what must make room; returns how many studies went.
 
@@ -75,13 +78,15 @@ def retain(
     now : float
     free : callable
         Bytes left on the disk.
+    removed : callable
+        Called in the transaction in which a study is gone.
     """
-    finish(database, storage, now)
+    finish(database, storage, now, removed)
     ended = _ended(destinations)
     chosen = due(_candidates(database, ended), settings, now, free(), _stored(database))
     for candidate, why in chosen[:BATCH]:
         if _mark(database, Layout(storage), candidate.study_uid, ended, why):
-            finish(database, storage, now)
+            finish(database, storage, now, removed)
     return len(chosen[:BATCH])
 
 
@@ -121,7 +126,12 @@ def due(
     return chosen
 
 
-def finish(database: Database, storage: Path, now: float) -> None:
+def finish(
+    database: Database,
+    storage: Path,
+    now: float,
+    removed: Removed = lambda connection, study_uid: None,
+) -> None:
     """Remove what is written down as to go: files, then rows; as often as it takes."""
     with database.reading() as connection:
         rows = connection.execute(sa.select(removal).order_by(removal.c.study_uid)).all()
@@ -137,6 +147,7 @@ def finish(database: Database, storage: Path, now: float) -> None:
             _forget_results(connection, paths)
             connection.execute(sa.update(study).where(*settled).values(**state))
             connection.execute(sa.delete(removal).where(removal.c.study_uid == study_uid))
+            removed(connection, study_uid)
         LOG.info("study %s: %d images removed: %s", study_uid, images, mine[0].reason)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import re
 import socket
 import ssl
@@ -322,3 +323,24 @@ def test_the_settings_want_one_place(tmp_path: Path) -> None:
         path.write_text(f"[audit]\n{wrong}")
         with pytest.raises(Rejected):
             read_config(path)
+
+
+def test_what_persons_do_and_what_retention_removes_is_told(database: Database) -> None:
+    trail = Trail(database, AuditSettings(file=Path("audit.log")), "VQNODE")
+    trail.operated("cancel: job 7 is cancelled")
+    trail.exported("1.2.3")
+    with database.writing() as connection:
+        trail.deleted(connection, "1.2.4")
+    told = spooled(database)
+    assert [kind(line) for line in told] == [
+        "Application Activity: An operator decided",
+        "Export",
+        "DICOM Study Deleted",
+    ]
+    person = read(told[0]).findall("ActiveParticipant")[1]
+    assert (person.get("UserID"), person.get("UserIsRequestor")) == (getpass.getuser(), "true")
+    assert read(told[0]).find(".//EventOutcomeDescription").text == "cancel: job 7 is cancelled"
+    studies = [
+        read(line).find("ParticipantObjectIdentification").get("ParticipantObjectID") for line in told[1:]
+    ]
+    assert studies == ["1.2.3", "1.2.4"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def test_the_service_manager_hears_that_the_node_is_ready_lives_and_stops(
         manager.settimeout(60)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         heard = []
-        with running(config(tmp_path)):
+        with running(replace(config(tmp_path), tick_seconds=0.3)):
             while not {"READY=1", "WATCHDOG=1"} <= {*heard} or heard.count("WATCHDOG=1") < 3:
                 heard.append(manager.recv(100).decode())
         while heard[-1] != "STOPPING=1":
