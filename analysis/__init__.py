@@ -34,7 +34,7 @@ In the order of computation:
 ========================  =====================================================================
 """
 
-from .anatomy.lungs import Lung
+from .anatomy.sides import Lung
 from .anatomy.regions import REGIONS
 from .errors import AnalysisError, Rejected
 from .measures.quality import Acquisition, Finding, QualityRejected

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..anatomy.lungs import Lung
+from ..anatomy.sides import Lung
 from ..anatomy.regions import LOBES
 from ..errors import Rejected
 from ..volume import Float, Grid, Labels, Volume
