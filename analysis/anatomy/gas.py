@@ -41,6 +41,9 @@ CRESCENT = 0.6  # `Gas.solid` of gas in the pleural space is less
 CRESCENT_ML = 20.0
 
 
+Box = tuple[slice, slice, slice]
+
+
 @dataclass(frozen=True)
 class Gas:
     """What tells one blob of gas from lung.
@@ -105,9 +108,23 @@ def not_lung(air: Mask, hu: Float, airways: Mask, middle: float | None, spacing:
         mm along z, y, x.
     """
     found = np.zeros(air.shape, dtype=np.bool_)
-    for where, region, gas in blobs(air, hu, airways, middle, spacing):
+    mean = ndimage.gaussian_filter(hu, [MEAN_MM / s for s in spacing], truncate=2)
+    pure = air & (mean < GAS_HU)
+    seeds, candidates = _seeds(pure, air, spacing)
+    if not candidates:
+        return found
+    lung = _lung(air, seeds, spacing)
+    air_hu = _air_hu(hu, airways, spacing)
+    for n, box, soft in candidates if lung.any() else ():
+        region, open_ = _bounded(seeds[box], n, lung[box], air[box], hu[box])
+        if not region.any():
+            continue
+        impure = float(np.median(hu[box][seeds[box] == n])) - air_hu
+        place = _place(region, box, lung, middle, spacing)
+        ml = region.sum() * float(np.prod(spacing)) / 1000
+        gas = Gas(ml, impure, soft, open_, *place, _solid(region))
         if gas.bowel or gas.pleural:
-            found[where] |= region
+            found |= _beyond(region, box, pure, air, lung)
     return found
 
 
@@ -123,49 +140,21 @@ def under_skin(air: Mask, hu: Float, spacing: Spacing) -> Mask:
     return np.asarray(dilate(stray, 2 * TRACK_MM, spacing) & air & ~cage)
 
 
-def blobs(
-    air: Mask, hu: Float, airways: Mask, middle: float | None, spacing: Spacing
-) -> list[tuple[tuple[slice, slice, slice], Mask, Gas]]:
-    """Every blob of gas with much tissue around it: the box it lies in, its voxels there and what it is like."""
-    ml = float(np.prod(spacing)) / 1000
-    seeds, sizes = _seeds(air, hu, spacing)
-    if not (sizes * ml >= MIN_ML).any():
-        return []
-    surroundings = [(n, *_around(seeds, n, hu, air, spacing)) for n in np.flatnonzero(sizes * ml >= MIN_ML)]
-    candidates = [(n, box, soft) for n, box, soft in surroundings if soft >= SOFT]
-    if not candidates:
-        return []
-    lung = _lung(air, seeds, spacing)
-    if not lung.any():
-        return []
-    air_hu = _air_hu(hu, airways, spacing)
+def _seeds(pure: Mask, air: Mask, spacing: Spacing) -> tuple[Labels, list[tuple[int, Box, float]]]:
+    """Pure gas that a ball fits into, in numbered pieces; of those with much tissue around them the number, the box with
+    their surroundings and `Gas.soft`.
+    """
+    seeds, sizes = pieces(opening(pure, CORE_MM, spacing))
+    boxes = ndimage.find_objects(seeds)
     found = []
-    for n, box, soft in candidates:
-        region, open_ = _bounded(seeds[box], n, lung[box], air[box], hu[box])
-        if region.any():
-            median = float(np.median(hu[box][seeds[box] == n]))
-            place = _place(region, box, lung, middle, spacing)
-            found.append(
-                (box, region, Gas(region.sum() * ml, median - air_hu, soft, open_, *place, _solid(region)))
-            )
-    return found
-
-
-def _seeds(air: Mask, hu: Float, spacing: Spacing) -> tuple[Labels, np.ndarray]:
-    mean = ndimage.gaussian_filter(hu, [MEAN_MM / s for s in spacing], truncate=2)
-    return pieces(opening(air & (mean < GAS_HU), CORE_MM, spacing))
-
-
-def _around(
-    seeds: Labels, n: int, hu: Float, air: Mask, spacing: Spacing
-) -> tuple[tuple[slice, slice, slice], float]:
-    """The box around seed `n`, and the share of its shell that is no air."""
-    box = bounding_box(seeds == n)
-    assert box is not None
-    box = grow_box(box, AROUND_MM, spacing, seeds.shape)
-    own = seeds[box] == n
-    shell = dilate(own, SHELL_MM[1], spacing) & ~dilate(own, SHELL_MM[0], spacing)
-    return box, 1 - float(air[box][shell].mean()) if shell.any() else 0.0
+    for n in np.flatnonzero(sizes * float(np.prod(spacing)) / 1000 >= MIN_ML):
+        box = grow_box(boxes[n - 1], AROUND_MM, spacing, seeds.shape)
+        own = seeds[box] == n
+        shell = dilate(own, SHELL_MM[1], spacing) & ~dilate(own, SHELL_MM[0], spacing)
+        soft = 1 - float(air[box][shell].mean()) if shell.any() else 0.0
+        if soft >= SOFT:
+            found.append((int(n), box, soft))
+    return seeds, found
 
 
 def _lung(air: Mask, seeds: Labels, spacing: Spacing) -> Mask:
@@ -183,12 +172,28 @@ def _air_hu(hu: Float, airways: Mask, spacing: Spacing) -> float:
     return float(np.median(hu[box][depth >= 0.7 * depth.max()]))
 
 
+def _beyond(region: Mask, box: Box, pure: Mask, air: Mask, lung: Mask) -> Mask:
+    """All of the blob: what is pure gas and joined to it outside the box too, and its blurred rim there."""
+    whole = np.zeros(air.shape, dtype=np.bool_)
+    whole[box] = region
+    if not any(np.take(region, [0, -1], axis=axis).any() for axis in range(3)):
+        return whole
+    labels, sizes = pieces(pure & ~lung)
+    joined = np.zeros(len(sizes), dtype=np.bool_)
+    joined[labels[box][region]] = True
+    joined[0] = False
+    outside = ndimage.binary_dilation(joined[labels]) & air & ~lung
+    outside[box] = False
+    return whole | outside
+
+
 def _bounded(seeds: Labels, n: int, lung: Mask, air: Mask, hu: Float) -> tuple[Mask, float]:
     """The blob up to its walls, by watershed against lung and other gas; the share of its surface without a wall."""
     markers = np.where(seeds == n, 1, np.where(seeds > 0, 3, np.where(lung, 2, 0))).astype(np.uint8)
-    region = air & (flood(markers, air, hu) == 1)
+    flooded = flood(markers, air, hu)
+    region = air & (flooded == 1)
     faces = ndimage.generate_binary_structure(3, 1)
-    border = ndimage.binary_dilation(region, faces) & ~region
+    border = ndimage.binary_dilation(region, faces) & ~region & ~(air & (flooded == 3))
     beside = ndimage.grey_dilation(np.where(region, hu, -3000), footprint=faces)
     limit = (float(np.median(hu[lung])) if lung.any() else -850.0) / 2 + float(hu[air].max()) / 2
     crossed = air & (np.maximum(hu, beside) < limit)
@@ -196,7 +201,7 @@ def _bounded(seeds: Labels, n: int, lung: Mask, air: Mask, hu: Float) -> tuple[M
 
 
 def _place(
-    region: Mask, box: tuple[slice, slice, slice], lung: Mask, middle: float | None, spacing: Spacing
+    region: Mask, box: Box, lung: Mask, middle: float | None, spacing: Spacing
 ) -> tuple[bool, float, float]:
     """`Gas.below`, `Gas.under` and `Gas.aside`."""
     heights = lung.sum(axis=(1, 2)).cumsum()

@@ -18,14 +18,14 @@ References: Hu, Hoffman, Reinhardt 2001, doi:10.1109/42.929615; van Rikxoort et 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
 
 import numpy as np
 from scipy import ndimage
 
 from ..errors import Rejected
-from ..volume import Float, Grid, Labels, Mask, Volume
+from ..volume import Float, Labels, Mask, Volume
 from .airways import main_airways
+from .axes import PatientAxes
 from .body import GAS_HU, PADDING_HU, inside, midline, soft_tissue
 from .gas import not_lung, under_skin
 from .morphology import Spacing, bounding_box, dilate, opening, pieces
@@ -82,34 +82,11 @@ def segment(volume: Volume) -> LungSegmentation:
     Hu et al. 2001, doi:10.1109/42.929615; van Rikxoort et al. 2009, doi:10.1118/1.3147146.
     """
     coarse = volume.coarsen(WORK_MM)
-    axes = _Axes.of(coarse.grid)
+    axes = PatientAxes.of(coarse.grid)
     labels, airways = _segment(axes.to_patient(np.asarray(coarse.array)), axes.spacing)
     factors = [round(a / b) for a, b in zip(coarse.grid.spacing, volume.grid.spacing, strict=True)]
     fine = [_repeat(axes.from_patient(a), factors, volume.grid.shape) for a in (labels, airways)]
     return LungSegmentation(fine[0].astype(np.uint8), fine[1].astype(np.bool_))
-
-
-@dataclass(frozen=True)
-class _Axes:
-    """The array axes nearest to the patient's z, y, x, which of them run backwards, and their spacing in mm."""
-
-    order: tuple[int, int, int]
-    flips: tuple[slice, slice, slice]
-    spacing: tuple[float, float, float]
-
-    @classmethod
-    def of(cls, grid: Grid) -> _Axes:
-        cosines = grid.directions[::-1]  # rows z, y, x; columns k, j, i
-        z, y, x = max(permutations(range(3)), key=lambda p: sum(abs(cosines[n, a]) for n, a in enumerate(p)))
-        flips = [slice(None, None, 1 if cosines[n, a] > 0 else -1) for n, a in enumerate((z, y, x))]
-        s = grid.spacing
-        return cls((z, y, x), (flips[0], flips[1], flips[2]), (s[z], s[y], s[x]))
-
-    def to_patient(self, array: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(np.transpose(array, self.order)[self.flips])
-
-    def from_patient(self, array: np.ndarray) -> np.ndarray:
-        return np.transpose(array[self.flips], np.argsort(self.order))
 
 
 def _repeat(array: np.ndarray, factors: list[int], shape: tuple[int, int, int]) -> np.ndarray:
