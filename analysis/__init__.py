@@ -34,8 +34,8 @@ In the order of computation:
 ========================  =====================================================================
 """
 
-from .anatomy.sides import Lung
 from .anatomy.regions import REGIONS
+from .anatomy.sides import Lung
 from .errors import AnalysisError, Rejected
 from .measures.quality import Acquisition, Finding, QualityRejected
 from .measures.table import MEASURES

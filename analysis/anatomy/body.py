@@ -65,8 +65,8 @@ def inside(hu: Float, body: Mask) -> Mask:
 def caged(hu: Float, spacing: Spacing) -> Mask:
     """What the rib cage encloses: bone within `RIB_GAP_MM` of its slice on three of its four sides, (z, y, x) bool.
 
-    Ribs run down obliquely: any one slice shows gaps between them, a slab as thick as their distance does not. Air under
-    the skin has bone on its inner side only. All True where next to no bone is seen (a masked crop).
+    Ribs run down obliquely: any one slice shows gaps between them, a slab as thick as their distance does not. Air
+    under the skin has bone on its inner side only. All True where next to no bone is seen (a masked crop).
     """
     bone = hu > BONE_HU
     if bone.mean() < LEAST_BONE:

@@ -37,7 +37,7 @@ OPEN_BELOW = 0.45  # .00-.37 in bowel under the lung, from .62 in bullae at the 
 OPEN_BETWEEN = 0.25
 MIDDLE_MM = 45.0
 UNDER = 0.3  # share of the gas's columns with lung under it
-CRESCENT = 0.6  # `Gas.solid` of gas in the pleural space is less
+CRESCENT = 0.75  # `Gas.solid` of gas in the pleural space: .18-.68; of bullae .88
 CRESCENT_ML = 20.0
 
 
@@ -141,8 +141,9 @@ def under_skin(air: Mask, hu: Float, spacing: Spacing) -> Mask:
 
 
 def _seeds(pure: Mask, air: Mask, spacing: Spacing) -> tuple[Labels, list[tuple[int, Box, float]]]:
-    """Pure gas that a ball fits into, in numbered pieces; of those with much tissue around them the number, the box with
-    their surroundings and `Gas.soft`.
+    """Pure gas that a ball fits into, in numbered pieces.
+
+    Of those with much tissue around them: the number, the box with their surroundings and `Gas.soft`.
     """
     seeds, sizes = pieces(opening(pure, CORE_MM, spacing))
     boxes = ndimage.find_objects(seeds)

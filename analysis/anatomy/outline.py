@@ -38,8 +38,8 @@ class Outline:
 
     Notes
     -----
-    On ten real CT volumes with a right outline `gas_ml` is 0, `loose_ml` at most .2 and `pit_ml` 1 to 278 (the sulci before
-    and behind the domes). A stomach of 290 mL taken for lung gave 193 and 585 mL of the first and the last.
+    On ten real CT volumes with a right outline `gas_ml` is 0, `loose_ml` at most .2 and `pit_ml` 1 to 278 (the sulci
+    before and behind the domes). A stomach of 290 mL taken for lung gave 193 and 585 mL of the first and the last.
     """
 
     gas_ml: float
@@ -99,8 +99,8 @@ def loose_ml(labels: Labels, spacing: Spacing) -> float:
 def pit_ml(lung: Mask, spacing: Spacing) -> float:
     """`Outline.pit_ml`; (z, y, x) bool.
 
-    The underside is a surface over the columns of the body. Closing it by a disc fills its pits; the sulcus at the chest
-    wall, whose one side is no lung, is none.
+    The underside is a surface over the columns of the body. Closing it by a disc fills its pits; the sulcus at the
+    chest wall, whose one side is no lung, is none.
     """
     columns = lung.any(axis=0)
     floor = np.where(columns, lung.argmax(axis=0) * spacing[0], -1e4)

@@ -149,8 +149,18 @@ def field_of_view(phase: str, percent: float) -> Finding:
 def outline_findings(phase: str, outline: Outline) -> tuple[Finding, ...]:
     """Whether the outline of one phase's lungs looks wrong: gas with walls, loose pieces, a pit in its underside."""
     rows = (
-        ("walled gas", outline.gas_ml, 3.0, "pure gas with tissue around it: bowel, a pneumothorax or a bulla"),
-        ("loose pieces", outline.loose_ml, 5.0, "pieces joined to neither lung: not lung, or cut off by disease"),
+        (
+            "walled gas",
+            outline.gas_ml,
+            3.0,
+            "pure gas with tissue around it: bowel, a pneumothorax or a bulla",
+        ),
+        (
+            "loose pieces",
+            outline.loose_ml,
+            5.0,
+            "pieces joined to neither lung: not lung, or cut off by disease",
+        ),
         ("diaphragm", outline.pit_ml, 400.0, "bulges below the diaphragm: gas of the bowel taken for lung"),
     )
     return tuple(
