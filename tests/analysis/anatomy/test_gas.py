@@ -161,7 +161,7 @@ def test_an_apex_behind_a_scar_is_lung(thorax: Thorax) -> None:
 
 
 def test_the_rib_cage_holds_the_lungs_and_not_the_skin(thorax: Thorax) -> None:
-    x, y, z = thorax.xyz
+    x, y, _ = thorax.xyz
     cage = caged(np.asarray(thorax.scan().array, dtype=np.float32), SPACING)
     assert cage[thorax.lungs > 0].mean() > 0.99
     assert not cage[((x / 138) ** 2 + (y / 94) ** 2 > 1)].any()
