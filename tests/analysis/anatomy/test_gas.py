@@ -32,7 +32,7 @@ class Thorax:
 
     @property
     def xyz(self) -> list[np.ndarray]:
-        z, y, x = (a * MM for a in np.indices(self.hu.shape, dtype=np.float32))
+        z, y, x = np.indices(self.hu.shape, dtype=np.float32) * MM
         return [x - 150, y - 110, z]
 
     def scan(self, what: Mask | None = None, hu: float = -1000) -> Volume:
@@ -51,7 +51,7 @@ class Thorax:
 def thorax() -> Thorax:
     """Body, spine, ribs, two lungs over domes, the heart, trachea with main bronchi."""
     shape = (130, 110, 150)
-    z, y, x = (a * MM for a in np.indices(shape, dtype=np.float32))
+    z, y, x = np.indices(shape, dtype=np.float32) * MM
     x, y = x - 150, y - 110
     hu = np.full(shape, -1000.0)
     hu[(x / 146) ** 2 + (y / 100) ** 2 < 1] = 40
