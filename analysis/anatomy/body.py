@@ -14,7 +14,6 @@ TISSUE_HU = -300
 ROOM_HU = -500
 BONE_HU = 200
 RIB_GAP_MM = 15.0
-LEAST_BONE = 0.002  # share of the voxels
 
 
 def soft_tissue(hu: Float) -> Mask:
@@ -66,11 +65,9 @@ def caged(hu: Float, spacing: Spacing) -> Mask:
     """What the rib cage encloses: bone within `RIB_GAP_MM` of its slice on three of its four sides, (z, y, x) bool.
 
     Ribs run down obliquely: any one slice shows gaps between them, a slab as thick as their distance does not. Air
-    under the skin has bone on its inner side only. All True where next to no bone is seen (a masked crop).
+    under the skin has bone on its inner side only.
     """
     bone = hu > BONE_HU
-    if bone.mean() < LEAST_BONE:
-        return np.ones(hu.shape, dtype=np.bool_)
     slab = ndimage.maximum_filter1d(bone.view(np.uint8), 2 * round(RIB_GAP_MM / spacing[0]) + 1, axis=0)
     return enclosed_sides(slab > 0) >= 3
 

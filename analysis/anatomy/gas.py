@@ -29,6 +29,7 @@ MEAN_MM = 1.5
 CORE_MM = 4.0  # radius of a ball that fits into gas worth a look
 MIN_ML = 1.0
 TRACK_MM = 2.0
+CAGED = 0.8  # share of the largest lung that the rib cage holds where it is seen; real ones: at least .95
 SHELL_MM = (3.0, 6.0)
 SOFT = 0.3  # share of tissue around gas from which it is looked at: up to .28 in emphysema, from .51 in bowel
 AROUND_MM = 16.0
@@ -132,10 +133,13 @@ def under_skin(air: Mask, hu: Float, spacing: Spacing) -> Mask:
     """The voxels of `air` outside the rib cage, in pieces that lie there for their larger part, (z, y, x) bool.
 
     A tube's track through the chest wall joins such air with the lung: what is thinner than `TRACK_MM` joins nothing.
+    None where the ribs are not seen, as in a crop masked to a lung: where they do not hold the largest piece.
     """
     cage = caged(hu, spacing)
     labels, sizes = pieces(opening(air, TRACK_MM, spacing))
     within = np.bincount(labels[cage], minlength=len(sizes))
+    if within[sizes.argmax()] < CAGED * sizes.max():
+        return np.zeros(air.shape, dtype=np.bool_)
     stray = (2 * within < sizes)[labels] & (labels > 0)
     return np.asarray(dilate(stray, 2 * TRACK_MM, spacing) & air & ~cage)
 

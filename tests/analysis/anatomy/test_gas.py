@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from analysis.anatomy.body import caged
-from analysis.anatomy.gas import Gas
+from analysis.anatomy.gas import Gas, under_skin
 from analysis.anatomy.lungs import segment
 from analysis.anatomy.outline import Outline, loose_ml, pit_ml
 from analysis.anatomy.sides import Lung
@@ -165,7 +165,11 @@ def test_the_rib_cage_holds_the_lungs_and_not_the_skin(thorax: Thorax) -> None:
     cage = caged(np.asarray(thorax.scan().array, dtype=np.float32), SPACING)
     assert cage[thorax.lungs > 0].mean() > 0.99
     assert not cage[((x / 138) ** 2 + (y / 94) ** 2 > 1)].any()
-    assert caged(np.zeros((4, 4, 4), dtype=np.float32), SPACING).all()
+
+
+def test_where_no_ribs_are_seen_nothing_lies_outside_them(thorax: Thorax) -> None:
+    hu = np.where(thorax.hu > 200, 40, thorax.hu).astype(np.float32)
+    assert not under_skin(thorax.lungs > 0, hu, SPACING).any()
 
 
 def test_gas_is_judged_by_its_walls_and_its_place() -> None:
