@@ -23,8 +23,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .anatomy.lungs import Lung
     from .anatomy.regions import REGIONS
+    from .anatomy.sides import Lung
     from .errors import AnalysisError, Rejected
     from .measures.quality import Acquisition, Finding, QualityRejected
     from .measures.table import MEASURES
@@ -59,7 +59,7 @@ _HOMES = {
     "AnalysisError": "errors",
     "Finding": "measures.quality",
     "Grid": "volume",
-    "Lung": "anatomy.lungs",
+    "Lung": "anatomy.sides",
     "MEASURES": "measures.table",
     "Parameters": "pipeline.pipeline",
     "Phase": "pipeline.pipeline",

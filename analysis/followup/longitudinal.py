@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..anatomy.lungs import Lung
+from ..anatomy.sides import Lung
 from ..errors import Rejected
 from ..figures.overview import on_working_grid
 from ..measures.quality import Finding, Verdict, registration_findings

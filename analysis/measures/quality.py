@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..anatomy.morphology import bounding_box
+from ..anatomy.outline import Outline
 from ..errors import Rejected
 from ..registration.registration import RegistrationQuality
 from ..volume import Float, Grid, Labels, Mask, Volume
@@ -142,6 +143,38 @@ def field_of_view(phase: str, percent: float) -> Finding:
         words += ": the scan does not cover the lungs"
     return Finding(
         f"field of view, {phase}", _verdict(percent > 0.5, False), percent, "%", "fail > 0.5 %", words
+    )
+
+
+def outline_findings(phase: str, outline: Outline) -> tuple[Finding, ...]:
+    """Whether the outline of one phase's lungs looks wrong: gas with walls, loose pieces, a pit in its underside."""
+    rows = (
+        (
+            "walled gas",
+            outline.gas_ml,
+            3.0,
+            "pure gas with tissue around it: bowel, a pneumothorax or a bulla",
+        ),
+        (
+            "loose pieces",
+            outline.loose_ml,
+            5.0,
+            "pieces joined to neither lung: not lung, or cut off by disease",
+        ),
+        ("diaphragm", outline.pit_ml, 400.0, "bulges below the diaphragm: gas of the bowel taken for lung"),
+    )
+    return tuple(
+        Finding(
+            f"{name}, {phase}",
+            _verdict(False, ml > limit),
+            ml,
+            "ml",
+            f"warn > {limit:.0f} mL",
+            f"the outline of the lungs on {phase} holds {ml:.0f} mL of {words}"
+            if ml > limit
+            else f"{name} of the outline measures {ml:.0f} mL on {phase}",
+        )
+        for name, ml, limit, words in rows
     )
 
 

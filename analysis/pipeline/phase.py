@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..anatomy.lungs import segment
+from ..anatomy.outline import Outline
 from ..anatomy.regions import zones
 from ..measures import quality
 from ..measures import table as ms
@@ -38,6 +39,8 @@ class Phase:
         What `quality` judges of one phase.
     ct : Volume
         The CT's own voxels of `work`.
+    outline : Outline
+        What the outline of the lungs looks like, for `quality`.
     """
 
     grid: Grid
@@ -50,6 +53,7 @@ class Phase:
     edge_percent: float
     mediastinal_hu: float
     ct: Volume
+    outline: Outline
 
     @classmethod
     def of(cls, volume: Volume, parameters: Parameters) -> Phase:
@@ -81,7 +85,10 @@ class Phase:
             quality.mediastinal_hu(found.labels, whole),
         )
         work = Volume(np.ascontiguousarray(work.array, dtype=np.float32), work.grid)
-        return cls(volume.grid, work, np.ascontiguousarray(lungs), box, (k, j, i), densities, *checks, ct)
+        outline = Outline.of(found.labels, whole)
+        return cls(
+            volume.grid, work, np.ascontiguousarray(lungs), box, (k, j, i), densities, *checks, ct, outline
+        )
 
     @property
     def lung_ml(self) -> float:

@@ -191,6 +191,7 @@ def _pair_findings(insp: Phase, exp: Phase) -> tuple[Finding, ...]:
             quality.trachea_air(name, phase.trachea_hu),
             quality.field_of_view(name, phase.edge_percent),
             quality.mediastinal_density(name, phase.mediastinal_hu),
+            *quality.outline_findings(name, phase.outline),
         )
     ]
     masses = insp.densities.mass_g("lungs"), exp.densities.mass_g("lungs")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.anatomy.lungs import Lung
+from analysis.anatomy.sides import Lung
 from analysis.limits_of_use import RESEARCH_USE
 from analysis.measures.table import Measure, measures_of
 from analysis.vq.classes import VQClass

@@ -12,9 +12,10 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from analysis.anatomy.lungs import Lung, segment
+from analysis.anatomy.lungs import segment
 from analysis.anatomy.morphology import closing, dilate, erode, fill_holes, fill_slice_holes, opening
 from analysis.anatomy.pleura import fit_pleura
+from analysis.anatomy.sides import Lung
 from analysis.errors import Rejected
 from analysis.volume import Grid, Labels, Mask, Volume
 

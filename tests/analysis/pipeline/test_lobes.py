@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from analysis.anatomy.outline import Outline
 from analysis.anatomy.regions import LOBES
 from analysis.errors import Rejected
 from analysis.measures.table import Densities
@@ -41,7 +42,7 @@ def phase(labels, hu=-800):
     densities = Densities.of(volume, labels)
     box = tuple(slice(0, n) for n in GRID.shape)
     work = Volume(array.astype(np.float32), GRID)
-    return Phase(GRID, work, labels, box, (1, 1, 1), densities, -1000.0, 0.0, 40.0, volume)
+    return Phase(GRID, work, labels, box, (1, 1, 1), densities, -1000.0, 0.0, 40.0, volume, Outline(0, 0, 0))
 
 
 INSP, EXP = phase(lungs()), phase(lungs(slice(9, 27)), -700)

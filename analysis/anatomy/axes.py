@@ -1,0 +1,46 @@
+"""A grid of any orientation -> its axes as the patient's: z up, y back, x left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from ..volume import Grid
+
+
+@dataclass(frozen=True)
+class PatientAxes:
+    """The array axes nearest to the patient's z, y, x, which of them run backwards, and their spacing in mm.
+
+    Parameters
+    ----------
+    order : (3,) int
+        The axes of the array along the patient's z (up), y (back) and x (left).
+    flips : (3,) slice
+        How each is read so that it ascends.
+    spacing : (3,) float
+        mm along z, y, x.
+    """
+
+    order: tuple[int, int, int]
+    flips: tuple[slice, slice, slice]
+    spacing: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, grid: Grid) -> PatientAxes:
+        """The axes of a grid of any orientation."""
+        cosines = grid.directions[::-1]  # rows z, y, x; columns k, j, i
+        z, y, x = max(permutations(range(3)), key=lambda p: sum(abs(cosines[n, a]) for n, a in enumerate(p)))
+        flips = [slice(None, None, 1 if cosines[n, a] > 0 else -1) for n, a in enumerate((z, y, x))]
+        s = grid.spacing
+        return cls((z, y, x), (flips[0], flips[1], flips[2]), (s[z], s[y], s[x]))
+
+    def to_patient(self, array: np.ndarray) -> np.ndarray:
+        """(k, j, i) to (z up, y back, x left), a copy."""
+        return np.ascontiguousarray(np.transpose(array, self.order)[self.flips])
+
+    def from_patient(self, array: np.ndarray) -> np.ndarray:
+        """(z, y, x) to (k, j, i), a view."""
+        return np.transpose(array[self.flips], np.argsort(self.order))
