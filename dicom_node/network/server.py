@@ -47,6 +47,8 @@ AT_ONCE = 16
 #: So long nothing is accepted where the system has no file handles or memory left, seconds.
 BREATHER_SECONDS = 0.5
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+#: The listening socket is none any longer: another process is to take over.
+BROKEN = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP})
 #: What was refused is told so often, each reason once with its number, seconds.
 TELL_SECONDS = 1.0
 #: Different ones that are told each time; an attacker must not fill the log.
@@ -121,7 +123,13 @@ class Server(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Accept, read and decide, until told to stop."""
+        """Accept, read and decide, until told to stop, or nothing can be accepted any more."""
+        try:
+            self._serve()
+        except Exception:  # a bug: its process looks whether this thread is alive, and ends
+            LOG.exception("nothing is accepted any more")
+
+    def _serve(self) -> None:
         while not self._ending:
             self._listen()
             ready = self._poll.poll(self._patience() * 1000)
@@ -180,6 +188,9 @@ class Server(threading.Thread):
                 if error.errno in EXHAUSTED:
                     self._refuse("this node", f"no connection can be accepted: {error.strerror}")
                     self._accept_at = time.monotonic() + BREATHER_SECONDS
+                elif error.errno in BROKEN:
+                    LOG.error("nothing can be accepted any more: %s", error.strerror)
+                    self._ending = True
                 return
             self._enter(connection, address)
 

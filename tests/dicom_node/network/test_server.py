@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -292,7 +293,7 @@ class Tired:
     """A listening socket of a system that has no file handle left, for a while."""
 
     def __init__(self, listening: socket.socket) -> None:
-        self._listening, self.failures = listening, 2
+        self._listening, self.failures, self.error = listening, 2, errno.EMFILE
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._listening, name)
@@ -300,7 +301,7 @@ class Tired:
     def accept(self) -> Any:
         if self.failures:
             self.failures -= 1
-            raise OSError(errno.EMFILE, "Too many open files")
+            raise OSError(self.error, os.strerror(self.error))
         return self._listening.accept()
 
 
@@ -348,3 +349,26 @@ def test_everything_is_closed_when_the_node_stops() -> None:
     assert answer(open_) in (0, ABORTED)
     with pytest.raises(ConnectionRefusedError):
         connect(port)
+
+
+def test_a_listening_socket_that_is_none_any_longer_ends_the_thread_for_its_process_to_see() -> None:
+    tired = Tired(socket.create_server(("127.0.0.1", 0)))
+    tired.error, tired.failures = errno.EINVAL, 1
+    receiver = Receiver(ReceiveSettings(port=0), lambda one: "stored", lambda: 1e6)
+    port = receiver.start(tired)  # type: ignore[arg-type]
+    with suppress(ConnectionError):
+        connect(port).close()
+    until(lambda: not receiver.accepts)
+    receiver.stop()
+
+
+def test_ipv6_is_served_and_its_peers_are_known() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with listening(host="::1", peers=(Peer("CT1", "::1"),)) as port:
+        connection = socket.create_connection(("::1", port), 10)
+        connection.sendall(request())
+        assert answer(connection) == ACCEPTED
+        connection.close()
