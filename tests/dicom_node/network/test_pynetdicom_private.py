@@ -18,7 +18,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
-from dicom_node.network import acceptor, c_store_codec
+from dicom_node.network import acceptor, c_store_codec, upper_layer
 
 ROOT = Path(__file__).parents[3]
 
@@ -50,7 +50,7 @@ VALUES = {
 #: Classes that are derived from pynetdicom's -> their base.
 DERIVED = {
     acceptor.Acceptor: Association,
-    acceptor.UpperLayer: DULServiceProvider,
+    upper_layer.UpperLayer: DULServiceProvider,
     c_store_codec.Dimse: DIMSEServiceProvider,
     c_store_codec._StoreRequest: DIMSEMessage,
 }

@@ -18,7 +18,7 @@ from pynetdicom import AE
 from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import Verification
 
-from dicom_node.network import guest, server
+from dicom_node.network import guest, refusals, server
 from dicom_node.network.admission import Load
 from dicom_node.network.storage_scp import Receiver
 from dicom_node.settings.config import ReceiveSettings
@@ -323,8 +323,8 @@ def test_a_crowd_that_is_refused_does_not_fill_the_log(caplog: pytest.LogCapture
             with connect(port) as stranger:
                 stranger.sendall(request(f"EVIL{n}".encode()))
                 assert answer(stranger) == REJECTED
-    lines = [record for record in caplog.records if record.name == server.__name__]
-    assert 0 < len(lines) <= 10 * server.TOLD
+    lines = [record for record in caplog.records if record.name == refusals.__name__]
+    assert 0 < len(lines) <= 10 * refusals.TOLD
 
 
 def test_an_echo_is_answered_while_others_say_nothing() -> None:
