@@ -71,12 +71,14 @@ class Associations:
             with self._lock:
                 self._open.add(assoc)
             assoc.start()
-        except (OSError, RuntimeError) as error:
+        except Exception as error:
             with self._lock:
                 self._open -= {assoc} if assoc is not None else set()
             self._load.leave(seat)
             guest.close()
-            raise Unavailable(f"no association can be begun: {error}") from error
+            if isinstance(error, OSError | RuntimeError | MemoryError):
+                raise Unavailable(f"no association can be begun ({type(error).__name__})") from error
+            raise
 
     def left(self, assoc: Acceptor) -> None:
         """An association has ended; called in its thread."""

@@ -19,6 +19,7 @@ from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import Verification
 
 from dicom_node.network import guest, refusals, server
+from dicom_node.network.acceptor import Acceptor
 from dicom_node.network.admission import Load
 from dicom_node.network.storage_scp import Receiver
 from dicom_node.settings.config import ReceiveSettings
@@ -372,3 +373,22 @@ def test_ipv6_is_served_and_its_peers_are_known() -> None:
         connection.sendall(request())
         assert answer(connection) == ACCEPTED
         connection.close()
+
+
+def test_where_no_thread_can_be_started_the_seat_is_free_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start, failures = Acceptor.start, [RuntimeError("can't start new thread"), MemoryError()]
+
+    def tired(self: Acceptor) -> None:
+        if failures:
+            raise failures.pop(0)
+        start(self)
+
+    monkeypatch.setattr(Acceptor, "start", tired)
+    load = Load(1)
+    with listening(load=load, maximum_associations=1) as port:
+        assert [associated(port)[0] for _ in range(2)] == [0, 0]
+        assert scanner_gets_in(port)
+        until(lambda: load.held(SCANNER, "SCANNER").associations == 0)
+    assert "no association can be begun (RuntimeError)" in caplog.text
