@@ -6,10 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from pynetdicom import evt
-from pynetdicom.association import MODE_ACCEPTOR, Association
+from pynetdicom.association import Association
 
 from .admission import Memory
 from .c_store_codec import Dimse
@@ -18,20 +18,28 @@ from .upper_layer import LOOK_SECONDS, Messages, Ringing, UpperLayer
 LOG = logging.getLogger(__name__)
 
 
+class Keeper(Protocol):
+    """Who counts the associations that are open."""
+
+    def left(self, assoc: Acceptor) -> None:
+        """Be told that one has ended, in its thread."""
+
+
 class Acceptor(Association):
     """The acceptor's side of an association, woken by its upper layer."""
 
     dul: UpperLayer
     is_established: bool
 
-    def __init__(self, ae: Any, memory: Memory) -> None:
-        super().__init__(ae, MODE_ACCEPTOR)
+    def __init__(self, ae: Any, memory: Memory, keeper: Keeper) -> None:
+        super().__init__(ae, "acceptor")
         self._woken = threading.Event()
-        self.dul = UpperLayer(self, memory)
+        self.dul = UpperLayer(self, memory, self.wake)
         self.dul.to_user_queue = Ringing(self.wake)
         self.dimse = Dimse(self)
         self.dimse.msg_queue = Messages(self.dul, self.wake)
         self.acse_timeout, self.network_timeout = ae.acse_timeout, ae.network_timeout
+        self._keeper = keeper
         self.seat = 0  # among the associations of the server's load
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._asked: dict[int, Callable[[int | None], None]] = {}
@@ -71,7 +79,7 @@ class Acceptor(Association):
         try:
             super().run_reactor()
         finally:
-            self._server.left(self)
+            self._keeper.left(self)
 
     def _bind_defaults(self) -> None:
         """Without those that write every PDU to a log."""

@@ -105,8 +105,9 @@ class Associations:
 
     def _made(self, guest: Guest, seat: int) -> Acceptor:
         _blocking(guest.connection, self._ae.network_timeout)
-        assoc, ae = Acceptor(self._ae, self._memory), self._ae
-        assoc._server, assoc.seat = self, seat
+        assoc, ae = Acceptor(self._ae, self._memory, self), self._ae
+        assoc._server = self  # type: ignore[assignment]  # of a server, only `shutdown_request` is asked
+        assoc.seat = seat
         assoc.name = f"AcceptorThread@{datetime.now():%Y%m%d%H%M%S}"
         assoc.set_socket(AssociationSocket(assoc, client_socket=guest.connection))
         acceptor = assoc.acceptor

@@ -21,10 +21,10 @@ from ..printable import printable
 from .admission import Load
 from .associations import Associations
 from .door import Alert, Code, Door, Refusal
-from .guest import ABORT, Guest
+from .guest import Guest
 from .refusals import Refusals
 from .tls import HANDSHAKE_SECONDS, Certificates
-from .upper_layer import LOOK_SECONDS, Bell
+from .upper_layer import ABORT, LOOK_SECONDS, Bell
 
 LOG = logging.getLogger(__name__)
 

@@ -32,6 +32,8 @@ LOG = logging.getLogger(__name__)
 #: No PDU may be longer; we announce 128 KB for P-DATA-TF, and an A-ASSOCIATE-RQ of 128 contexts has room.
 PDU_LIMIT = 1 << 20
 PDU_TYPES = range(1, 8)
+#: A-ABORT of the service provider, reason not specified (PS3.8 9.3.8).
+ABORT = bytes.fromhex("07000000000400000200")
 P_DATA_TF = 4
 #: A message must come at least so fast, bytes/s, in every time as long as the network time-out.
 SLOWEST = 4096
@@ -123,8 +125,9 @@ class _Data:
 class UpperLayer(DULServiceProvider):
     """The DICOM upper layer of one accepted connection."""
 
-    def __init__(self, assoc: Association, memory: Memory) -> None:
+    def __init__(self, assoc: Association, memory: Memory, wake: Callable[[], None]) -> None:
         super().__init__(assoc)
+        self._wake = wake
         self.daemon = True
         self._kill_thread: bool = False
         self._memory, self._bell = memory, Bell()
@@ -180,14 +183,12 @@ class UpperLayer(DULServiceProvider):
             self.assoc.is_aborted, self.assoc.is_established = True, False
             self.assoc._kill = True
             self._kill_thread = True
-            with suppress(OSError, AttributeError):
-                self.socket.socket.sendall(
-                    b"\x07\x00\x00\x00\x00\x04\x00\x00\x02\x00"
-                )  # A-ABORT, PS3.8 9.3.8
+            with suppress(OSError, EOFError):
+                self._connected().sendall(ABORT)
         finally:
             self._memory.give(self._size + sum(self._waiting))
             self._bell.close()
-            self.assoc.wake()
+            self._wake()
 
     def _step(self) -> None:
         if self.artim_timer.expired:
@@ -196,7 +197,7 @@ class UpperLayer(DULServiceProvider):
             if self._poll():
                 self._read_pdu_data()
                 self._idle_timer.restart()
-            elif self.state_machine.current_state == "Sta13":
+            elif self.state_machine.current_state == "Sta13" and self.socket is not None:
                 self.socket.close()
         if not self.event_queue.empty():  # no other thread takes from it
             self.state_machine.do_action(self.event_queue.get())
@@ -206,9 +207,11 @@ class UpperLayer(DULServiceProvider):
 
     def _poll(self) -> bool:
         """True where bytes wait that may be read; waits for them, or for the bell, not longer than a look."""
-        connection, poll = self.socket.socket, select.poll()
+        connection, poll = None if self.socket is None else self.socket.socket, select.poll()
+        reads = False
         # the next message stays in the socket until the one before is being served
-        if reads := connection is not None and not self.assoc.dimse.msg_queue.queue:
+        if connection is not None and not self.assoc.dimse.msg_queue.queue:
+            reads = True
             if getattr(connection, "pending", int)():  # of TLS: decrypted already
                 return True
             poll.register(connection, select.POLLIN)
@@ -258,9 +261,21 @@ class UpperLayer(DULServiceProvider):
         LOG.warning("invalid PDU: %s (%s)", printable(str(error)), type(error).__name__)
         self.event_queue.put("Evt19")
 
+    def _connected(self) -> socket.socket:
+        """The connection.
+
+        Raises
+        ------
+        EOFError
+            Where it is closed already.
+        """
+        if self.socket is None or self.socket.socket is None:
+            raise EOFError
+        return self.socket.socket
+
     def _more(self) -> bool:
         """Whether bytes wait to be read."""
-        connection = self.socket.socket
+        connection = self._connected()
         if isinstance(connection, ssl.SSLSocket):
             return connection.pending() > 0
         try:
@@ -281,7 +296,7 @@ class UpperLayer(DULServiceProvider):
         return kind, body
 
     def _fill(self, buffer: memoryview, deadline: float) -> None:
-        connection = self.socket.socket
+        connection = self._connected()
         tls = isinstance(connection, ssl.SSLSocket)
         while buffer:
             left = deadline - time.monotonic()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from pynetdicom import AE, evt
-from pynetdicom.association import MODE_ACCEPTOR, Association
+from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE
@@ -58,7 +58,7 @@ DERIVED = {
 
 @pytest.fixture(scope="module")
 def things() -> dict[str, Any]:
-    association = Association(AE(), MODE_ACCEPTOR)
+    association = Association(AE(), "acceptor")
     return {
         "events": evt,
         "association": association,

@@ -16,8 +16,8 @@ from node_values import CT, EXPLICIT, image
 from pydicom import Dataset
 from pynetdicom import AE
 from pynetdicom.dsutils import encode
-from pynetdicom.sop_class import Verification
 
+from dicom_node.dicom.uids import VERIFICATION
 from dicom_node.network import guest, refusals, server
 from dicom_node.network.acceptor import Acceptor
 from dicom_node.network.admission import Load
@@ -332,7 +332,7 @@ def test_an_echo_is_answered_while_others_say_nothing() -> None:
     with listening() as port:
         silent = [connect(port) for _ in range(5)]
         ae = AE("SCANNER")
-        ae.add_requested_context(Verification)
+        ae.add_requested_context(VERIFICATION)
         assoc = ae.associate("127.0.0.1", port)
         assert assoc.send_c_echo().Status == 0x0000
         assoc.release()
