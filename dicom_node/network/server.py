@@ -175,9 +175,8 @@ class Server(threading.Thread):
         seconds = REQUEST_SECONDS if tls is None else HANDSHAKE_SECONDS
         context = None if tls is None else tls.context()
         try:
-            connection.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-            )  # Nagle's algorithm costs 40 ms an image
+            # Nagle's algorithm costs 40 ms an image
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             guest = Guest(connection, address, time.monotonic() + seconds, context)
         except OSError:  # the other side is gone already
             connection.close()
@@ -190,9 +189,8 @@ class Server(threading.Thread):
     def _make_room(self) -> None:
         """Close the connection that has waited longest of the address that has most."""
         most = Counter(guest.host for guest in self._guests.values()).most_common(1)[0][0]
-        guest = next(
-            guest for guest in self._guests.values() if guest.host == most
-        )  # a dict keeps their order
+        # a dict keeps the order in which they came
+        guest = next(guest for guest in self._guests.values() if guest.host == most)
         self._refusals.add(most, "closed: it requested no association, and others wait")
         self._close(guest)
 
