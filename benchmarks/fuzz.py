@@ -244,7 +244,8 @@ def run_pdus(folder: Path, count: int, seed: int, bombs: bool) -> list[str]:
     config.write_text(
         f"[receive]\nport = {port}\nmin_free_mb = 1\nquiet_seconds = 3600\nnetwork_timeout = 3\n"
         f"acceptors = {ACCEPTORS}\n"
-        f"maximum_associations = {ASSOCIATIONS}\nassociations_per_minute = 1000000000\nmemory_mb = 256\n"
+        f"maximum_associations = {ASSOCIATIONS}\nassociations_per_peer = {ASSOCIATIONS}\n"
+        "associations_per_minute = 1000000000\nmemory_mb = 256\n"
     )
     node = start(config, folder)
     try:

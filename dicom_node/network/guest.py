@@ -20,9 +20,6 @@ CALLED, CALLING = slice(10, 26), slice(26, 42)
 #: Read and thrown away at one time, of those that were answered already.
 PIECE = 1 << 16
 
-#: A-ABORT of the service provider, reason not specified (PS3.8 9.3.8).
-ABORT = bytes.fromhex("07000000000400000200")
-
 
 class Guest:
     """A connection until its request is whole; never waits.

@@ -8,29 +8,23 @@ that waited longest: a scanner's request is here a moment after its connection, 
 from __future__ import annotations
 
 import errno
-import gc
 import logging
+import math
 import select
 import socket
-import ssl
-import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
-from datetime import datetime
-from typing import Any
 
-from pynetdicom.transport import AddressInformation, AssociationSocket
-
-from ..errors import Rejected
+from ..errors import Rejected, Unavailable
 from ..printable import printable
-from .acceptor import LOOK_SECONDS, Acceptor, Bell
-from .admission import Load, Memory
+from .admission import Load
+from .associations import Associations
 from .door import Alert, Code, Door, Refusal
-from .guest import ABORT, Guest
+from .guest import Guest
+from .refusals import Refusals
 from .tls import HANDSHAKE_SECONDS, Certificates
+from .upper_layer import ABORT, LOOK_SECONDS, Bell
 
 LOG = logging.getLogger(__name__)
 
@@ -47,16 +41,8 @@ AT_ONCE = 16
 #: So long nothing is accepted where the system has no file handles or memory left, seconds.
 BREATHER_SECONDS = 0.5
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-#: What was refused is told so often, each reason once with its number, seconds.
-TELL_SECONDS = 1.0
-#: Different ones that are told each time; an attacker must not fill the log.
-TOLD = 20
-#: Cycles of associations that ended are collected after so many, or so long after the first, seconds.
-COLLECT_AFTER, COLLECT_SECONDS = 60, 30.0
-
-
-def _timeval(seconds: float) -> bytes:
-    return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+#: The listening socket is none any longer: another process is to take over.
+BROKEN = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP})
 
 
 def rejection(code: Code) -> bytes:
@@ -69,15 +55,12 @@ class Server(threading.Thread):
 
     Parameters
     ----------
-    ae : AE
-        Of this node: titles, contexts, time-outs.
     listening : socket
     door : Door
         Who may come in.
     load : Load
-    memory : Memory
-    handlers : list of (event, callable)
-        Of pynetdicom.
+    associations : Associations
+        Begins those that are let in.
     certificates : Certificates, optional
         Without them, no TLS.
     alert : callable
@@ -86,33 +69,22 @@ class Server(threading.Thread):
 
     def __init__(
         self,
-        ae: Any,
         listening: socket.socket,
         door: Door,
         load: Load,
-        memory: Memory,
-        handlers: list[tuple[Any, Callable[..., Any]]],
+        associations: Associations,
         certificates: Certificates | None = None,
         alert: Alert = lambda kind, ae_title, address, reason: None,
     ) -> None:
         super().__init__(name="AcceptorServer", daemon=True)
-        self._ae, self._listening, self._door, self._load, self._memory = ae, listening, door, load, memory
-        self._handlers, self._certificates, self._alert = handlers, certificates, alert
-        self._contexts = ae.supported_contexts  # copied once, not for every association
+        self._listening, self._door, self._load, self._associations = listening, door, load, associations
+        self._certificates, self._alert, self._refusals = certificates, alert, Refusals()
         self._listening.setblocking(False)  # another process may be quicker at accept
         self._guests: dict[int, Guest] = {}
         self._poll, self._bell, self._ending = select.poll(), Bell(), False
         self._poll.register(self._bell.descriptor, select.POLLIN)
         self._accepts, self._accept_at = False, 0.0
         self._deferred, self._pause = False, AFTER_SECONDS
-        self._refused, self._tell_at = Counter[tuple[str, str]](), 0.0
-        self._lock, self._open, self._ended, self._ended_at = threading.Lock(), set[Acceptor](), 0, 0.0
-
-    @property
-    def active_associations(self) -> list[Acceptor]:
-        """Those that have not ended."""
-        with self._lock:
-            return list(self._open)
 
     def stop(self) -> None:
         """Accept no more; those that wait are closed."""
@@ -121,7 +93,13 @@ class Server(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Accept, read and decide, until told to stop."""
+        """Accept, read and decide, until told to stop, or nothing can be accepted any more."""
+        try:
+            self._serve()
+        except Exception:  # a bug: its process looks whether this thread is alive, and ends
+            LOG.exception("nothing is accepted any more")
+
+    def _serve(self) -> None:
         while not self._ending:
             self._listen()
             ready = self._poll.poll(self._patience() * 1000)
@@ -135,23 +113,8 @@ class Server(threading.Thread):
             self._tidy(time.monotonic())
         for guest in list(self._guests.values()):
             self._close(guest)
-        self._tell()
+        self._refusals.tell(math.inf)
         self._listening.close()  # this process's hold of it, without ending it for the others
-
-    def left(self, assoc: Acceptor) -> None:
-        """An association has ended; called in its thread."""
-        with self._lock:
-            self._open.discard(assoc)
-            if not self._ended:
-                self._ended_at = time.monotonic()
-            self._ended += 1
-        self._load.leave(assoc.seat)
-
-    def shutdown_request(self, connection: socket.socket) -> None:
-        """Close the connection of an association that has ended; pynetdicom calls this."""
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_WR)
-        connection.close()
 
     def _listen(self) -> None:
         """Look at the listening socket, or not for a while."""
@@ -178,8 +141,11 @@ class Server(threading.Thread):
                 return
             except OSError as error:  # the other side is gone already, or nothing is left here
                 if error.errno in EXHAUSTED:
-                    self._refuse("this node", f"no connection can be accepted: {error.strerror}")
+                    self._refusals.add("this node", f"no connection can be accepted: {error.strerror}")
                     self._accept_at = time.monotonic() + BREATHER_SECONDS
+                elif error.errno in BROKEN:
+                    LOG.error("nothing can be accepted any more: %s", error.strerror)
+                    self._ending = True
                 return
             self._enter(connection, address)
 
@@ -200,7 +166,7 @@ class Server(threading.Thread):
         if not self._door.knows_address(address[0]):
             connection.close()
             reason = "no allowed peer has this address"
-            self._refuse(address[0], reason)
+            self._refusals.add(address[0], reason)
             self._alert("rejected", "", address[0], reason)
             return
         if len(self._guests) >= LOBBY:
@@ -209,9 +175,8 @@ class Server(threading.Thread):
         seconds = REQUEST_SECONDS if tls is None else HANDSHAKE_SECONDS
         context = None if tls is None else tls.context()
         try:
-            connection.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-            )  # Nagle's algorithm costs 40 ms an image
+            # Nagle's algorithm costs 40 ms an image
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             guest = Guest(connection, address, time.monotonic() + seconds, context)
         except OSError:  # the other side is gone already
             connection.close()
@@ -224,10 +189,9 @@ class Server(threading.Thread):
     def _make_room(self) -> None:
         """Close the connection that has waited longest of the address that has most."""
         most = Counter(guest.host for guest in self._guests.values()).most_common(1)[0][0]
-        guest = next(
-            guest for guest in self._guests.values() if guest.host == most
-        )  # a dict keeps their order
-        self._refuse(most, "closed: it requested no association, and others wait")
+        # a dict keeps the order in which they came
+        guest = next(guest for guest in self._guests.values() if guest.host == most)
+        self._refusals.add(most, "closed: it requested no association, and others wait")
         self._close(guest)
 
     def _go_on(self, guest: Guest) -> None:
@@ -245,7 +209,7 @@ class Server(threading.Thread):
                     guest.deadline = time.monotonic() + REQUEST_SECONDS
             self._poll.modify(guest.connection, events)
         except Rejected as error:
-            self._refuse(guest.host, f"aborted: {error}")
+            self._refusals.add(guest.host, f"aborted: {error}")
             self._leave(guest, ABORT)
         except (OSError, EOFError) as error:
             self._failed(guest, error)
@@ -257,10 +221,10 @@ class Server(threading.Thread):
         if guest.shaking:
             reason = printable(getattr(error, "reason", None) or str(error) or "the connection ended")
             why = getattr(error, "verify_message", "")
-            self._refuse(guest.host, f"TLS handshake failed: {reason}{why and f' ({why})'}")
+            self._refusals.add(guest.host, f"TLS handshake failed: {reason}{why and f' ({why})'}")
             self._alert("no TLS", "", guest.host, reason)
         elif not guest.leaving:
-            self._refuse(guest.host, "closed: no association was requested")
+            self._refusals.add(guest.host, "closed: no association was requested")
         self._close(guest)
 
     def _decide(self, guest: Guest) -> None:
@@ -271,19 +235,13 @@ class Server(threading.Thread):
             self._poll.modify(guest.connection, select.POLLIN)
             return
         self._forget(guest)
-        seat = self._load.sit(guest.host, guest.caller.calling)
         try:
-            if seat is None:
-                raise RuntimeError("no seat is free")
-            self._begin(guest, seat)
-        except (OSError, RuntimeError) as error:  # no thread or no file handle can be had
-            self._refuse(guest.host, f"closed: {error}")
-            guest.close()
-            if seat is not None:
-                self._load.leave(seat)
+            self._associations.begin(guest)
+        except Unavailable as error:
+            self._refusals.add(guest.host, f"closed: {error}")
 
     def _reject(self, guest: Guest, refusal: Refusal) -> None:
-        self._refuse(guest.host, f"association rejected: {refusal.reason}")
+        self._refusals.add(guest.host, f"association rejected: {refusal.reason}")
         if refusal.code[0] == 1:  # permanently; what is transient is no matter of who asks
             self._alert("rejected", printable(guest.caller.calling), guest.host, refusal.reason)
         guest.leave(rejection(refusal.code), time.monotonic() + LEAVE_SECONDS)
@@ -295,57 +253,14 @@ class Server(threading.Thread):
         except OSError:
             self._close(guest)
 
-    def _begin(self, guest: Guest, seat: int) -> None:
-        """Hand a connection and its request over to an association, with threads of its own."""
-        _blocking(guest.connection, self._ae.network_timeout)
-        assoc, ae = Acceptor(self._ae, self._memory), self._ae
-        assoc._server, assoc.seat = self, seat
-        assoc.name = f"AcceptorThread@{datetime.now():%Y%m%d%H%M%S}"
-        assoc.set_socket(AssociationSocket(assoc, client_socket=guest.connection))
-        acceptor = assoc.acceptor
-        acceptor.maximum_length, acceptor.ae_title = ae.maximum_pdu_size, ae.ae_title
-        acceptor.address_info = AddressInformation.from_tuple(self._listening.getsockname())
-        assoc.requestor.address_info = AddressInformation.from_tuple(guest.address)
-        acceptor.implementation_class_uid = ae.implementation_class_uid
-        acceptor.implementation_version_name = ae.implementation_version_name
-        acceptor.supported_contexts = self._contexts
-        for event, handler in self._handlers:
-            assoc.bind(event, handler)
-        assoc.dul.begin_with(guest.request)
-        with self._lock:
-            self._open.add(assoc)
-        try:
-            assoc.start()
-        except RuntimeError:
-            with self._lock:
-                self._open.discard(assoc)
-            raise
-
     def _tidy(self, now: float) -> None:
-        """Close what is late, tell what was refused, collect what has ended."""
+        """Close what is late, tell what was refused, free what has ended."""
         for guest in [guest for guest in self._guests.values() if now >= guest.deadline]:
             self._failed(guest, TimeoutError("it took too long"))
-        if now >= self._tell_at:
-            self._tell_at = now + TELL_SECONDS
-            self._tell()
-            if self._certificates is not None:
-                self._certificates.warn()
-        with self._lock:
-            due = self._ended >= COLLECT_AFTER or (self._ended and now - self._ended_at > COLLECT_SECONDS)
-            self._ended = 0 if due else self._ended
-        if due:  # pynetdicom's associations are cycles
-            gc.collect()
-
-    def _refuse(self, address: str, reason: str) -> None:
-        key = address, reason
-        if key not in self._refused and len(self._refused) >= TOLD:
-            key = "others", "refused, for reasons of their own"
-        self._refused[key] += 1
-
-    def _tell(self) -> None:
-        for (address, reason), count in self._refused.items():
-            LOG.warning("%s: %s%s", address, reason, f" ({count} times)" if count > 1 else "")
-        self._refused.clear()
+        self._refusals.tell(now)
+        self._associations.collect(now)
+        if self._certificates is not None:
+            self._certificates.warn()
 
     def _close(self, guest: Guest) -> None:
         self._forget(guest)
@@ -356,13 +271,3 @@ class Server(threading.Thread):
         if self._guests.pop(descriptor, None) is not None:
             self._poll.unregister(descriptor)
             self._load.wait(len(self._guests))
-
-
-def _blocking(connection: socket.socket, timeout: float | None) -> None:
-    """Let a connection's calls wait: a moment to read, `timeout` seconds to write."""
-    if isinstance(connection, ssl.SSLSocket):
-        connection.settimeout(timeout)
-        return
-    connection.setblocking(True)  # the system's time-outs: with Python's own, every call is two
-    for option, seconds in ((socket.SO_RCVTIMEO, LOOK_SECONDS), (socket.SO_SNDTIMEO, timeout)):
-        connection.setsockopt(socket.SOL_SOCKET, option, _timeval(seconds or 0.0))

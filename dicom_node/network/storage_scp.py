@@ -20,6 +20,7 @@ from ..printable import printable
 from ..settings.config import ReceiveSettings
 from .admission import Load, Memory
 from .association import entity
+from .associations import Associations
 from .dimse_n import SYNTAXES, valid_uid
 from .door import Alert, Door
 from .server import REQUEST_SECONDS, Server
@@ -141,6 +142,7 @@ class Receiver:
         self._settings, self._store, self._free_mb, self._alert = settings, store, free_mb, alert
         self._further = dict(handlers or {})
         self._server: Server | None = None
+        self._associations: Associations
         self._certificates = None if settings.tls is None else Certificates(settings.tls)
 
     def start(self, listening: socket.socket | None = None, load: Load | None = None) -> int:
@@ -160,16 +162,11 @@ class Receiver:
         """
         settings, listening = self._settings, listening or listen(self._settings)
         load = load or Load(settings.maximum_associations)
-        self._server = Server(
-            self._ae(),
-            listening,
-            Door(settings, load, self._free_mb),
-            load,
-            Memory(settings.memory_mb * 1_000_000),
-            [(evt.EVT_C_STORE, partial(on_store, self._store)), *self._further.items()],
-            self._certificates,
-            self._alert,
-        )
+        handlers = [(evt.EVT_C_STORE, partial(on_store, self._store)), *self._further.items()]
+        memory = Memory(settings.memory_mb * 1_000_000)
+        self._associations = Associations(self._ae(), handlers, load, memory)
+        door = Door(settings, load, self._free_mb)
+        self._server = Server(listening, door, load, self._associations, self._certificates, self._alert)
         self._server.start()
         return int(listening.getsockname()[1])
 
@@ -184,7 +181,7 @@ class Receiver:
             return
         server, self._server = self._server, None
         server.stop()
-        open_ones = server.active_associations
+        open_ones = self._associations.open
         for assoc in open_ones:
             # not blocking: that would wait for ever for a peer that connected and said nothing
             assoc.abort(block=False)

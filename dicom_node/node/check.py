@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from dataclasses import dataclass
 
 from ..delivery.kinds import SENDERS
-from ..errors import NodeError, Unavailable
+from ..errors import NodeError, Rejected, Unavailable
+from ..network.tls import expiring, server_context
 from ..settings.config import Config
+from ..settings.destinations import CStoreDestination
 from ..store.database import Database, NoTables
 from ..store.durable import make_folder
 
@@ -38,9 +41,31 @@ def check(config: Config) -> list[Check]:
         Check("database", _database(config), True),
         Check(f"port {config.receive.port} on {config.receive.host}", _port(config), True),
     ]
+    checks += _certificates(config)
     for destination in config.destinations:
         answer = SENDERS[type(destination)].probe(destination, config.receive.ae_title)
         checks.append(Check(f"destination {destination.name} ({destination.place})", answer, False))
+    return checks
+
+
+def _certificates(config: Config) -> list[Check]:
+    """Whether the files of each table of certificates can be used, and which of them are near their end."""
+    tables = {"receive": config.receive.tls}
+    tables |= {} if config.audit is None else {"audit": config.audit.tls}
+    tables |= {} if config.pacs is None else {"pacs": config.pacs.tls}
+    tables |= {
+        f"destination {d.name}": d.tls for d in config.destinations if isinstance(d, CStoreDestination)
+    }
+    checks = []
+    for name, settings in tables.items():
+        if settings is not None:
+            try:
+                server_context(settings)
+                found = [Check(f"certificates of {name}", "", True)]
+            except Rejected as error:
+                found = [Check(f"certificates of {name}", str(error), True)]
+            soon = [Check(f"certificates of {name}", told, False) for told in expiring(settings, time.time())]
+            checks += found + soon
     return checks
 
 

@@ -21,10 +21,10 @@ from ..dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from ..dicom.uids import CT_CLASSES
 from ..intake import mpps as performed
 from ..intake import storage_commitment as commit
-from ..network import acceptor as layer
 from ..network import dimse_n as request
 from ..network import door, guest, server, tls
 from ..network import storage_scp as receive
+from ..network import upper_layer as layer
 from ..network.association import MAXIMUM_PDU
 from ..results import codes
 from ..results.kinds import KINDS

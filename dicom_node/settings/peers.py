@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -99,7 +100,13 @@ class Peer:
             return True
         found = ipaddress.ip_address(address)
         mapped = getattr(found, "ipv4_mapped", None)
-        return (mapped or found) in ipaddress.ip_network(self.address)
+        return (mapped or found) in _network(self.address)
+
+
+@cache
+def _network(address: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """The network of a peer's address: asked for at every connection, and as many as there are peers."""
+    return ipaddress.ip_network(address)
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 from pynetdicom import AE
-from pynetdicom.sop_class import Verification
 from running_node import config
 
+from dicom_node.dicom.uids import VERIFICATION
 from dicom_node.errors import Unavailable
 from dicom_node.intake import receivers
 from dicom_node.intake.receivers import Acceptors, Held
 from dicom_node.network.admission import Load
+from dicom_node.network.storage_scp import Receiver
 from dicom_node.node.node import Node
 from dicom_node.settings.config import Config
 from dicom_node.store.database import Database
@@ -56,7 +57,7 @@ def until(happened: Callable[[], object], seconds: float = 60.0) -> None:
 
 def echo(port: int) -> bool:
     ae = AE("CT1")
-    ae.add_requested_context(Verification)
+    ae.add_requested_context(VERIFICATION)
     assoc = ae.associate("127.0.0.1", port)
     if assoc.is_established:
         assoc.release()
@@ -96,7 +97,7 @@ def test_killed_processes_are_started_again_and_what_they_held_is_free(
         until(lambda: acceptors.accepting == 2)
         for _ in range(2):
             ae = AE("CT1")
-            ae.add_requested_context(Verification)
+            ae.add_requested_context(VERIFICATION)
             assert all(ae.associate("127.0.0.1", port).is_established for _ in range(2))
             assert not echo(port)  # all are taken
             before = pids()
@@ -170,7 +171,7 @@ def test_a_process_whose_thread_that_accepts_has_ended_ends_too(
 ) -> None:
     made: list[Any] = []
 
-    class Kept(receivers.Receiver):
+    class Kept(Receiver):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             made.append(self)

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from certificates import authority, revocation_list, sign
 from pynetdicom import AE
-from pynetdicom.sop_class import Verification
 
+from dicom_node.dicom.uids import VERIFICATION
 from dicom_node.errors import Rejected
 from dicom_node.network import tls
 from dicom_node.network.storage_scp import Receiver
@@ -65,7 +65,7 @@ def listening(
 def gets_in(port: int, own: TlsSettings, title: str = "CT1") -> bool:
     """Whether a client with this certificate is answered a C-ECHO."""
     ae = AE(title)
-    ae.add_requested_context(Verification)
+    ae.add_requested_context(VERIFICATION)
     own = replace(own, crl=None)
     assoc = ae.associate("127.0.0.1", port, tls_args=(client_context(own), "127.0.0.1"))
     if not assoc.is_established:

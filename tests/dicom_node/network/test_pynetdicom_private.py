@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 from pynetdicom import AE, evt
-from pynetdicom.association import MODE_ACCEPTOR, Association
+from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
-from dicom_node.network import acceptor, c_store_codec
+from dicom_node.network import acceptor, c_store_codec, upper_layer
 
 ROOT = Path(__file__).parents[3]
 
@@ -50,7 +50,7 @@ VALUES = {
 #: Classes that are derived from pynetdicom's -> their base.
 DERIVED = {
     acceptor.Acceptor: Association,
-    acceptor.UpperLayer: DULServiceProvider,
+    upper_layer.UpperLayer: DULServiceProvider,
     c_store_codec.Dimse: DIMSEServiceProvider,
     c_store_codec._StoreRequest: DIMSEMessage,
 }
@@ -58,7 +58,7 @@ DERIVED = {
 
 @pytest.fixture(scope="module")
 def things() -> dict[str, Any]:
-    association = Association(AE(), MODE_ACCEPTOR)
+    association = Association(AE(), "acceptor")
     return {
         "events": evt,
         "association": association,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ from node_values import CT, EXPLICIT, image
 from pydicom import Dataset
 from pynetdicom import AE
 from pynetdicom.dsutils import encode
-from pynetdicom.sop_class import Verification
 
-from dicom_node.network import guest, server
+from dicom_node.dicom.uids import VERIFICATION
+from dicom_node.network import guest, refusals, server
+from dicom_node.network.acceptor import Acceptor
 from dicom_node.network.admission import Load
 from dicom_node.network.storage_scp import Receiver
 from dicom_node.settings.config import ReceiveSettings
@@ -292,7 +294,7 @@ class Tired:
     """A listening socket of a system that has no file handle left, for a while."""
 
     def __init__(self, listening: socket.socket) -> None:
-        self._listening, self.failures = listening, 2
+        self._listening, self.failures, self.error = listening, 2, errno.EMFILE
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._listening, name)
@@ -300,7 +302,7 @@ class Tired:
     def accept(self) -> Any:
         if self.failures:
             self.failures -= 1
-            raise OSError(errno.EMFILE, "Too many open files")
+            raise OSError(self.error, os.strerror(self.error))
         return self._listening.accept()
 
 
@@ -322,15 +324,15 @@ def test_a_crowd_that_is_refused_does_not_fill_the_log(caplog: pytest.LogCapture
             with connect(port) as stranger:
                 stranger.sendall(request(f"EVIL{n}".encode()))
                 assert answer(stranger) == REJECTED
-    lines = [record for record in caplog.records if record.name == server.__name__]
-    assert 0 < len(lines) <= 10 * server.TOLD
+    lines = [record for record in caplog.records if record.name == refusals.__name__]
+    assert 0 < len(lines) <= 10 * refusals.TOLD
 
 
 def test_an_echo_is_answered_while_others_say_nothing() -> None:
     with listening() as port:
         silent = [connect(port) for _ in range(5)]
         ae = AE("SCANNER")
-        ae.add_requested_context(Verification)
+        ae.add_requested_context(VERIFICATION)
         assoc = ae.associate("127.0.0.1", port)
         assert assoc.send_c_echo().Status == 0x0000
         assoc.release()
@@ -348,3 +350,45 @@ def test_everything_is_closed_when_the_node_stops() -> None:
     assert answer(open_) in (0, ABORTED)
     with pytest.raises(ConnectionRefusedError):
         connect(port)
+
+
+def test_a_listening_socket_that_is_none_any_longer_ends_the_thread_for_its_process_to_see() -> None:
+    tired = Tired(socket.create_server(("127.0.0.1", 0)))
+    tired.error, tired.failures = errno.EINVAL, 1
+    receiver = Receiver(ReceiveSettings(port=0), lambda one: "stored", lambda: 1e6)
+    port = receiver.start(tired)  # type: ignore[arg-type]
+    with suppress(ConnectionError):
+        connect(port).close()
+    until(lambda: not receiver.accepts)
+    receiver.stop()
+
+
+def test_ipv6_is_served_and_its_peers_are_known() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with listening(host="::1", peers=(Peer("CT1", "::1"),)) as port:
+        connection = socket.create_connection(("::1", port), 10)
+        connection.sendall(request())
+        assert answer(connection) == ACCEPTED
+        connection.close()
+
+
+def test_where_no_thread_can_be_started_the_seat_is_free_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start, failures = Acceptor.start, [RuntimeError("can't start new thread"), MemoryError()]
+
+    def tired(self: Acceptor) -> None:
+        if failures:
+            raise failures.pop(0)
+        start(self)
+
+    monkeypatch.setattr(Acceptor, "start", tired)
+    load = Load(1)
+    with listening(load=load, maximum_associations=1) as port:
+        assert [associated(port)[0] for _ in range(2)] == [0, 0]
+        assert scanner_gets_in(port)
+        until(lambda: load.held(SCANNER, "SCANNER").associations == 0)
+    assert "no association can be begun (RuntimeError)" in caplog.text

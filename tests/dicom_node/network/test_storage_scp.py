@@ -12,8 +12,8 @@ from node_values import CT, EXPLICIT, image
 from pydicom import Dataset
 from pynetdicom import AE
 from pynetdicom.dsutils import encode
-from pynetdicom.sop_class import Verification
 
+from dicom_node.dicom.uids import VERIFICATION
 from dicom_node.errors import Unavailable
 from dicom_node.network.storage_scp import STATUSES, STORAGE_CLASSES, Received, Receiver
 from dicom_node.settings.config import ReceiveSettings
@@ -44,7 +44,7 @@ def listening(
         calling: str = "CT1", called: str = "VQNODE", syntax: str = EXPLICIT, sop_class: str = CT
     ) -> Any:
         ae = AE(calling)
-        ae.add_requested_context(Verification)
+        ae.add_requested_context(VERIFICATION)
         ae.add_requested_context(sop_class, syntax)
         return ae.associate("127.0.0.1", port, ae_title=called)
 

@@ -14,10 +14,10 @@ import pytest
 from certificates import authority
 from node_values import image
 from pynetdicom import AE
-from pynetdicom.sop_class import Verification
 
 from dicom_node.delivery import store_scu
 from dicom_node.delivery.outcome import Parcel
+from dicom_node.dicom.uids import VERIFICATION
 from dicom_node.errors import Rejected
 from dicom_node.network.storage_scp import Received, Receiver
 from dicom_node.network.tls import client_context
@@ -113,7 +113,7 @@ def test_our_client_speaks_only_to_a_server_of_its_authority(listening, ours, st
     port, _ = listening
     side = TlsSettings(ours.certificate, ours.key, (ours if trusted else strangers).authorities)
     ae = AE("CT1")
-    ae.add_requested_context(Verification)
+    ae.add_requested_context(VERIFICATION)
     assoc = ae.associate("127.0.0.1", port, tls_args=(client_context(side), "127.0.0.1"))
     assert assoc.is_established is trusted
     if trusted:

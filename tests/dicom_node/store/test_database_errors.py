@@ -19,7 +19,7 @@ from dicom_node.store.database import Database
 
 def raising(error: BaseException) -> None:
     """What SQLAlchemy does with an error of a driver."""
-    raise exc.DBAPIError.instance("SELECT 1", {}, error, sqlite3.Error)  # type: ignore[arg-type]
+    raise exc.DBAPIError.instance("SELECT 1", {}, error, sqlite3.Error)
 
 
 @pytest.mark.parametrize(
