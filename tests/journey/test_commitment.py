@@ -18,11 +18,12 @@ from certificates import authority
 from peers import free_port, orthanc
 from pydicom import Dataset
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+from pynetdicom.events import EventHandlerType
 from queued import CT, queue, rows, states
 
 from dicom_node.delivery import queue as deliver
 from dicom_node.delivery import storage_commitment as confirm
+from dicom_node.dicom.uids import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from dicom_node.network.storage_scp import Received, Receiver
 from dicom_node.settings.config import ReceiveSettings
 from dicom_node.settings.destinations import CStoreDestination, Destination
@@ -54,7 +55,7 @@ def receiver(
         scp.stop()
 
 
-def pacs_at(port: int) -> Destination:
+def pacs_at(port: int) -> CStoreDestination:
     return CStoreDestination(
         "pacs", ae_title="ORTHANC", host="127.0.0.1", port=port, timeout=5, storage_commitment=True
     )
@@ -70,7 +71,7 @@ def test_orthanc_confirms_what_it_keeps_and_gets_again_what_it_lost(
     database: Database, tmp_path: Path
 ) -> None:
     here = free_port()
-    node = {"DicomModalities": {"node": ["VQNODE", "127.0.0.1", here]}}
+    node: dict[str, Any] = {"DicomModalities": {"node": ["VQNODE", "127.0.0.1", here]}}
     with orthanc(tmp_path / "orthanc", **node) as peer, receiver(database, pacs_at(peer.port), here):
         pacs = pacs_at(peer.port)
         queue(database, tmp_path, "pacs", now=time.time())
@@ -93,7 +94,7 @@ def test_orthanc_takes_results_and_confirms_them_over_tls_both_ways(
     database: Database, tmp_path: Path
 ) -> None:
     here, own = free_port(), authority(tmp_path, "clinic")
-    tls = {
+    tls: dict[str, Any] = {
         "DicomTlsEnabled": True,
         "DicomTlsCertificate": str(own.certificate),
         "DicomTlsPrivateKey": str(own.key),
@@ -121,6 +122,7 @@ def test_a_pacs_without_storage_commitment_leaves_results_sent_and_says_so(
     ae = AE("ORTHANC")
     ae.add_supported_context(CT)
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda e: 0)])
+    assert server is not None
     pacs = replace(pacs_at(server.server_address[1]), max_age_hours=1)
     try:
         now = 1000.0
@@ -150,9 +152,7 @@ def test_a_report_on_the_association_of_the_request_counts(database: Database, t
                 time.sleep(0.02)
             assoc, asked = requests[0]
             time.sleep(0.2)
-            status, _ = assoc.send_n_event_report(
-                asked, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
-            )
+            status, _ = assoc.send_n_event_report(asked, 1, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE)
             answers.append(status.Status)
 
         answers: list[int] = []
@@ -165,12 +165,13 @@ def test_a_report_on_the_association_of_the_request_counts(database: Database, t
 
 
 @contextmanager
-def committing(act: Any) -> Iterator[Destination]:
+def committing(act: Any) -> Iterator[CStoreDestination]:
     ae = AE("ORTHANC")
     ae.add_supported_context(CT)
-    ae.add_supported_context(StorageCommitmentPushModel)
-    handlers = [(evt.EVT_C_STORE, lambda e: 0), (evt.EVT_N_ACTION, act)]
+    ae.add_supported_context(STORAGE_COMMITMENT)
+    handlers: list[EventHandlerType] = [(evt.EVT_C_STORE, lambda e: 0), (evt.EVT_N_ACTION, act)]
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    assert server is not None
     try:
         yield pacs_at(server.server_address[1])
     finally:
@@ -190,7 +191,7 @@ def test_without_a_report_it_is_asked_again_under_another_transaction(
         queue(database, tmp_path, "pacs")
         deliver.deliver(database, tmp_path, pacs, "VQNODE", lambda: 1000.0)
         for now in (1000.0, 1001.0, 1000.0 + pacs.confirm_seconds + 1):
-            confirm.ask(database, pacs, "VQNODE", lambda now=now: now)
+            confirm.ask(database, pacs, "VQNODE", partial(float, now))
     assert len(asked) == len(set(asked)) == 2
 
 

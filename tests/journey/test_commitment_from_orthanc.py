@@ -37,7 +37,7 @@ def node(tmp_path: Path, scanner_port: int) -> Iterator[Serve]:
 
 @pytest.fixture
 def scanner(tmp_path: Path, node: Serve, scanner_port: int) -> Iterator[Orthanc]:
-    here = {"DicomModalities": {"node": ["VQNODE", "127.0.0.1", node.port]}}
+    here: dict[str, Any] = {"DicomModalities": {"node": ["VQNODE", "127.0.0.1", node.port]}}
     with orthanc(tmp_path / "orthanc", port=scanner_port, **here) as peer:
         yield peer
 

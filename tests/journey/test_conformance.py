@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from peers import dcmtk
+from pydicom.uid import UID
 from pynetdicom import AE, build_role, evt
-from pynetdicom.sop_class import ModalityWorklistInformationFind
 
 from dicom_node.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from dicom_node.network.association import MAXIMUM_PDU
@@ -20,6 +20,7 @@ from dicom_node.node.conformance import statement
 from dicom_node.settings.config import ReceiveSettings
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
+MODALITY_WORKLIST_FIND = UID("1.2.840.10008.5.1.4.31")
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
@@ -114,5 +115,5 @@ def test_queries_are_no_service_of_the_node(port: int, command: str, model: str)
 
 
 def test_a_service_that_is_not_in_the_tables_is_refused(port: int) -> None:
-    contexts = [(ModalityWorklistInformationFind, SYNTAXES), (CT, SYNTAXES)]
+    contexts = [(MODALITY_WORKLIST_FIND, SYNTAXES), (CT, SYNTAXES)]
     assert [found[0] for found in negotiated(port, contexts)] == [CT]

@@ -14,6 +14,7 @@ from peers import DICOMWEB, Orthanc, free_port, orthanc
 from queued import queue, rows, states
 
 from dicom_node.delivery import queue as deliver
+from dicom_node.delivery import stow_rs
 from dicom_node.settings.destinations import Destination, FolderDestination, StowRsDestination
 from dicom_node.store.database import Database
 
@@ -34,7 +35,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def web(pacs: Orthanc, tmp_path: Path) -> Destination:
+def web(pacs: Orthanc, tmp_path: Path) -> StowRsDestination:
     secret = tmp_path / "authorization"
     secret.write_text(f"Basic {base64.b64encode(USER.encode()).decode()}\n")
     url = f"http://127.0.0.1:{pacs.http}/dicom-web/"
@@ -46,10 +47,10 @@ def deliver_at(database: Database, storage: Path, destination: Destination, now:
 
 
 def test_stow_rs_brings_results_to_orthanc_and_twice_is_as_once(
-    pacs: Orthanc, web: Destination, database: Database, tmp_path: Path
+    pacs: Orthanc, web: StowRsDestination, database: Database, tmp_path: Path
 ) -> None:
     paths = queue(database, tmp_path, "web", "again")
-    assert deliver.probe(web, "VQNODE") == ""
+    assert stow_rs.probe(web, "VQNODE") == ""
     deliver_at(database, tmp_path, web, 1.0)
     deliver_at(database, tmp_path, replace(web, name="again"), 1.0)
     assert [(r.state, r.status) for r in rows(database)] == [("SENT", 200)] * 6, rows(database)[0].reason
@@ -57,7 +58,7 @@ def test_stow_rs_brings_results_to_orthanc_and_twice_is_as_once(
 
 
 def test_stow_rs_waits_for_credentials_and_for_a_server_that_is_away(
-    web: Destination, database: Database, tmp_path: Path
+    web: StowRsDestination, database: Database, tmp_path: Path
 ) -> None:
     queue(database, tmp_path, "web")
     away = replace(web, url=f"http://127.0.0.1:{free_port()}")
@@ -73,7 +74,7 @@ def test_stow_rs_waits_for_credentials_and_for_a_server_that_is_away(
 
 
 def test_what_orthanc_cannot_take_stops_no_other(
-    web: Destination, database: Database, tmp_path: Path
+    web: StowRsDestination, database: Database, tmp_path: Path
 ) -> None:
     queue(database, tmp_path, "web")[0].write_bytes(b"no DICOM at all")
     deliver_at(database, tmp_path, web, 1.0)
@@ -84,7 +85,7 @@ def test_what_orthanc_cannot_take_stops_no_other(
 
 
 def test_an_http_answer_cut_off_is_unknown_and_sent_again(
-    web: Destination, database: Database, tmp_path: Path
+    web: StowRsDestination, database: Database, tmp_path: Path
 ) -> None:
     queue(database, tmp_path, "web", count=1)
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -95,7 +95,7 @@ def contrast_in_the_header(folder: Path, thorax: Phantoms) -> None:
 
 def contrast_in_the_heart(folder: Path, thorax: Phantoms) -> None:
     def bright(volume: Volume) -> Volume:
-        hu = np.asarray(volume.array)
+        hu = volume.array
         return replace(volume, array=np.where(hu > -100, hu + 140, hu).astype(np.int16))
 
     write_pair(folder, bright(thorax.insp), bright(thorax.exp))

@@ -9,10 +9,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import nibabel
 import pytest
+from nibabel.nifti1 import Nifti1Image
 from peers import dcmtk, free_port
 from pydicom import dcmread
 from serve import COMMAND, Serve
@@ -43,16 +45,21 @@ def run(node: Serve, *arguments: str) -> str:
 def test_two_dates_of_a_patient_make_a_trend_a_comparison_and_a_case_without_identity(
     node: Serve, tmp_path: Path
 ) -> None:
+    def done(number: int) -> bool:
+        return node.jobs().count("DONE") == number
+
     shape = ThoraxShape(in_plane_mm=4.0, slice_mm=5)
     for year, truth in ((2025, thorax_phantom((), shape=shape)), (2026, thorax_phantom(shape=shape))):
         for number, (name, volume) in enumerate((("Insp", truth.inspiratory), ("Exp", truth.expiratory)), 1):
-            who = {"patient_id": "PAT-4711", "patient_name": "Doe^Jane", "acquired": datetime(year, 3, 4)}
-            scan = Scan(f"Thorax {name}", f"study {year}", number, **who)
+            scan = Scan(
+                f"Thorax {name}", f"study {year}", number,
+                patient_id="PAT-4711", patient_name="Doe^Jane", acquired=datetime(year, 3, 4),
+            )  # fmt: skip
             write_ct_series(volume, tmp_path / str(year) / name, scan)
         dcmtk(
             "storescu", "+sd", "+r", "-aec", "VQNODE", "127.0.0.1", str(node.port), str(tmp_path / str(year))
         )
-        node.until(lambda year=year: node.jobs().count("DONE") == year - 2024, 1200)
+        node.until(partial(done, year - 2024), 1200)
     results = tmp_path / "dicom-node-data" / "results"
 
     pages = [_pages(next((results / job).glob("*-pdf.dcm")), tmp_path) for job in "12"]
@@ -60,7 +67,9 @@ def test_two_dates_of_a_patient_make_a_trend_a_comparison_and_a_case_without_ide
     assert "2025-03-04" in pages[1][2]
 
     run(node, "export", "2", str(tmp_path / "nifti"))
-    assert nibabel.load(tmp_path / "nifti" / "V.nii.gz").ndim == 3
+    v = nibabel.load(tmp_path / "nifti" / "V.nii.gz")
+    assert isinstance(v, Nifti1Image)
+    assert v.ndim == 3
 
     run(node, "compare", "1", "2", str(tmp_path / "change"))
     lines = csv.DictReader((tmp_path / "change" / "transitions.csv").open())

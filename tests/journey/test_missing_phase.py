@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peers import dcmtk, orthanc
@@ -49,7 +50,7 @@ def run(node: Serve, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_missing_phase_is_fetched_from_orthanc(
     method: str, node: Serve, scans: Path, tmp_path: Path
 ) -> None:
-    here = {"DicomModalities": {"node": ["VQNODE", "127.0.0.1", node.port]}}
+    here: dict[str, Any] = {"DicomModalities": {"node": ["VQNODE", "127.0.0.1", node.port]}}
     with orthanc(tmp_path / "orthanc", **here) as pacs:
         store("ORTHANC", pacs.port, scans / "Exp")
         with node.config.open("a") as file:

@@ -67,7 +67,9 @@ def twins(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
         sources = shared / "real-ct" / case.archive, shared / "real-motion" / case.motion
         command = [sys.executable, script, *sources, folders[name], "--phase", "inspiration"]
         # the fit's threads would fight each other
-        subprocess.run(command, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, check=True, timeout=600)
+        subprocess.run(
+            [*map(str, command)], env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, check=True, timeout=600
+        )
     return folders
 
 
@@ -152,7 +154,7 @@ def segmented(seg: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) ->
     origin, step = affine[:3, 3], affine[:3, 0]
     for frame, group in zip(ds.pixel_array, ds.PerFrameFunctionalGroupsSequence, strict=True):
         position = np.array(group.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
-        k = (position - origin) @ step / (step @ step)
+        k = float((position - origin) @ step / (step @ step))
         assert abs(k - round(k)) < 0.05
         number = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
         masks[labels[number]][round(k)] = frame > 0
@@ -229,7 +231,7 @@ def test_run_gives_what_the_node_gives(
     name: str, twins: dict[str, Path], delivered: dict[str, Results], tmp_path: Path
 ) -> None:
     command = [*COMMAND, "run", twins[name] / "real", twins[name] / "made", tmp_path / "out"]
-    subprocess.run(command, check=True, capture_output=True, timeout=600)
+    subprocess.run([*map(str, command)], check=True, capture_output=True, timeout=600)
     table = json.loads((tmp_path / "out" / "measures.json").read_text())["measures"]["lungs"]
     found = numbers(delivered[name].sr)
     for measure in (*FRACTIONS, "volume_exp"):

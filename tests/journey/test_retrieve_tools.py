@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 from peers import dcmtk, free_port, orthanc
 from pydicom import dcmread
@@ -36,7 +37,7 @@ def test_delivered_results_are_found_got_and_moved(tmp_path: Path) -> None:
     made = {str(dcmread(p).SOPInstanceUID): p for p in queue(database, storage, "pacs", now=time.time())}
     first = dcmread(next(iter(made.values())))
     study, series = str(first.StudyInstanceUID), str(first.SeriesInstanceUID)
-    known = {"DicomModalities": {"node": ["VQNODE", "127.0.0.1", here]}}
+    known: dict[str, Any] = {"DicomModalities": {"node": ["VQNODE", "127.0.0.1", here]}}
     with orthanc(tmp_path / "orthanc", **known) as peer:
         pacs = CStoreDestination("pacs", ae_title="ORTHANC", host="127.0.0.1", port=peer.port)
         receive = ReceiveSettings(port=here, min_free_mb=1)
@@ -57,7 +58,7 @@ def test_delivered_results_are_found_got_and_moved(tmp_path: Path) -> None:
             assert {str(dcmread(path).SOPInstanceUID) for path in got.iterdir()} == set(made)
 
             dcmtk("movescu", *there[0], "-aem", "VQNODE", *keys("STUDY", study), *there[1])
-            wait_until(lambda: status(database)["instances"]["stored"] == len(made))
+            wait_until(lambda: status(database).instances.stored == len(made))
         finally:
             node.stop()
     database.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from analysis.anatomy.regions import REGIONS
 from analysis.measures.quality import Finding
@@ -164,7 +164,7 @@ def enhanced(folder: Path, sop_class: str = ENHANCED_CT, description: str = "Exp
     paths = write_ct_series(volume, folder / "single", Scan(description, "s"))
     single = [dcmread(p) for p in paths]
     ds = dcmread(paths[0])
-    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = sop_class
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = UID(sop_class)
     ds.NumberOfFrames = len(single)
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope",
                     "RescaleIntercept", "SliceThickness"):  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 import sqlalchemy as sa
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import UID
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 
 from analysis.volume import Grid, Volume
@@ -27,8 +27,7 @@ from dicom_node.processes import begin
 from dicom_node.store.database import Database
 from dicom_node.store.tables import result
 
-CT = "1.2.840.10008.5.1.4.1.1.2"
-EXPLICIT = "1.2.840.10008.1.2.1"
+CT, EXPLICIT = CTImageStorage, ExplicitVRLittleEndian
 
 
 def make_slice(uid: str, z: float = 0.0) -> Slice:

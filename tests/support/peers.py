@@ -48,7 +48,10 @@ def dcmtk(name: str, *arguments: str, check: bool = True) -> subprocess.Complete
 
 
 #: Orthanc's DICOMweb server, as a setting of `orthanc`.
-DICOMWEB = {"Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"], "DicomWeb": {"Enable": True}}
+DICOMWEB: dict[str, Any] = {
+    "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"],
+    "DicomWeb": {"Enable": True},
+}
 
 
 @dataclass(frozen=True)

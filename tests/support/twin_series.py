@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 
 from analysis.anatomy.lungs import segment
+from analysis.truth.breathing import PhaseName
 from analysis.truth.motion import Motion
-from analysis.truth.twins import Look, Twin, make_twin
+from analysis.truth.scanner import Look
+from analysis.truth.twins import Twin, make_twin
 from analysis.volume import Grid, Volume
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.research.validate import read_motion
@@ -73,7 +75,7 @@ def _grid(slices: list[tuple[float, Dataset, np.ndarray]]) -> Grid:
     return Grid((len(slices), int(first.Rows), int(first.Columns)), affine)
 
 
-def write_twin(real: RealSeries, motion: Motion, phase: str, folder: Path, seed: int = 0) -> Twin:
+def write_twin(real: RealSeries, motion: Motion, phase: PhaseName, folder: Path, seed: int = 0) -> Twin:
     """Make the twin of a real series and write both phases and the truth into ``folder``."""
     labels = segment(real.volume).labels
     twin = make_twin(real.volume, labels, phase, motion, look=Look(), seed=seed)
@@ -95,7 +97,7 @@ def write_twin(real: RealSeries, motion: Motion, phase: str, folder: Path, seed:
     return twin
 
 
-def truth_arrays(twin: Twin) -> dict[str, np.ndarray]:
+def truth_arrays(twin: Twin) -> dict[str, Any]:
     """The whole truth; ``*_in_lungs`` in the order of ``x[lungs > 0]``, ``coarse_*`` on a grid of about 2 mm."""
     truth, grid = twin.truth, twin.expiratory.grid
     inside = truth.lungs > 0

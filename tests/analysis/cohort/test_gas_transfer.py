@@ -32,7 +32,7 @@ def gli(unit: float = 1.0) -> dict[str, Reference]:
 
 
 @pytest.mark.parametrize("unit", [1.0, SI])
-def test_gli_s_own_table_is_taken_in_either_unit(unit):
+def test_gli_s_own_table_is_taken_in_either_unit(unit: float) -> None:
     references = gli(unit)
     check_gli(references)
     for sex, age, height, mean, limit in GLI:
@@ -41,7 +41,7 @@ def test_gli_s_own_table_is_taken_in_either_unit(unit):
         assert 0.1 < references[sex].lms(age, height)[2] < 0.2
 
 
-def test_a_table_that_is_not_gli_s_is_refused_with_the_value_that_differs():
+def test_a_table_that_is_not_gli_s_is_refused_with_the_value_that_differs() -> None:
     references = gli()
     with pytest.raises(Rejected, match=r"median of M, 40 years, 175 cm is 31\.\d+, published are 30\.184"):
         check_gli({**references, "M": replace(references["M"], log_mu=references["M"].log_mu + 0.03)})
@@ -49,6 +49,6 @@ def test_a_table_that_is_not_gli_s_is_refused_with_the_value_that_differs():
         check_gli({**references, "F": replace(references["F"], sigma=references["F"].sigma * 1.1)})
 
 
-def test_an_age_outside_the_table_is_refused():
+def test_an_age_outside_the_table_is_refused() -> None:
     with pytest.raises(Rejected, match="age 90 lies outside the table's 40 to 65 years"):
         gli()["M"].lms(90, 175)

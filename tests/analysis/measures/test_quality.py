@@ -11,23 +11,23 @@ from analysis.volume import Grid, Volume
 
 
 @pytest.fixture(scope="module")
-def pair():
+def pair() -> tuple[Volume, Volume]:
     truth = thorax_phantom(shape=ThoraxShape(in_plane_mm=2.5, slice_mm=4))
     return truth.inspiratory, truth.expiratory
 
 
-def refused(insp, exp):
+def refused(insp: Volume, exp: Volume) -> str:
     with pytest.raises(Rejected) as error:
         analyse(insp, exp)
     return str(error.value)
 
 
-def test_swapped_phases_are_named(pair):
+def test_swapped_phases_are_named(pair: tuple[Volume, Volume]) -> None:
     insp, exp = pair
     assert "not two phases, or swapped" in refused(exp, insp)
 
 
-def test_a_scan_that_stops_in_the_lungs_is_named(pair):
+def test_a_scan_that_stops_in_the_lungs_is_named(pair: tuple[Volume, Volume]) -> None:
     insp, exp = pair
     cut = [
         volume.crop(
@@ -42,14 +42,17 @@ def test_a_scan_that_stops_in_the_lungs_is_named(pair):
     assert "the scan does not cover the lungs" in refused(*cut)
 
 
-def test_a_scan_too_narrow_for_a_lung_is_named(pair):
-    cut = [v.crop((*(slice(0, n) for n in v.grid.shape[:2]), slice(40, v.grid.shape[2]))) for v in pair]
+def test_a_scan_too_narrow_for_a_lung_is_named(pair: tuple[Volume, Volume]) -> None:
+    cut = [
+        v.crop((slice(0, v.grid.shape[0]), slice(0, v.grid.shape[1]), slice(40, v.grid.shape[2])))
+        for v in pair
+    ]
     assert "the scan does not cover the lungs" in refused(*cut)
 
 
-def test_a_lung_that_only_one_phase_shows_is_named(pair):
+def test_a_lung_that_only_one_phase_shows_is_named(pair: tuple[Volume, Volume]) -> None:
     insp, exp = pair
-    filled = np.array(exp.array)
+    filled = exp.array.copy()
     half = filled.shape[2] // 2
     filled[:, :, :half] = np.where(filled[:, :, :half] < -300, 40, filled[:, :, :half])
     parameters = Parameters(accept_failed_checks=True)
@@ -57,26 +60,26 @@ def test_a_lung_that_only_one_phase_shows_is_named(pair):
         analyse(insp, Volume(filled, exp.grid), parameters)
 
 
-def test_one_lung_in_both_phases_is_a_warning(pair):
+def test_one_lung_in_both_phases_is_a_warning(pair: tuple[Volume, Volume]) -> None:
     parameters = Parameters(accept_failed_checks=True)
     phases = []
     for volume in pair:
-        filled = np.array(volume.array)
+        filled = volume.array.copy()
         half = filled.shape[2] // 2
         filled[:, :, :half] = np.where(filled[:, :, :half] < -300, 40, filled[:, :, :half])
         phases.append(Phase.of(Volume(filled, volume.grid), parameters))
-    result = analyse_phases(*phases, parameters)
+    result = analyse_phases(phases[0], phases[1], parameters)
     finding = next(f for f in result.findings if f.check == "lungs found")
     assert (finding.verdict, finding.value) == ("warn", 1.0)
     assert "no right lung" in finding.sentence
     assert np.isfinite(result.measures["lungs"]["total_abnormal"])
 
 
-def test_both_lungs_pass():
+def test_both_lungs_pass() -> None:
     assert lungs_found(np.array([[[0, 1, 2]]], np.uint8)).verdict == "pass"
 
 
-def test_a_volume_without_values_or_with_one_value_only_is_refused():
+def test_a_volume_without_values_or_with_one_value_only_is_refused() -> None:
     grid = Grid.axial((4, 4, 4), (2.0, 2.0, 2.0))
     with pytest.raises(Rejected, match="not finite"):
         Volume(np.full(grid.shape, np.nan, np.float32), grid)
@@ -84,13 +87,13 @@ def test_a_volume_without_values_or_with_one_value_only_is_refused():
         Volume(np.full(grid.shape, -1000, np.int16), grid)
 
 
-def test_a_volume_without_lungs_is_refused(pair):
+def test_a_volume_without_lungs_is_refused(pair: tuple[Volume, Volume]) -> None:
     _, exp = pair
     solid = Volume(np.where(exp.array < -200, 40, exp.array).astype(np.int16), exp.grid)
     assert "no lungs found" in refused(solid, solid)
 
 
-def test_air_is_measured_in_the_middle_of_the_trachea():
+def test_air_is_measured_in_the_middle_of_the_trachea() -> None:
     grid = Grid.axial((30, 21, 21), (2.0, 2.0, 2.0))
     radius = np.linalg.norm(np.indices(grid.shape[1:]) - 10, axis=0) * 2.0
     hu = np.broadcast_to(np.where(radius < 6, -995, np.where(radius < 9, -900, 40)), grid.shape)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from analysis.anatomy.outline import Outline
 from analysis.anatomy.regions import LOBES
@@ -10,20 +11,22 @@ from analysis.measures.table import Densities
 from analysis.pipeline.lobes import Lobes, find_lobes, name_lobes
 from analysis.pipeline.phase import Phase
 from analysis.pipeline.pipeline import _measure, _regions
-from analysis.volume import Grid, Volume
+from analysis.volume import Float, Grid, Labels, Volume
 
 GRID = Grid.axial((30, 20, 40), (3.0, 3.0, 3.0))
 NUMBERS = {"lungmask": (3, 4, 5, 1, 2), "TotalSegmentator": (12, 13, 14, 10, 11), "other": (50, 7, 3, 2, 900)}
 
 
-def lungs(height=slice(3, 27)):
+def lungs(height: slice = slice(3, 27)) -> Labels:
     out = np.zeros(GRID.shape, np.uint8)
     out[height, 3:17, 3:18] = 1
     out[height, 3:17, 22:37] = 2
     return out
 
 
-def lobes(numbers=(1, 2, 3, 4, 5), shape=GRID.shape):
+def lobes(
+    numbers: tuple[int, ...] = (1, 2, 3, 4, 5), shape: tuple[int, int, int] = GRID.shape
+) -> NDArray[np.int16]:
     """Right: upper above, middle below it in front, lower below it behind; left: upper above and in front."""
     out = np.zeros(shape, np.int16)
     out[17:27, 3:17, 3:18] = numbers[0]
@@ -35,14 +38,16 @@ def lobes(numbers=(1, 2, 3, 4, 5), shape=GRID.shape):
     return out
 
 
-def phase(labels, hu=-800):
+def phase(labels: Labels, hu: int = -800) -> Phase:
     """A phase whose lungs are ``labels``, every voxel of it its own."""
     array = np.where(labels > 0, hu, 40).astype(np.int16)
     volume = Volume(array, GRID)
     densities = Densities.of(volume, labels)
-    box = tuple(slice(0, n) for n in GRID.shape)
+    k, j, i = (slice(0, n) for n in GRID.shape)
     work = Volume(array.astype(np.float32), GRID)
-    return Phase(GRID, work, labels, box, (1, 1, 1), densities, -1000.0, 0.0, 40.0, volume, Outline(0, 0, 0))
+    return Phase(
+        GRID, work, labels, (k, j, i), (1, 1, 1), densities, -1000.0, 0.0, 40.0, volume, Outline(0, 0, 0)
+    )
 
 
 INSP, EXP = phase(lungs()), phase(lungs(slice(9, 27)), -700)
@@ -50,12 +55,12 @@ NOTHING = np.zeros((*GRID.shape, 3), np.float32)
 
 
 @pytest.mark.parametrize("numbers", NUMBERS.values(), ids=NUMBERS)
-def test_lobes_are_told_by_where_they_lie(numbers):
+def test_lobes_are_told_by_where_they_lie(numbers: tuple[int, ...]) -> None:
     found = name_lobes(lobes(numbers).astype(np.uint16), lungs(), GRID)
     np.testing.assert_array_equal(found, lobes())
 
 
-def test_the_phase_a_mask_was_drawn_on_is_the_one_it_covers():
+def test_the_phase_a_mask_was_drawn_on_is_the_one_it_covers() -> None:
     found = find_lobes(Volume(lobes(), GRID), INSP, EXP)
     assert found.phase == "inspiration"
     cut = lobes()
@@ -63,13 +68,13 @@ def test_the_phase_a_mask_was_drawn_on_is_the_one_it_covers():
     assert find_lobes(Volume(cut, GRID), INSP, EXP).phase == "expiration"
 
 
-def test_a_mask_on_a_finer_grid_is_found_all_the_same():
+def test_a_mask_on_a_finer_grid_is_found_all_the_same() -> None:
     fine = Grid.axial((60, 40, 80), (1.5, 1.5, 1.5), (-0.75, -0.75, -0.75))
     mask = np.repeat(np.repeat(np.repeat(lobes(NUMBERS["lungmask"]), 2, 0), 2, 1), 2, 2)
     np.testing.assert_array_equal(find_lobes(Volume(mask, fine), INSP, EXP).labels, lobes())
 
 
-def test_lobes_go_where_the_field_carries_them():
+def test_lobes_go_where_the_field_carries_them() -> None:
     labels = find_lobes(Volume(lobes(), GRID), INSP, EXP).labels
     down = NOTHING.copy()
     down[..., 2] = -6.0
@@ -79,14 +84,14 @@ def test_lobes_go_where_the_field_carries_them():
     assert not exp[EXP.lungs == 0].any()
 
 
-def test_a_lobe_is_measured_in_the_voxels_of_both_phases():
+def test_a_lobe_is_measured_in_the_voxels_of_both_phases() -> None:
     drawn = Lobes("inspiration", find_lobes(Volume(lobes(), GRID), INSP, EXP).labels)
     both = drawn.carried(INSP, EXP, NOTHING, NOTHING)
     regions = _regions(EXP, both[1])
     assert set(LOBES) < set(regions)
     mask, flat = EXP.lungs > 0, np.full(GRID.shape, 0.5, np.float32)
-    maps = {name: flat for name in ("V", "Q", "m")} | {
-        "ct_insp": INSP.work.array, "ct_exp": EXP.work.array,
+    maps: dict[str, Float] = {name: flat for name in ("V", "Q", "m")} | {
+        "ct_insp": INSP.work.array.astype(np.float32), "ct_exp": EXP.work.array.astype(np.float32),
     }  # fmt: skip
     table = _measure(INSP, EXP, maps, mask.astype(np.uint8), mask, regions, both)
     upper = table["right_upper_lobe"]
@@ -96,14 +101,14 @@ def test_a_lobe_is_measured_in_the_voxels_of_both_phases():
     assert sum(table[name]["volume_exp"] for name in LOBES) == pytest.approx(table["lungs"]["volume_exp"])
 
 
-def test_a_mask_that_fits_no_lungs_is_named():
+def test_a_mask_that_fits_no_lungs_is_named() -> None:
     mask = lobes()
     mask[10:] = 0
     with pytest.raises(Rejected, match="fits the lungs of neither phase"):
         find_lobes(Volume(mask, GRID), INSP, EXP)
 
 
-def test_a_mask_without_five_lobes_is_named():
+def test_a_mask_without_five_lobes_is_named() -> None:
     mask = lobes().astype(np.uint16)
     mask[..., :20] = 0
     with pytest.raises(Rejected, match="holds 0 lobes right and 2 left"):

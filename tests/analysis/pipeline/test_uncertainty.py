@@ -19,7 +19,7 @@ from analysis.pipeline.uncertainty import (
     sensitivity,
 )
 from analysis.registration.registration import RegistrationQuality
-from analysis.volume import Grid
+from analysis.volume import Float, Grid, Labels
 from analysis.vq.classes import VQClass, classify, normalise, normalised, without_gravity
 
 SHAPE = (28, 28, 28)
@@ -27,12 +27,13 @@ GRID = Grid.axial(SHAPE, (4.0, 4.0, 4.0))
 ALL = np.ones(SHAPE, bool)
 
 
-def noise(seed, sigma=2.0):
+def noise(seed: int, sigma: float = 2.0) -> Float:
     values = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(SHAPE), sigma)
-    return (values / values.std()).astype(np.float32)
+    out: Float = (values / values.std()).astype(np.float32)
+    return out
 
 
-def pair_of(seed=0):
+def pair_of(seed: int = 0) -> Matched:
     """A lung with smooth differences of J and of blood, fully classified."""
     jacobian = 1.4 + 0.15 * noise(seed)
     m = 0.03 + 0.01 * noise(seed + 1)
@@ -48,12 +49,12 @@ Q = np.exp(0.4 * noise(6))
 
 @settings(max_examples=25)
 @given(st.integers(0, 1000), st.floats(0.3, 0.9), st.floats(0, 20), st.floats(1e-3, 1e3))
-def test_fractions_sum_to_one_and_know_no_scale(seed, low, min_ml, scale):
+def test_fractions_sum_to_one_and_know_no_scale(seed: int, low: float, min_ml: float, scale: float) -> None:
     v, q = np.exp(0.5 * noise(seed)), np.exp(0.5 * noise(seed + 1))
     mask = noise(seed + 2) > -1
     parameters = Parameters(low=low, min_defect_ml=min_ml)
 
-    def classes(factor):
+    def classes(factor: float) -> Labels:
         v_n, q_n = normalised({"V": (v * factor).astype(np.float32), "Q": q}, mask, parameters)
         return classify(v_n, q_n, mask, GRID.voxel_ml, low, min_ml)
 
@@ -68,17 +69,17 @@ def test_fractions_sum_to_one_and_know_no_scale(seed, low, min_ml, scale):
 
 @settings(max_examples=12)
 @given(st.integers(0, 1000), st.sampled_from([(0, 1), (1, 2), (0, 2)]), st.integers(1, 3))
-def test_classes_turn_with_the_patient(seed, axes, quarters):
+def test_classes_turn_with_the_patient(seed: int, axes: tuple[int, int], quarters: int) -> None:
     v, q = np.exp(0.5 * noise(seed)), np.exp(0.5 * noise(seed + 1))
 
-    def classes(a, b):
+    def classes(a: Float, b: Float) -> Labels:
         return classify(normalise(a, ALL), normalise(b, ALL), ALL, GRID.voxel_ml, 0.6, 1.0)
 
     turned = classes(np.rot90(v, quarters, axes).copy(), np.rot90(q, quarters, axes).copy())
     assert np.mean(turned != np.rot90(classes(v, q), quarters, axes)) < 1e-4
 
 
-def test_the_percentile_and_a_reference_see_disease_that_is_the_same_everywhere():
+def test_the_percentile_and_a_reference_see_disease_that_is_the_same_everywhere() -> None:
     half = {"V": 0.5 * np.ones(SHAPE, np.float32), "Q": np.full(SHAPE, 0.03, np.float32)}
     by_mean, _ = normalised(half, ALL, Parameters())
     by_reference, q = normalised(
@@ -93,7 +94,7 @@ def test_the_percentile_and_a_reference_see_disease_that_is_the_same_everywhere(
 
 
 @pytest.mark.parametrize("up", [(0, -1, 0), (0, 1, 0), (1, 0, 0)])
-def test_gravity_is_taken_out_and_nothing_else(up):
+def test_gravity_is_taken_out_and_nothing_else(up: tuple[int, int, int]) -> None:
     height = GRID.centres() @ np.array(up, dtype=np.float32)
     gradient = np.exp(-0.01 * (height - height.mean())).astype(np.float32)
     level = without_gravity(gradient, ALL, height)
@@ -106,7 +107,7 @@ def test_gravity_is_taken_out_and_nothing_else(up):
     assert v_n == pytest.approx(1, abs=1e-4)
 
 
-def test_sensitivity_holds_the_result_at_its_threshold_and_grows_with_it():
+def test_sensitivity_holds_the_result_at_its_threshold_and_grows_with_it() -> None:
     regions = {"lungs": ALL, "none": ~ALL}
     curves = sensitivity(V, Q, ALL, GRID.voxel_ml, 1.0, regions)
     classes = classify(V, Q, ALL, GRID.voxel_ml, 0.60, 1.0)
@@ -118,7 +119,7 @@ def test_sensitivity_holds_the_result_at_its_threshold_and_grows_with_it():
     assert np.isnan(curves["none"]["shunt"]).all()
 
 
-def test_the_uncertainty_grows_with_the_error_and_is_zero_without():
+def test_the_uncertainty_grows_with_the_error_and_is_zero_without() -> None:
     regions = {"lungs": ALL, "half": np.arange(28)[:, None, None] * ALL < 14}
     none, small, large = (
         fraction_sd(PAIR, regions, Parameters(), RegistrationError(e, 0.0)) for e in (0.0, 0.3, 0.9)
@@ -129,7 +130,7 @@ def test_the_uncertainty_grows_with_the_error_and_is_zero_without():
     assert small["half"]["total_abnormal"] > small["lungs"]["total_abnormal"] / 3
 
 
-def test_the_uncertainty_covers_errors_of_the_size_it_was_told():
+def test_the_uncertainty_covers_errors_of_the_size_it_was_told() -> None:
     """Fractions of a field with a known error lie within two standard uncertainties of the right ones."""
     parameters, regions = Parameters(), {"lungs": ALL}
     _, v_n, q_n = make_maps(PAIR, parameters)
@@ -155,7 +156,7 @@ def test_the_uncertainty_covers_errors_of_the_size_it_was_told():
     assert 0.8 < np.mean(within) <= 1
 
 
-def test_a_volume_that_does_not_close_makes_fractions_less_certain():
+def test_a_volume_that_does_not_close_makes_fractions_less_certain() -> None:
     regions = {"lungs": ALL}
     sd = [
         fraction_sd(PAIR, regions, Parameters(), RegistrationError(0.3, scale))["lungs"]["dead_space"]
@@ -164,7 +165,7 @@ def test_a_volume_that_does_not_close_makes_fractions_less_certain():
     assert sd[1] > 1.2 * sd[0]
 
 
-def test_an_unknown_error_makes_an_unknown_uncertainty():
+def test_an_unknown_error_makes_an_unknown_uncertainty() -> None:
     quality = RegistrationQuality(0.0, 0.0, 0.04, 0.9, float("nan"))
     sd = fraction_sd(PAIR, {"lungs": ALL}, Parameters(), RegistrationError.of(quality))
     assert np.isnan(list(sd["lungs"].values())).all()

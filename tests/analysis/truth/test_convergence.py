@@ -3,7 +3,7 @@
 from analysis.truth.convergence import convergence, order
 
 
-def test_v_and_m_converge_and_neither_volume_nor_fractions_drift():
+def test_v_and_m_converge_and_neither_volume_nor_fractions_drift() -> None:
     found = convergence([2.5, 3, 5])
     assert order(found, "v") > 1.6
     assert order(found, "m") > 1.5

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from analysis.registration.registration import jacobian, warp
-from analysis.truth.phantom import BLOCKS, DEFECTS, ThoraxShape, thorax_phantom
+from analysis.truth.phantom import BLOCKS, DEFECTS, Block, ThoraxShape, Truth, thorax_phantom
+from analysis.volume import Mask
 from analysis.vq.classes import VQClass
 from analysis.vq.perfusion import mass_change, perfusion
 from analysis.vq.ventilation import (
@@ -27,7 +28,7 @@ MEAN_Q = sum(b.fraction * b.mass_change for b in BLOCKS)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda b: b.vq_class.name)
-def test_every_metric_of_the_block_phantom_has_the_digits_of_the_table(block):
+def test_every_metric_of_the_block_phantom_has_the_digits_of_the_table(block: Block) -> None:
     fraction, j, m, hu_e, hu_i, v, hu, mcvc_v, dsvg, v_n, q_n = TABLE[block.vq_class.name]
     assert (block.fraction, block.jacobian, block.mass_change) == (fraction, j, m)
     insp, exp = np.array([block.hu_insp]), np.array([block.hu_exp])
@@ -42,7 +43,7 @@ def test_every_metric_of_the_block_phantom_has_the_digits_of_the_table(block):
     assert q / MEAN_Q == pytest.approx(q_n, abs=5e-5)
 
 
-def test_the_globals_of_the_block_phantom():
+def test_the_globals_of_the_block_phantom() -> None:
     mass_exp = sum(b.fraction * b.rho_exp for b in BLOCKS)
     mass_insp = sum(b.fraction * b.jacobian * density(np.array(b.hu_insp)) for b in BLOCKS)
     volume_insp = sum(b.fraction * b.jacobian for b in BLOCKS)
@@ -54,7 +55,7 @@ def test_the_globals_of_the_block_phantom():
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda b: b.vq_class.name)
-def test_hu_ventilation_is_wrong_where_mass_moves_and_right_once_corrected_for_it(block):
+def test_hu_ventilation_is_wrong_where_mass_moves_and_right_once_corrected_for_it(block: Block) -> None:
     insp, exp = np.array([block.hu_insp]), np.array([block.hu_exp])
     true_air = (block.jacobian * -block.hu_insp - -block.hu_exp) / -block.hu_exp
     assert abs(hu_ventilation(insp, exp)[0] - true_air) > 0.01
@@ -64,11 +65,11 @@ def test_hu_ventilation_is_wrong_where_mass_moves_and_right_once_corrected_for_i
 
 
 @pytest.fixture(scope="module")
-def truth():
+def truth() -> Truth:
     return thorax_phantom(DEFECTS, ThoraxShape(in_plane_mm=2.5, noise_insp=0.001, noise_exp=0.001))
 
 
-def test_the_field_of_the_thorax_phantom_has_exactly_the_stated_jacobian(truth):
+def test_the_field_of_the_thorax_phantom_has_exactly_the_stated_jacobian(truth: Truth) -> None:
     lungs = truth.lungs > 0
     along_grid = truth.displacement[..., ::-1]
     numerical = jacobian(np.ascontiguousarray(along_grid), truth.expiratory.grid.spacing)
@@ -77,23 +78,24 @@ def test_the_field_of_the_thorax_phantom_has_exactly_the_stated_jacobian(truth):
     assert truth.jacobian[lungs].min() > 1
 
 
-def test_the_images_of_the_thorax_phantom_carry_the_stated_mass_change(truth):
+def test_the_images_of_the_thorax_phantom_carry_the_stated_mass_change(truth: Truth) -> None:
     index = np.argwhere(_eroded(truth.lungs > 0, 4))
     where = tuple(index.T)
-    points = truth.expiratory.grid.points(index) + truth.displacement[where]
+    points = truth.expiratory.grid.points(index.astype(float)) + truth.displacement[where]
     rho_insp = density(warp(truth.inspiratory, points.astype(np.float32)))
     rho_exp = density(truth.expiratory.array[where].astype(np.float64))
     m = mass_change(truth.jacobian[where], rho_insp, rho_exp)
     assert m.mean() == pytest.approx(truth.mass_change[where].mean(), abs=0.001)
 
 
-def test_the_truth_of_the_thorax_phantom_has_every_class_and_sums_to_one(truth):
+def test_the_truth_of_the_thorax_phantom_has_every_class_and_sums_to_one(truth: Truth) -> None:
     fractions = truth.fractions()
     assert sum(fractions.values()) == pytest.approx(1)
     assert all(0.03 < fractions[c] < 0.15 for c in fractions if c != VQClass.NORMAL)
 
 
-def _eroded(mask, n):
+def _eroded(mask: Mask, n: int) -> Mask:
     from scipy import ndimage
 
-    return ndimage.binary_erosion(mask, iterations=n)
+    out: Mask = ndimage.binary_erosion(mask, iterations=n)
+    return out

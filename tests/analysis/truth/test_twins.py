@@ -1,29 +1,34 @@
 """Twins: a field is recovered, mass is kept, the truth agrees with itself; real motion in a real chest."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from analysis.errors import Rejected
+from analysis.truth.breathing import Array, PhaseName
 from analysis.truth.defects import Defect, choose_defects, with_ventilation
-from analysis.truth.fields import Field, basis, grid_points, lattice, sample
-from analysis.truth.motion import Pairs, fit_motion, rest_offset, split_lungs
-from analysis.truth.twins import Look, make_twin, transport
-from analysis.volume import Grid, Volume
+from analysis.truth.fields import Field, Points, basis, grid_points, lattice, sample
+from analysis.truth.motion import Motion, Pairs, fit_motion, rest_offset, split_lungs
+from analysis.truth.scanner import Look
+from analysis.truth.twins import make_twin, transport
+from analysis.volume import Grid, Labels, Volume
 from analysis.vq.classes import VQClass
 from dicom_node.research.validate import read_pairs
 
 STILL = Look(slice_mm=4.0, pixel_ratio=1.0, blur_mm=0.0, noise_hu=0.0, blood=0.0)
 SPACING = (4.0, 4.0, 4.0)
+Chest = tuple[Volume, Labels]
 
 
-def smooth_field(size=3.0, seed=0):
+def smooth_field(size: float = 3.0, seed: int = 0) -> Field:
     values = np.random.default_rng(seed).standard_normal((9, 10, 11, 3)).astype(np.float32)
     values = ndimage.gaussian_filter(values, (1.5, 1.5, 1.5, 0))
     return Field.through(values * np.float32(size / values.std()), (-50.0, -40.0, 10.0), 12.0)
 
 
-def breathe(points, stretch=1.35):
+def breathe(points: Points, stretch: float = 1.35) -> Array:
     """Both lungs grow downwards from z = 200 and a little to the front."""
     out = np.array(points, dtype=float)
     out[:, 2] = 200 + (out[:, 2] - 200) * stretch
@@ -31,14 +36,15 @@ def breathe(points, stretch=1.35):
     return out
 
 
-def lungs_at(points):
+def lungs_at(points: Points) -> Labels:
     """1 right, 2 left: two ellipsoids."""
     p = np.asarray(points, dtype=float)
     inside = [(((p - (x, 80, 130)) / (36, 50, 66)) ** 2).sum(axis=-1) < 1 for x in (60, 150)]
-    return (inside[0] + 2 * inside[1]).astype(np.uint8)
+    out: Labels = (inside[0] + 2 * inside[1]).astype(np.uint8)
+    return out
 
 
-def unbreathe(points):
+def unbreathe(points: Points) -> Array:
     out = np.array(points, dtype=float)
     out[:, 2] = 200 + (out[:, 2] - 200) / 1.35
     out[:, 1] = 120 + (out[:, 1] - 120) / 1.08
@@ -46,7 +52,7 @@ def unbreathe(points):
 
 
 @pytest.fixture(scope="module")
-def pairs():
+def pairs() -> Pairs:
     rng = np.random.default_rng(1)
     grid = np.indices((53, 42, 60)).reshape(3, -1).T * 4.0 + (0, 0, -20)
     exp = lungs_at(grid).reshape(53, 42, 60)
@@ -60,29 +66,29 @@ def pairs():
 
 
 @pytest.fixture(scope="module")
-def motion(pairs):
+def motion(pairs: Pairs) -> Motion:
     return fit_motion(pairs)
 
 
 @pytest.fixture(scope="module")
-def chest():
+def chest() -> Chest:
     """A volume (k, j, i) of 4 mm with two lungs, and their labels."""
     grid = Grid.axial((60, 42, 53), SPACING)
     points = grid_points(grid, np.arange(np.prod(grid.shape)))
-    labels = lungs_at(points - np.float32([0, 0, 20])).reshape(grid.shape)
+    labels = lungs_at(points - np.array([0, 0, 20], np.float32)).reshape(grid.shape)
     texture = ndimage.gaussian_filter(np.random.default_rng(2).standard_normal(grid.shape), 1.0)
     hu = np.where(labels > 0, -760 + 120 * texture, 40.0)
     return Volume(hu.astype(np.int16), grid), labels
 
 
-def test_a_field_takes_its_values_at_its_nodes_and_is_what_its_basis_says():
+def test_a_field_takes_its_values_at_its_nodes_and_is_what_its_basis_says() -> None:
     field = smooth_field()
     inner = field.nodes()[2:-2, 2:-2, 2:-2].reshape(-1, 3) + 3.7
     weights = basis(inner, field.coefficients.shape[:3], field.origin, field.step)
     assert np.allclose(weights @ field.coefficients.reshape(-1, 3), field.displacement(inner), atol=1e-4)
 
 
-def test_the_jacobian_is_the_derivative_of_the_displacement():
+def test_the_jacobian_is_the_derivative_of_the_displacement() -> None:
     field = smooth_field()
     p = np.random.default_rng(0).uniform((-20, -10, 40), (40, 40, 70), (200, 3))
     h = 0.05
@@ -92,7 +98,7 @@ def test_the_jacobian_is_the_derivative_of_the_displacement():
     assert np.allclose(numeric - np.eye(3), field.gradient(p), atol=2e-3)
 
 
-def test_the_inverse_leads_back():
+def test_the_inverse_leads_back() -> None:
     field = smooth_field(4.0)
     p = lattice((6, 6, 6), (-20.0, -10.0, 40.0), 6.0).reshape(-1, 3)
     back, left = field.inverse(p + field.displacement(p))
@@ -100,20 +106,20 @@ def test_the_inverse_leads_back():
     assert np.abs(back - p).max() < 0.05
 
 
-def test_sampling_at_voxel_centres_gives_the_voxels(chest):
+def test_sampling_at_voxel_centres_gives_the_voxels(chest: Chest) -> None:
     volume, _ = chest
     flat = np.arange(0, volume.array.size, 7)
     values = sample(volume.array, volume.grid, grid_points(volume.grid, flat))
     assert np.allclose(values, volume.array.ravel()[flat], atol=0.5)
 
 
-def test_a_known_motion_is_recovered_from_points_and_masks(motion, pairs):
+def test_a_known_motion_is_recovered_from_points_and_masks(motion: Motion, pairs: Pairs) -> None:
     assert motion.landmark_error.mean() < 0.5
     assert motion.jacobian_range[0] > 1.2
     assert motion.volume_ratio == pytest.approx(1.35 * 1.08, rel=0.02)
 
 
-def test_wild_pairs_do_not_bend_the_field(pairs):
+def test_wild_pairs_do_not_bend_the_field(pairs: Pairs) -> None:
     rng = np.random.default_rng(3)
     wild = pairs.insp_keypoints.copy()
     wild[rng.choice(len(wild), 35, replace=False)] += rng.uniform(-30, 30, (35, 3))
@@ -121,14 +127,14 @@ def test_wild_pairs_do_not_bend_the_field(pairs):
     assert fit_motion(spoilt).landmark_error.mean() < 1.0
 
 
-def test_too_few_pairs_are_rejected(pairs):
+def test_too_few_pairs_are_rejected(pairs: Pairs) -> None:
     fewer = {key: getattr(pairs, key)[:60] for key in ("exp_keypoints", "insp_keypoints")}
     few = Pairs(**{**vars(pairs), **fewer})
     with pytest.raises(Rejected, match="point pairs"):
         fit_motion(few)
 
 
-def test_lungs_that_touch_are_told_apart():
+def test_lungs_that_touch_are_told_apart() -> None:
     grid = np.indices((53, 42, 60)).reshape(3, -1).T * 4.0 + (0, 0, -20)
     mask = (lungs_at(grid) > 0).reshape(53, 42, 60)
     mask[15:40, 18:22, 36:39] = True
@@ -139,7 +145,7 @@ def test_lungs_that_touch_are_told_apart():
         split_lungs(truth == 1, SPACING)
 
 
-def test_an_unknown_offset_leaves_back_and_top_in_place():
+def test_an_unknown_offset_leaves_back_and_top_in_place() -> None:
     cloud = np.random.default_rng(0).uniform(0, 100, (5000, 3))
     grown = cloud * (1, 1.2, 1.5)
     shift = np.array([7.0, 9.0, 11.0])
@@ -147,7 +153,7 @@ def test_an_unknown_offset_leaves_back_and_top_in_place():
 
 
 @pytest.mark.parametrize("phase", ["inspiration", "expiration"])
-def test_transport_keeps_the_jacobian(motion, chest, phase):
+def test_transport_keeps_the_jacobian(motion: Motion, chest: Chest, phase: PhaseName) -> None:
     volume, labels = chest
     fields = transport(motion, labels, volume.grid, phase)
     points = grid_points(volume.grid, np.flatnonzero(labels == 1))
@@ -158,7 +164,7 @@ def test_transport_keeps_the_jacobian(motion, chest, phase):
 
 
 @pytest.mark.parametrize("phase", ["inspiration", "expiration"])
-def test_lung_mass_is_kept(motion, chest, phase):
+def test_lung_mass_is_kept(motion: Motion, chest: Chest, phase: PhaseName) -> None:
     volume, labels = chest
     twin = make_twin(volume, labels, phase, motion, (), STILL)
     truth, exp, insp = twin.truth, twin.expiratory, twin.inspiratory
@@ -172,7 +178,7 @@ def test_lung_mass_is_kept(motion, chest, phase):
     assert np.abs(kept - here)[inner].mean() < 0.03 * here[inner].mean()
 
 
-def test_a_made_lung_is_lung_up_to_its_surface(motion, chest):
+def test_a_made_lung_is_lung_up_to_its_surface(motion: Motion, chest: Chest) -> None:
     volume, labels = chest
     plain = Volume(np.where(labels > 0, -760, 40).astype(np.int16), volume.grid)
     twin = make_twin(plain, labels, "inspiration", motion, (), STILL)
@@ -182,10 +188,10 @@ def test_a_made_lung_is_lung_up_to_its_surface(motion, chest):
     assert off.mean() < 0.002
 
 
-def test_the_truth_of_a_twin_agrees_with_itself(motion, chest):
+def test_the_truth_of_a_twin_agrees_with_itself(motion: Motion, chest: Chest) -> None:
     twin = make_twin(*chest, "expiration", motion, None, Look(slice_mm=4.0, noise_hu=5.0))
     truth, inner = twin.truth, ndimage.binary_erosion(twin.truth.lungs > 0, iterations=2)
-    steps = [np.gradient(truth.displacement[..., c], 4.0) for c in range(3)]
+    steps = [list(np.gradient(truth.displacement[..., c], 4.0)) for c in range(3)]
     matrix = np.stack([np.stack(s[::-1], axis=-1) for s in steps], axis=-2) + np.eye(3)
     inner &= ndimage.minimum_filter(truth.lungs, 3) == ndimage.maximum_filter(truth.lungs, 3)
     assert np.abs(np.linalg.det(matrix) - truth.jacobian)[inner].mean() < 0.03
@@ -201,7 +207,7 @@ def test_the_truth_of_a_twin_agrees_with_itself(motion, chest):
     )
 
 
-def test_planted_defects_are_low_and_every_class_occurs(motion, chest):
+def test_planted_defects_are_low_and_every_class_occurs(motion: Motion, chest: Chest) -> None:
     volume, labels = chest
     twin = make_twin(volume, labels, "expiration", motion, None, Look(slice_mm=4.0, variety=0.0))
     lungs, classes = twin.truth.lungs > 0, twin.truth.classes
@@ -216,7 +222,7 @@ def test_planted_defects_are_low_and_every_class_occurs(motion, chest):
             assert v[core].mean() < 0.45 * v.mean()
 
 
-def test_ventilation_becomes_what_was_asked_for():
+def test_ventilation_becomes_what_was_asked_for() -> None:
     still = Field(np.zeros((24, 24, 24, 3), np.float32), (0.0, 0.0, 0.0), 6.0)
     r = np.linalg.norm(still.nodes() - 69, axis=-1)
     inside = (r < 48).astype(np.float32)
@@ -227,7 +233,7 @@ def test_ventilation_becomes_what_was_asked_for():
     assert np.abs(jac - target)[r < 36].mean() < 0.03
 
 
-def test_defects_fill_the_share_asked_for():
+def test_defects_fill_the_share_asked_for() -> None:
     rng = np.random.default_rng(0)
     clouds = {1: rng.uniform(0, 100, (20000, 3)), 2: rng.uniform((150, 0, 0), (250, 100, 100), (20000, 3))}
     defects = choose_defects(clouds, 0.24)
@@ -236,13 +242,13 @@ def test_defects_fill_the_share_asked_for():
     assert Defect("V", 1, (0, 0, 0), 10.0).health(np.zeros((1, 3)))[0] == pytest.approx(0.15, abs=0.01)
 
 
-def test_a_missing_lung_is_rejected(motion, chest):
+def test_a_missing_lung_is_rejected(motion: Motion, chest: Chest) -> None:
     volume, labels = chest
     with pytest.raises(Rejected, match="lung 2"):
         make_twin(volume, np.where(labels == 1, 1, 0).astype(np.uint8), "expiration", motion)
 
 
-def test_no_motion_gives_the_same_image(pairs, chest):
+def test_no_motion_gives_the_same_image(pairs: Pairs, chest: Chest) -> None:
     volume, labels = chest
     same = {
         "insp_keypoints": pairs.exp_keypoints, "insp_landmarks": pairs.exp_landmarks, "insp_lungs": pairs.exp_lungs,
@@ -254,7 +260,7 @@ def test_no_motion_gives_the_same_image(pairs, chest):
     assert np.abs(twin.inspiratory.array.astype(int) - volume.array).max() <= 1
 
 
-def test_real_motion_predicts_expert_landmarks(shared):
+def test_real_motion_predicts_expert_landmarks(shared: Path) -> None:
     """The README of the data: interpolated keypoints predict the experts' landmarks within 1.6-2.7 mm."""
     motion = fit_motion(read_pairs(shared / "real-motion" / "copd03.npz"))
     assert motion.landmark_error.mean() < 1.8
@@ -262,5 +268,5 @@ def test_real_motion_predicts_expert_landmarks(shared):
     assert motion.volume_ratio == pytest.approx(1.241, rel=0.03)
 
 
-def _zero(field):
+def _zero(field: Field) -> Field:
     return Field(np.zeros_like(field.coefficients), field.origin, field.step)

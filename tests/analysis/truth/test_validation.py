@@ -18,16 +18,16 @@ from analysis.volume import Grid
 from analysis.vq.classes import VQClass
 
 
-def test_a_field_carries_landmarks_by_what_it_says():
+def test_a_field_carries_landmarks_by_what_it_says() -> None:
     grid = Grid.axial((10, 10, 10), (2.0, 2.0, 2.0))
     points = grid.points(np.array([[2.0, 3, 4], [5, 5, 5]]))
-    field = np.broadcast_to(np.float32([1, -2, 3]), (*grid.shape, 3))
+    field = np.broadcast_to(np.array([1, -2, 3], np.float32), (*grid.shape, 3))
     errors = landmark_errors(field, grid, points, points + np.array([1, -2, 3]))
     np.testing.assert_allclose(errors, 0, atol=1e-5)
     np.testing.assert_allclose(landmark_errors(field, grid, points, points), np.sqrt(14), rtol=1e-5)
 
 
-def test_distances_and_dice_of_nothing():
+def test_distances_and_dice_of_nothing() -> None:
     assert Distances.of(np.empty(0)).n == 0
     assert np.isnan(Distances.of(np.empty(0)).mean)
     none = np.zeros((2, 2, 2), bool)
@@ -35,7 +35,7 @@ def test_distances_and_dice_of_nothing():
     assert dice(none, ~none) == 0
 
 
-def test_a_phantom_is_found_again_and_the_true_field_does_no_worse():
+def test_a_phantom_is_found_again_and_the_true_field_does_no_worse() -> None:
     phantom = thorax_phantom(shape=ThoraxShape(in_plane_mm=2.5, slice_mm=4))
     parameters = Parameters(accept_failed_checks=True)
     phases = Phase.of(phantom.inspiratory, parameters), Phase.of(phantom.expiratory, parameters)
@@ -61,7 +61,7 @@ def test_a_phantom_is_found_again_and_the_true_field_does_no_worse():
         assert np.sum(parts, axis=0) == pytest.approx(values["total_abnormal"])
 
 
-def test_limits_of_agreement_hold_95_of_100_errors_and_leave_out_what_is_missing():
+def test_limits_of_agreement_hold_95_of_100_errors_and_leave_out_what_is_missing() -> None:
     rng = np.random.default_rng(0)
     true = rng.normal(size=4000)
     found = true + rng.normal(0.5, 2.0, true.size)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from certificates import authority
-from lxml import etree
+from lxml import etree  # type: ignore[import-untyped]  # its types are another package
 from node_values import CT, send, write_scan
 from pydicom import dcmread
 from pynetdicom import AE, evt
@@ -148,6 +148,7 @@ def test_a_day_of_a_node_is_told_to_its_repository(
     ae = AE("PACS")
     ae.add_supported_context("1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.1.2.1")
     pacs = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda e: 0)])
+    assert pacs is not None
     there = CStoreDestination(
         "pacs", ae_title="PACS", host="127.0.0.1", port=pacs.server_address[1], objects=("sr",)
     )
@@ -250,7 +251,12 @@ def test_a_rejected_association_and_a_failed_handshake_are_alerts(
         plain.sendall(b"\x01" * 100)
         with suppress(ConnectionResetError):
             plain.recv(100)
-    wait_until(lambda: (trail.flush(), len(spooled(database)) == 2)[1])
+
+    def both_are_spooled() -> bool:
+        trail.flush()
+        return len(spooled(database)) == 2
+
+    wait_until(both_are_spooled)
     rejected, no_tls = spooled(database)
     assert (kind(rejected), kind(no_tls)) == ("Security Alert: Node Authentication",) * 2
     assert parties(rejected) == ["AETITLES=VQNODE", "AETITLES=EVIL<&>"]

@@ -18,11 +18,11 @@ from pynetdicom import AE, evt
 from analysis.pipeline.pipeline import Parameters
 from dicom_node.delivery import queue as deliver
 from dicom_node.delivery import store_scu
-from dicom_node.delivery.kinds import Sender
+from dicom_node.delivery.kinds import SENDERS, Sender
 from dicom_node.delivery.outcome import Outcome, Parcel, pause
 from dicom_node.jobs import queue as jobs
 from dicom_node.network.association import associate
-from dicom_node.settings.destinations import CStoreDestination, Destination, StowRsDestination
+from dicom_node.settings.destinations import CStoreDestination, StowRsDestination
 from dicom_node.store.database import Database
 from dicom_node.store.tables import delivery, result
 
@@ -31,11 +31,12 @@ SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
 @contextmanager
-def pacs(handle: Callable[[Any], int], classes: tuple[str, ...] = (SEG, SR)) -> Iterator[Destination]:
+def pacs(handle: Callable[[Any], int], classes: tuple[str, ...] = (SEG, SR)) -> Iterator[CStoreDestination]:
     ae = AE("PACS")
     for uid in classes:
         ae.add_supported_context(uid, EXPLICIT)
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, handle)])
+    assert server is not None
     try:
         yield CStoreDestination(
             "pacs", ae_title="PACS", host="127.0.0.1", port=server.server_address[1], timeout=2.0
@@ -287,7 +288,7 @@ def test_a_bug_in_a_sender_costs_an_attempt_of_what_it_did_not_answer(
         raise ZeroDivisionError
 
     queue(database, tmp_path)
-    monkeypatch.setitem(deliver.SENDERS, CStoreDestination, Sender(send, lambda *_: ""))
+    monkeypatch.setitem(SENDERS, CStoreDestination, Sender(send, lambda *_: ""))
     destination = CStoreDestination("pacs", ae_title="PACS", host="h")
     deliver.deliver(database, tmp_path, destination, "VQNODE", clock)
     assert states(database) == [("SENT", 1), ("QUEUED", 1)]

@@ -1,6 +1,8 @@
 """Lobe masks as a user brings them: NIfTI, a Segmentation with codes, or a program that draws them."""
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ sitk.WriteImage(labels, sys.argv[2])
 """
 
 
-def test_a_nifti_lies_where_it_says_and_keeps_its_labels(tmp_path):
+def test_a_nifti_lies_where_it_says_and_keeps_its_labels(tmp_path: Path) -> None:
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     image = sitk.GetImageFromArray(array)
     image.SetSpacing((0.5, 0.75, 2.0))
@@ -37,7 +39,7 @@ def test_a_nifti_lies_where_it_says_and_keeps_its_labels(tmp_path):
     assert found.array[k, j, i] == array[1, 1, 3]
 
 
-def test_coded_segments_are_read_by_position_and_others_left_out(tmp_path):
+def test_coded_segments_are_read_by_position_and_others_left_out(tmp_path: Path) -> None:
     case = case_of(tmp_path, thorax(-700), thorax(-850))
     grid = grid_of(case.pair.expiratory)
     kinds = (codes.LUNG, codes.UPPER_LOBE, Code("266005", "SCT", "Structure of lower lobe of right lung"))
@@ -64,7 +66,7 @@ def test_coded_segments_are_read_by_position_and_others_left_out(tmp_path):
     assert np.count_nonzero(found.array) == 2
 
 
-def test_a_program_of_the_user_draws_them(tmp_path):
+def test_a_program_of_the_user_draws_them(tmp_path: Path) -> None:
     (tmp_path / "draw.py").write_text(STAND_IN)
     ct = thorax()
     found = draw_lobes([sys.executable, str(tmp_path / "draw.py"), "{ct}", "{lobes}"], ct)
@@ -79,12 +81,12 @@ def test_a_program_of_the_user_draws_them(tmp_path):
         ((sys.executable, "-c", "raise SystemExit(3)"), "ended with 3"),
     ],
 )
-def test_a_program_that_fails_is_named(command, words):
+def test_a_program_that_fails_is_named(command: Sequence[str], words: str) -> None:
     with pytest.raises(Rejected, match=words):
         draw_lobes(command, thorax())
 
 
-def test_a_file_that_is_no_mask_is_named(tmp_path):
+def test_a_file_that_is_no_mask_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.nii").write_text("no image")
     for name, words in (("a.nii", "cannot be read"), ("b.nii", "is not there")):
         with pytest.raises(Rejected, match=words):

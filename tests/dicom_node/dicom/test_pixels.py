@@ -176,7 +176,7 @@ def test_padding_is_air_where_it_means_no_tissue(tmp_path: Path, padding: int, b
         ds.PixelData = stored.tobytes()
         ds.add_new("PixelPaddingValue", "US", padding % 65536)
 
-    assert set(loaded(written(tmp_path, change)).array[:, 0, :5].flat) == {becomes}
+    assert np.unique(loaded(written(tmp_path, change)).array[:, 0, :5]).tolist() == [becomes]
 
 
 def test_missing_rescale_is_rejected(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from certificates import authority
 from node_values import CT
 from pydicom import Dataset
 from pynetdicom import AE, build_role, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+from pynetdicom.events import EventHandlerType
 
+from dicom_node.dicom.uids import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from dicom_node.intake import storage_commitment as commit
 from dicom_node.network import dimse_n as request
 from dicom_node.network.storage_scp import Receiver
@@ -37,23 +38,24 @@ class Scanner:
     def __init__(self, reply: int = 0x0000) -> None:
         self.reports: list[tuple[int, Dataset]] = []
         self.reply, self.ae = reply, AE("CT1")
-        self.ae.add_requested_context(StorageCommitmentPushModel)
-        self.ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
+        self.ae.add_requested_context(STORAGE_COMMITMENT)
+        self.ae.add_supported_context(STORAGE_COMMITMENT, scu_role=True, scp_role=True)
 
     def report(self, event: Any) -> tuple[int, None]:
         self.reports.append((event.event_type, event.event_information))
         return self.reply, None
 
     def associate(self, port: int) -> Any:
-        handlers = [(evt.EVT_N_EVENT_REPORT, self.report)]
+        handlers: list[EventHandlerType] = [(evt.EVT_N_EVENT_REPORT, self.report)]
         assoc = self.ae.associate("127.0.0.1", port, ae_title="NODE", evt_handlers=handlers)
         assert assoc.is_established
         return assoc
 
     @contextmanager
     def listening(self) -> Iterator[int]:
-        handlers = [(evt.EVT_N_EVENT_REPORT, self.report)]
+        handlers: list[EventHandlerType] = [(evt.EVT_N_EVENT_REPORT, self.report)]
         server = self.ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        assert server is not None
         yield server.server_address[1]
         server.shutdown()
 
@@ -79,9 +81,8 @@ def asking(*references: tuple[str, str], transaction: str = "1.2.9") -> Dataset:
 
 
 def ask(assoc: Any, ds: Dataset | None, action: int = 1) -> Dataset:
-    response, _ = assoc.send_n_action(
-        ds, action, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
-    )
+    response: Dataset
+    response, _ = assoc.send_n_action(ds, action, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE)
     return response
 
 
@@ -101,7 +102,7 @@ def kept(archive: Archive) -> list[str]:
 
 @pytest.fixture
 def port(archive: Archive, database: Database) -> Iterator[int]:
-    handlers = {evt.EVT_N_ACTION: partial(commit.on_action, database, archive.storage)}
+    handlers = {evt.EVT_N_ACTION: partial(commit.on_action, database, archive.layout.storage)}
     receiver = Receiver(ReceiveSettings(port=0), lambda one: "stored", lambda: 1e6, handlers)
     yield receiver.start()
     receiver.stop()
@@ -117,7 +118,7 @@ def settings(*peers: Peer) -> ReceiveSettings:
 
 
 def report(database: Database, archive: Archive, *peers: Peer, later: float = 10.0) -> None:
-    commit.report(database, archive.storage, settings(*peers), lambda: time.time() + later)
+    commit.report(database, archive.layout.storage, settings(*peers), lambda: time.time() + later)
 
 
 def test_only_what_has_a_row_of_its_class_and_a_whole_file_is_kept(
@@ -125,11 +126,11 @@ def test_only_what_has_a_row_of_its_class_and_a_whole_file_is_kept(
 ) -> None:
     with database.reading() as connection:
         paths = dict(connection.execute(sa.select(instance.c.sop_instance_uid, instance.c.path)).all())
-    (archive.storage / paths[kept[1]]).unlink()
-    with (archive.storage / paths[kept[2]]).open("ab") as file:
+    (archive.layout.storage / paths[kept[1]]).unlink()
+    with (archive.layout.storage / paths[kept[2]]).open("ab") as file:
         file.truncate(100)
     asked = [(CT, kept[0]), (CT, kept[1]), (CT, kept[2]), (SC, kept[3]), (CT, "1.2.3.99")]
-    found, failed = commit.check(database, archive.storage, asked)
+    found, failed = commit.check(database, archive.layout.storage, asked)
     assert found == [(CT, kept[0])]
     assert [reason for _, reason in failed] == [0x0112, 0x0112, 0x0119, 0x0112]
 
@@ -139,7 +140,7 @@ def test_a_file_nobody_can_look_at_is_a_processing_failure(
 ) -> None:
     with database.writing() as connection:
         connection.execute(sa.update(instance).values(path=instance.c.path + "/x"))  # ENOTDIR
-    assert commit.check(database, archive.storage, [(CT, kept[0])]) == ([], [((CT, kept[0]), 0x0110)])
+    assert commit.check(database, archive.layout.storage, [(CT, kept[0])]) == ([], [((CT, kept[0]), 0x0110)])
 
 
 def test_an_association_that_stays_open_gets_the_report(
@@ -152,7 +153,7 @@ def test_an_association_that_stays_open_gets_the_report(
     wait_until(lambda: row(database).state == "REPORTED")
     assoc.release()
     assert scanner.outcome() == (1, kept, {})
-    assert status(database)["commitments"] == []
+    assert status(database).commitments == ()
 
 
 def test_requests_go_on_while_a_report_is_on_its_way(port: int, database: Database, kept: list[str]) -> None:
@@ -183,7 +184,7 @@ def test_a_closed_association_is_followed_by_one_to_the_port_of_the_peer(
         report(database, archive, Peer("CT2", port=1), Peer("CT1", port=there), later=1000)
     assert scanner.outcome() == (2, [kept[0]], {"1.2.3.99": 0x0112})
     assert (row(database).state, row(database).failed, row(database).asked) == ("REPORTED", 1, "[]")
-    assert [c["failed"] for c in status(database)["commitments"]] == [1]
+    assert [c.failed for c in status(database).commitments] == [1]
 
 
 def test_a_peer_that_is_away_gets_its_report_later_and_is_given_up_at_last(
@@ -270,7 +271,7 @@ def test_a_report_goes_by_tls_where_requests_come_by_tls(
     archive: Archive, database: Database, kept: list[str], tmp_path: Path
 ) -> None:
     tls = authority(tmp_path, "ours")
-    handlers = {evt.EVT_N_ACTION: partial(commit.on_action, database, archive.storage)}
+    handlers = {evt.EVT_N_ACTION: partial(commit.on_action, database, archive.layout.storage)}
     receiver = Receiver(ReceiveSettings(port=0, tls=tls), lambda one: "stored", lambda: 1e6, handlers)
     scanner = Scanner()
     assoc = scanner.ae.associate("127.0.0.1", receiver.start(), tls_args=(client_context(tls), "127.0.0.1"))
@@ -283,16 +284,17 @@ def test_a_report_goes_by_tls_where_requests_come_by_tls(
         evt_handlers=[(evt.EVT_N_EVENT_REPORT, scanner.report)],
         ssl_context=server_context(tls),
     )
+    assert server is not None
     peer = Peer("CT1", port=server.server_address[1])
     settings = ReceiveSettings(port=0, peers=(peer,), tls=tls)
-    commit.report(database, archive.storage, settings, lambda: time.time() + 10)
+    commit.report(database, archive.layout.storage, settings, lambda: time.time() + 10)
     server.shutdown()
     assert scanner.outcome() == (1, [kept[0]], {})
 
 
 def test_a_deflated_data_set_is_not_even_negotiated(port: int) -> None:
     ae = AE("CT1")
-    ae.add_requested_context(StorageCommitmentPushModel, "1.2.840.10008.1.2.1.99")
+    ae.add_requested_context(STORAGE_COMMITMENT, "1.2.840.10008.1.2.1.99")
     assoc = ae.associate("127.0.0.1", port)
     assert assoc.accepted_contexts == []
     assoc.abort()
@@ -300,7 +302,7 @@ def test_a_deflated_data_set_is_not_even_negotiated(port: int) -> None:
 
 def test_the_scanner_that_proposes_its_role_is_served_too(port: int, kept: list[str]) -> None:
     scanner = Scanner()
-    role = build_role(StorageCommitmentPushModel, scu_role=True)
+    role = build_role(STORAGE_COMMITMENT, scu_role=True)
     assoc = scanner.ae.associate("127.0.0.1", port, ext_neg=[role])
     assert ask(assoc, asking((CT, kept[0]))).Status == 0x0000
     assoc.abort()

@@ -17,9 +17,9 @@ from node_values import quick_run, send, write_scan
 from pydicom import Dataset, dcmread
 from pynetdicom import AE, evt
 from pynetdicom.dsutils import encode
-from pynetdicom.sop_class import ModalityPerformedProcedureStep as MPPS
 from running_node import done, running, until
 
+from dicom_node.dicom.uids import PERFORMED_PROCEDURE_STEP as MPPS
 from dicom_node.intake import mpps as performed
 from dicom_node.network.storage_scp import Receiver
 from dicom_node.settings.config import Config, ReceiveSettings
@@ -78,11 +78,13 @@ def ended(images: Sequence[str], state: str = "COMPLETED") -> Dataset:
 
 
 def create(assoc: Any, ds: Dataset | None, uid: str = STEP) -> Dataset:
+    status: Dataset
     status, _ = assoc.send_n_create(ds, MPPS, uid)
     return status
 
 
 def change(assoc: Any, ds: Dataset, uid: str = STEP) -> Dataset:
+    status: Dataset
     status, _ = assoc.send_n_set(ds, MPPS, uid)
     return status
 

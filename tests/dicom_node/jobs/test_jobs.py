@@ -12,6 +12,7 @@ from analysis.pipeline.pipeline import Parameters
 from dicom_node.errors import Rejected
 from dicom_node.jobs import queue as jobs
 from dicom_node.model import Pair
+from dicom_node.pairing.pairing import fingerprint
 from dicom_node.store.database import Database
 from dicom_node.store.tables import job
 
@@ -64,12 +65,12 @@ def test_more_images_make_a_revision_that_supersedes_what_has_not_begun(database
 def test_the_fingerprint_knows_images_parameters_and_version_but_no_order() -> None:
     pair = make_pair()
     swapped = replace(pair, inspiratory=pair.expiratory, expiratory=pair.inspiratory)
-    one = jobs.fingerprint(pair, PARAMETERS, "1.0")
-    assert jobs.fingerprint(swapped, PARAMETERS, "1.0") == one
+    one = fingerprint(pair, PARAMETERS, "1.0")
+    assert fingerprint(swapped, PARAMETERS, "1.0") == one
     others = {
-        jobs.fingerprint(make_pair(count=4), PARAMETERS, "1.0"),
-        jobs.fingerprint(pair, replace(PARAMETERS, low=0.5), "1.0"),
-        jobs.fingerprint(pair, PARAMETERS, "1.1"),
+        fingerprint(make_pair(count=4), PARAMETERS, "1.0"),
+        fingerprint(pair, replace(PARAMETERS, low=0.5), "1.0"),
+        fingerprint(pair, PARAMETERS, "1.1"),
     }
     assert len(others | {one}) == 4
 

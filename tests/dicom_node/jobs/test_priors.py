@@ -36,7 +36,9 @@ def result(
     }
     with database.writing() as connection:
         values = {**row, "fingerprint": f"{study} {revision}", "state": state, "since": done, "due_at": 0.0}
-        number = connection.execute(sa.insert(job).values(**values)).inserted_primary_key[0]
+        key = connection.execute(sa.insert(job).values(**values)).inserted_primary_key
+        assert key is not None
+        number = key[0]
         if state == "DONE":
             keep(database, connection, number, patient, acquired, version, NUMBERS | numbers)
     return int(number)

@@ -51,9 +51,9 @@ def test_a_request_says_what_pynetdicom_says(uid: str, priority: int) -> None:
     request = a_request(AffectedSOPInstanceUID=uid, Priority=priority)
     read = store_request(memoryview(command(request)))
     assert read is not None
-    assert read.is_valid_request is False  # without its data set
+    without = read.is_valid_request
     read.DataSet = BytesIO()
-    assert read.is_valid_request
+    assert (without, read.is_valid_request) == (False, True)
     for name in ATTRIBUTES:
         assert getattr(read, name) == getattr(request, name)
 
@@ -91,10 +91,11 @@ def test_any_bytes_are_survived(noise: bytes, at: int) -> None:
 def test_a_response_is_read_by_pynetdicom() -> None:
     response = a_request(MessageIDBeingRespondedTo=258, Status=0xB007)
     data = P_DATA()
-    data.presentation_data_value_list = [[1, b"\x03" + store_response(response)]]
+    data.presentation_data_value_list = [(1, b"\x03" + store_response(response))]
     message = DIMSEMessage()
     assert message.decode_msg(data)
     assert isinstance(message, C_STORE_RSP)
     read = message.message_to_primitive()
+    assert isinstance(read, C_STORE)
     assert (read.Status, read.MessageIDBeingRespondedTo) == (0xB007, 258)
     assert (read.AffectedSOPClassUID, read.AffectedSOPInstanceUID) == (CTImageStorage, "1.2.34")

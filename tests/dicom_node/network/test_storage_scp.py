@@ -56,7 +56,7 @@ def listening(
 
 def sent(assoc: Any, ds: Dataset) -> Dataset:
     assert assoc.is_established
-    status = assoc.send_c_store(ds)
+    status: Dataset = assoc.send_c_store(ds)
     assoc.release()
     return status
 

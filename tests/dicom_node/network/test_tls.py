@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from certificates import authority
@@ -22,8 +23,11 @@ from dicom_node.errors import Rejected
 from dicom_node.network.storage_scp import Received, Receiver
 from dicom_node.network.tls import client_context
 from dicom_node.settings.config import ReceiveSettings, read_config
-from dicom_node.settings.destinations import CStoreDestination, Destination
+from dicom_node.settings.destinations import CStoreDestination
 from dicom_node.settings.peers import TlsSettings
+
+#: Port of a receiver, and what it got.
+Listening = tuple[int, list[Received]]
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +41,14 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> TlsSettings:
 
 
 @pytest.fixture
-def listening(ours: TlsSettings) -> Iterator[tuple[int, list[Received]]]:
+def listening(ours: TlsSettings) -> Iterator[Listening]:
     kept: list[Received] = []
-    receiver = Receiver(
-        ReceiveSettings(port=0, tls=ours), lambda one: (kept.append(one), "stored")[1], lambda: 1e6
-    )
+
+    def keep(one: Received) -> Literal["stored"]:
+        kept.append(one)
+        return "stored"
+
+    receiver = Receiver(ReceiveSettings(port=0, tls=ours), keep, lambda: 1e6)
     yield receiver.start(), kept
     receiver.stop()
 
@@ -70,13 +77,17 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_storescu_with_a_certificate_of_our_authority_sends(listening, ours, file) -> None:
+def test_storescu_with_a_certificate_of_our_authority_sends(
+    listening: Listening, ours: TlsSettings, file: Path
+) -> None:
     port, kept = listening
     assert storescu(port, file, *shown(ours, ours.authorities)) == 0
     assert [one.sop_instance_uid for one in kept] == ["1.2.3.4"]
 
 
-def test_echoscu_is_answered_by_tls_only_and_only_to_a_certificate(listening, ours, strangers) -> None:
+def test_echoscu_is_answered_by_tls_only_and_only_to_a_certificate(
+    listening: Listening, ours: TlsSettings, strangers: TlsSettings
+) -> None:
     here = "127.0.0.1", str(listening[0])
     assert dcmtk("echoscu", *shown(ours, ours.authorities), *here) == 0
     assert dcmtk("echoscu", *shown(strangers, ours.authorities), *here) != 0
@@ -85,7 +96,7 @@ def test_echoscu_is_answered_by_tls_only_and_only_to_a_certificate(listening, ou
 
 
 def test_a_certificate_of_another_authority_none_and_plain_tcp_send_nothing(
-    listening, ours, strangers, file
+    listening: Listening, ours: TlsSettings, strangers: TlsSettings, file: Path
 ) -> None:
     port, kept = listening
     assert storescu(port, file, *shown(strangers, ours.authorities)) != 0
@@ -95,7 +106,9 @@ def test_a_certificate_of_another_authority_none_and_plain_tcp_send_nothing(
     assert storescu(port, file, *shown(ours, ours.authorities)) == 0
 
 
-def test_clients_that_connect_and_say_nothing_block_nobody(listening, ours, file) -> None:
+def test_clients_that_connect_and_say_nothing_block_nobody(
+    listening: Listening, ours: TlsSettings, file: Path
+) -> None:
     port, kept = listening
     silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(5)]
     assert storescu(port, file, *shown(ours, ours.authorities)) == 0
@@ -109,7 +122,9 @@ def test_clients_that_connect_and_say_nothing_block_nobody(listening, ours, file
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-def test_our_client_speaks_only_to_a_server_of_its_authority(listening, ours, strangers, trusted) -> None:
+def test_our_client_speaks_only_to_a_server_of_its_authority(
+    listening: Listening, ours: TlsSettings, strangers: TlsSettings, trusted: bool
+) -> None:
     port, _ = listening
     side = TlsSettings(ours.certificate, ours.key, (ours if trusted else strangers).authorities)
     ae = AE("CT1")
@@ -121,7 +136,7 @@ def test_our_client_speaks_only_to_a_server_of_its_authority(listening, ours, st
         assoc.release()
 
 
-def test_older_than_tls_1_2_is_refused(listening, ours) -> None:
+def test_older_than_tls_1_2_is_refused(listening: Listening, ours: TlsSettings) -> None:
     port, _ = listening
     context = client_context(ours)
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -155,11 +170,11 @@ def storescp(ours: TlsSettings, tmp_path: Path) -> Iterator[tuple[int, Path]]:
         process.kill()
 
 
-def pacs(port: int, tls: TlsSettings | None, host: str = "127.0.0.1") -> Destination:
+def pacs(port: int, tls: TlsSettings | None, host: str = "127.0.0.1") -> CStoreDestination:
     return CStoreDestination("pacs", ae_title="PACS", host=host, port=port, timeout=5.0, tls=tls)
 
 
-def test_results_go_to_a_pacs_over_tls(storescp, ours, file) -> None:
+def test_results_go_to_a_pacs_over_tls(storescp: tuple[int, Path], ours: TlsSettings, file: Path) -> None:
     port, folder = storescp
     parcel = Parcel(1, "1.2.3.4", image().SOPClassUID, file, 0.0, 0)
     assert store_scu.echo(pacs(port, ours), "VQNODE") == ""
@@ -169,7 +184,7 @@ def test_results_go_to_a_pacs_over_tls(storescp, ours, file) -> None:
 
 
 def test_why_tls_with_a_pacs_fails_is_said_and_the_object_is_tried_again(
-    storescp, ours, strangers, file
+    storescp: tuple[int, Path], ours: TlsSettings, strangers: TlsSettings, file: Path
 ) -> None:
     port, folder = storescp
     parcel = Parcel(1, "1.2.3.4", image().SOPClassUID, file, 0.0, 0)
@@ -200,7 +215,9 @@ def test_certificates_of_destinations_and_the_pacs_are_relative_to_the_file(tmp_
     )
     read = read_config(config)
     assert read.pacs is not None
-    for peer in (read.destinations[0], read.pacs):
+    destination = read.destinations[0]
+    assert isinstance(destination, CStoreDestination)
+    for peer in (destination, read.pacs):
         assert peer.tls == TlsSettings(tmp_path / "a.crt", tmp_path / "a.key", tmp_path / "ca.crt")
 
 

@@ -122,6 +122,7 @@ def test_results_arrive_at_each_destination_though_another_is_dead(
     ae = AE("PACS")
     ae.add_supported_context("1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.1.2.1")
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, handle)])
+    assert server is not None
     both = ("seg", "sr")
     alive = CStoreDestination(
         "alive", ae_title="PACS", host="127.0.0.1", port=server.server_address[1], objects=both

@@ -76,7 +76,7 @@ def test_a_clock_that_is_set_stops_no_tick(monkeypatch: pytest.MonkeyPatch, jump
 
     class Clock(datetime):
         @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # typeshed wants Self
             return datetime.now(tz) + shift[0]
 
     def step() -> None:

@@ -21,7 +21,7 @@ def test_the_service_manager_hears_that_the_node_is_ready_lives_and_stops(
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(60)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        heard = []
+        heard: list[str] = []
         with running(replace(config(tmp_path), tick_seconds=0.3)):
             while not {"READY=1", "WATCHDOG=1"} <= {*heard} or heard.count("WATCHDOG=1") < 3:
                 heard.append(manager.recv(100).decode())

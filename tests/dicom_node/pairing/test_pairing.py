@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -114,12 +115,12 @@ def test_three_unnamed_breaths_are_for_a_person() -> None:
         {"kernel": "YC"}, {"gap": 4.0}, {"image_type": "DERIVED\\PRIMARY\\AXIAL"}, {"n": 50},
     ],
 )  # fmt: skip
-def test_the_better_reconstruction_is_taken(worse: dict[str, object]) -> None:
+def test_the_better_reconstruction_is_taken(worse: dict[str, Any]) -> None:
     p = paired(
         stack("1", "Insp", **worse),
         stack("2", "Insp"),
         stack("3", "Exp", **worse),
-        stack("4", "Exp"),  # type: ignore[arg-type]
+        stack("4", "Exp"),
     )
     assert uids(p) == ("2", "4")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -171,7 +172,7 @@ def test_what_differs_is_never_mixed(position: int, name: str) -> None:
 @pytest.mark.parametrize(
     "changes", [{"rows": 256}, {"spacing": (0.5, 0.5)}, {"orientation": (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)}]
 )
-def test_matrices_and_orientations_are_never_mixed(changes: dict[str, object]) -> None:
+def test_matrices_and_orientations_are_never_mixed(changes: dict[str, Any]) -> None:
     other = slices(60, **changes)
     if "orientation" in changes:
         other = tuple(replace(s, position=(-2.5 * k, 0.0, 0.0)) for k, s in enumerate(other))

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,7 +183,8 @@ def test_a_node_s_records_are_read_where_there_is_no_measures_json(results: Path
         "parameters": {"low": 0.6},
         "findings": [{"verdict": "pass"}],
     }
-    np.savez(results / "c00" / NAME, **{REST: np.array(json.dumps({"analysis": own}))})
+    arrays: dict[str, Any] = {REST: np.array(json.dumps({"analysis": own}))}
+    np.savez(results / "c00" / NAME, **arrays)
     case = read_cohort(results, tmp_path / "dlco.csv").cases[0]
     assert case.measures == measures["lungs"]
     assert (case.quality, case.settings) == ("pass", "vq-dicom-node 7: low 0.6")

@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 from made import analysis_of, case_of, thorax
+from nibabel.nifti1 import Nifti1Image
 
 from analysis.anatomy.regions import REGIONS
 from analysis.followup.longitudinal import Change
@@ -66,6 +67,7 @@ def test_tables_hold_both_dates_the_change_and_its_unit(
     table = json.loads(files["comparison.json"].read_text())
     assert (table["earlier"]["acquired"], table["later"]["acquired"]) == ("2025-01-02", "2026-03-14")
     image = nibabel.load(files["classes_later.nii.gz"])
+    assert isinstance(image, Nifti1Image)
     assert (np.asarray(image.dataobj).transpose() == known.later).all()
 
 

@@ -6,12 +6,13 @@ import shutil
 import subprocess
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
 from dicom_objects import dciodvfy
-from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as table
+from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as table  # type: ignore[import-untyped]  # it has no types
 from made import analysis_of, by_uid, case_from, enhanced, one_series, thorax
 from pydicom import Dataset, dcmread
 from pydicom.datadict import tag_for_keyword
@@ -38,7 +39,7 @@ from dicom_node.store.tables import job
 from dicom_node.strict_json import dump
 
 #: What must not be found again, as it stands in the images.
-WHO = {
+WHO: dict[str, Any] = {
     "PatientName": "Öztürk^Séverine",
     "PatientID": "PID-4711-XY",
     "OtherPatientIDs": "OTHER-0815",
@@ -73,7 +74,7 @@ SECRET = bytes(range(32))
 def archived(tmp_path: Path, archive: Archive, database: Database) -> list[Path]:
     """A job that is done, of a patient with a name, and the files as they came."""
     who = dict(WHO)
-    who["RequestAttributesSequence"][0].ScheduledProcedureStepDescription = "for Severine"  # type: ignore[index]
+    who["RequestAttributesSequence"][0].ScheduledProcedureStepDescription = "for Severine"
     series = []
     for number, (word, hu) in enumerate((("Insp", -880), ("Exp", -800)), 1):
         scan = Scan(f"Thorax {word}", "s", number, acquired=datetime(2026, 3, 14, 10, 15, 30), attributes=who)

@@ -6,12 +6,16 @@ import csv
 import json
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 import sqlalchemy as sa
 from made import analysis_of, case_of, thorax
+from nibabel.affines import apply_affine
+from nibabel.nifti1 import Nifti1Image
+from numpy.typing import NDArray
 from pydicom import dcmread
 
 from analysis.anatomy.regions import REGIONS
@@ -29,11 +33,12 @@ from dicom_node.store.database import Database
 from dicom_node.store.tables import job
 
 
-def oblique(degrees: float) -> np.ndarray:
+def oblique(degrees: float) -> NDArray[np.float64]:
     a = np.radians(degrees)
     about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
-    return about_z @ about_x
+    both: NDArray[np.float64] = about_z @ about_x
+    return both
 
 
 TURNS = {
@@ -57,9 +62,16 @@ def made(tmp_path: Path) -> Record:
     return record_of(analysis_of(case.pair.expiratory, work=2), case)
 
 
-def points(image: nibabel.Nifti1Image, kji: np.ndarray) -> np.ndarray:
+def read(path: Path) -> Nifti1Image:
+    image = nibabel.load(path)
+    assert isinstance(image, Nifti1Image)
+    return image
+
+
+def points(image: Nifti1Image, kji: NDArray[Any]) -> NDArray[np.float64]:
     """RAS mm of voxels (k, j, i)."""
-    return nibabel.affines.apply_affine(image.affine, kji[:, ::-1])
+    out: NDArray[np.float64] = apply_affine(image.affine, kji[:, ::-1])  # type: ignore[no-untyped-call]  # nibabel's
+    return out
 
 
 @pytest.mark.parametrize("turn", TURNS.values(), ids=TURNS)
@@ -78,19 +90,19 @@ def test_every_voxel_of_a_nifti_lies_where_its_dicom_slice_says(tmp_path: Path, 
         down, along = (float(v) for v in slices[k].PixelSpacing)
         origin = np.array([float(v) for v in slices[k].ImagePositionPatient])
         lps.append(origin + i * along * row + j * down * column)
-    classes = nibabel.load(tmp_path / "out" / "classes.nii.gz")
+    classes = read(tmp_path / "out" / "classes.nii.gz")
     assert np.allclose(points(classes, kji), np.array(lps) * [-1, -1, 1], atol=1e-3)
     assert (np.asarray(classes.dataobj).transpose() == analysis.classes).all()
 
-    v = nibabel.load(tmp_path / "out" / "V.nii.gz")
+    v = read(tmp_path / "out" / "V.nii.gz")
     assert np.allclose(
         points(v, np.array([[5, 6, 7]])), points(classes, np.array([[10.5, 12.5, 14.5]])), atol=1e-3
     )
     assert np.array_equal(np.asarray(v.dataobj).transpose(), analysis.maps["V"], equal_nan=True)
-    assert v.header.get_xyzt_units()[0] == "mm"
-    assert np.allclose(v.get_qform(), v.get_sform(), atol=1e-3)
+    assert v.header.get_xyzt_units()[0] == "mm"  # type: ignore[no-untyped-call]  # nibabel's
+    assert np.allclose(v.get_qform(), v.get_sform(), atol=1e-3)  # type: ignore[no-untyped-call]  # nibabel's
 
-    u = nibabel.load(tmp_path / "out" / "displacement.nii.gz")
+    u = read(tmp_path / "out" / "displacement.nii.gz")
     assert np.asarray(u.dataobj).shape == (*analysis.grid.shape[::-1], 1, 3)
     assert np.asarray(u.dataobj)[2, 3, 4, 0].tolist() == [-3.0, 0.0, -7.0]  # 3 mm to the left is -3 in RAS
     assert b"RAS" in u.header["descrip"].tobytes()
@@ -179,4 +191,4 @@ def test_damaged_and_foreign_records_and_jobs_without_a_result_are_named(
     with database.writing() as connection:
         connection.execute(sa.update(job).values(state="DONE"))
     assert find("1", Layout(tmp_path), url) == tmp_path / "results" / "1" / NAME
-    assert find("some/folder", tmp_path, "") == Path("some/folder") / NAME
+    assert find("some/folder", Layout(tmp_path), "") == Path("some/folder") / NAME

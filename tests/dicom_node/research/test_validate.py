@@ -1,6 +1,8 @@
 """Files a user brings to `dicom-node validate`: images, landmarks, motions; and the report made of them."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,12 +19,13 @@ from dicom_node.research.validate import (
     write_report,
 )
 
+Written = Callable[[str], Path]
 AFFINE = np.array([[0, 0, 0.5, 10], [0, 0.5, 0, 20], [2.5, 0, 0, -300], [0, 0, 0, 1.0]])
 
 
 @pytest.fixture
-def written(tmp_path):
-    def write(text):
+def written(tmp_path: Path) -> Written:
+    def write(text: str) -> Path:
         path = tmp_path / "points.txt"
         path.write_text(text)
         return path
@@ -30,24 +33,24 @@ def written(tmp_path):
     return write
 
 
-def test_dir_lab_landmarks_count_voxels_from_one(written):
+def test_dir_lab_landmarks_count_voxels_from_one(written: Written) -> None:
     points = read_points(written("1 1 1\n3\t5 11\n"), AFFINE)
     np.testing.assert_allclose(points, [[10, 20, -300], [11, 22, -275]])
 
 
-def test_elastix_points_are_millimetres_and_indices_count_from_zero(written):
+def test_elastix_points_are_millimetres_and_indices_count_from_zero(written: Written) -> None:
     np.testing.assert_allclose(read_points(written("point\n1\n1.5 2 -3\n"), AFFINE), [[1.5, 2, -3]])
     np.testing.assert_allclose(read_points(written("index\n1\n2 4 10\n"), AFFINE), [[11, 22, -275]])
 
 
 @pytest.mark.parametrize(("text", "sentence"), [("1 2 3\n4 5\n", "line 2"), ("", "no landmark")])
-def test_a_landmark_file_that_cannot_be_read_is_named(written, text, sentence):
+def test_a_landmark_file_that_cannot_be_read_is_named(written: Written, text: str, sentence: str) -> None:
     with pytest.raises(Rejected, match=rf"points.txt.*{sentence}"):
         read_points(written(text), AFFINE)
 
 
 @pytest.mark.parametrize("z", [1.0, -1.0])
-def test_an_image_keeps_its_place_whichever_way_its_slices_run(tmp_path, z):
+def test_an_image_keeps_its_place_whichever_way_its_slices_run(tmp_path: Path, z: float) -> None:
     array = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
     image = sitk.GetImageFromArray(array)
     image.SetSpacing((0.7, 0.8, 2.5))
@@ -62,7 +65,7 @@ def test_an_image_keeps_its_place_whichever_way_its_slices_run(tmp_path, z):
         np.testing.assert_allclose(affine @ [*index[::-1], 1], [*point, 1])
 
 
-def test_what_is_no_image_and_no_motion_is_named(tmp_path):
+def test_what_is_no_image_and_no_motion_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.mha").write_text("not an image")
     with pytest.raises(Rejected, match=r"no DICOM image in .*x\.mha"):
         read_image(tmp_path / "x.mha")
@@ -75,14 +78,14 @@ def test_what_is_no_image_and_no_motion_is_named(tmp_path):
         read_motion(tmp_path / "x.npz")
 
 
-def test_a_phase_that_is_none_is_wrong_usage(tmp_path):
+def test_a_phase_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, ["validate", "twin", "a", "b", str(tmp_path), "--phase", "sideways"])
     assert answer.exit_code == 2
     assert "inspiration or expiration" in answer.output
 
 
 @pytest.mark.slow
-def test_the_landmarks_of_the_real_pair_are_met(shared, tmp_path):
+def test_the_landmarks_of_the_real_pair_are_met(shared: Path, tmp_path: Path) -> None:
     pair = shared / "real-pair"
     report = validate_landmarks(
         pair / "3DCT_lung_followup.mha",

@@ -22,9 +22,9 @@ from pydicom import Dataset, dcmread
 from analysis.anatomy.regions import REGIONS
 from analysis.figures.captures import OPACITY, WINDOW, lung_slices, worst_slices
 from analysis.figures.colours import CLASS_RGB, map_rgb, top_of
-from analysis.figures.overview import RESEARCH_USE
 from analysis.figures.report import A4, report_pdf
-from analysis.measures.quality import Finding
+from analysis.limits_of_use import RESEARCH_USE
+from analysis.measures.quality import Finding, Verdict
 from analysis.measures.table import FIRMNESS, MEASURES
 from analysis.pipeline.pipeline import Analysis
 from analysis.volume import Grid, Volume
@@ -185,9 +185,9 @@ def test_a_map_has_a_frame_for_every_slice_of_the_ct_and_names_it(
     for ds in made["maps"]:
         assert (ds.NumberOfFrames, ds.Rows, ds.Columns) == EXP.grid.shape
         for groups in ds.PerFrameFunctionalGroupsSequence:
-            position = tuple(map(float, groups.PlanePositionSequence[0].ImagePositionPatient))
+            x, y, z = map(float, groups.PlanePositionSequence[0].ImagePositionPatient)
             (source,) = groups.DerivationImageSequence[0].SourceImageSequence
-            assert source.ReferencedSOPInstanceUID == at[position]
+            assert source.ReferencedSOPInstanceUID == at[x, y, z]
 
 
 def test_a_map_too_large_for_a_pacs_stays_on_the_working_grid(
@@ -234,9 +234,9 @@ def test_neither_instance_numbers_nor_file_order_move_a_result(tmp_path: Path, o
     if order == "shuffled":
         numbers = np.random.default_rng(1).permutation(numbers)
     for path, number in zip(files, numbers.tolist(), strict=True):
-        ds = dcmread(path)
-        ds.InstanceNumber = number
-        ds.save_as(path)
+        numbered = dcmread(path)
+        numbered.InstanceNumber = number
+        numbered.save_as(path)
     arrived = [files[n - 1] for n in numbers]
     case = case_from(arrived, write_ct_series(INSP, tmp_path / "i", Scan("Insp", "s", 1)))
     analysis = analysis_of(case.pair.expiratory, work=2)
@@ -369,9 +369,10 @@ def words_of(document: bytes, folder: Path) -> list[tuple[float, float, float, s
 
 
 def test_a_report_with_much_to_say_keeps_to_its_pages(analysis: Analysis, tmp_path: Path) -> None:
+    verdicts: tuple[Verdict, ...] = ("fail", "warn", "pass")
     findings = tuple(
         Finding(f"check {n}", verdict, n, "1", "", f"Sentence {n} of a hundred: " + "what was found " * 9)
-        for n, verdict in enumerate(("fail", "warn", "pass") * 20)
+        for n, verdict in enumerate(verdicts * 20)
     )
     document = report_pdf(replace(analysis, findings=findings), [("Patient", "Doe")], datetime(2026, 1, 1))
     found = words_of(document, tmp_path)

@@ -6,7 +6,7 @@ import pytest
 
 from dicom_node.errors import Rejected
 from dicom_node.settings.config import Config, read_config
-from dicom_node.settings.destinations import CStoreDestination
+from dicom_node.settings.destinations import CStoreDestination, FolderDestination, StowRsDestination
 from dicom_node.settings.peers import Peer
 
 EXAMPLE = Path(__file__).parents[3] / "deploy" / "node.toml"
@@ -26,6 +26,8 @@ def test_the_example_is_read_and_says_the_defaults() -> None:
     assert config.receive.peers == (Peer("CT1", "10.1.2.0/24", 104), Peer("", "127.0.0.1"))
     pacs, web, share = config.destinations
     assert pacs == CStoreDestination("pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242)
+    assert isinstance(web, StowRsDestination)
+    assert isinstance(share, FolderDestination)
     assert (web.kind, web.url) == ("STOW-RS", "https://pacs.example.org/dicom-web")
     assert (share.kind, share.folder) == ("folder", Path("/srv/vq-results"))
 

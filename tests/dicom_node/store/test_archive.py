@@ -5,7 +5,9 @@ import hashlib
 import os
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -111,10 +113,17 @@ def test_success_means_file_and_name_were_synced_before_the_row(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    sync, synced_folder, insert = os.fdatasync, durable.sync_folder, archive._insert
-    monkeypatch.setattr(os, "fdatasync", lambda fd: (order.append("data"), sync(fd))[1])
-    monkeypatch.setattr(durable, "sync_folder", lambda p: (order.append("name"), synced_folder(p))[1])
-    monkeypatch.setattr(archive, "_insert", lambda rows: (order.append("row"), insert(rows))[1])
+
+    def noted(word: str, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def run(argument: Any) -> Any:
+            order.append(word)
+            return step(argument)
+
+        return run
+
+    monkeypatch.setattr(os, "fdatasync", noted("data", os.fdatasync))
+    monkeypatch.setattr(durable, "sync_folder", noted("name", durable.sync_folder))
+    monkeypatch.setattr(archive, "_insert", noted("row", archive._insert))
     store(archive)
     assert order == ["data", "name", "row"]
 
