@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset, dcmread
 
 from ..errors import Rejected
-from ..model import Header, Slice
+from ..model import Header, Person, Slice
 from .decoding_limits import TooMuch, check_inflated
 from .malformed import MALFORMED
 
@@ -23,7 +25,8 @@ CT_CLASSES = frozenset({CT_IMAGE, ENHANCED_CT, LEGACY_ENHANCED_CT})
 OWN_MANUFACTURER = "vq-dicom-node"
 
 TAGS = [
-    "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer",
+    "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate",
+    "FrameOfReferenceUID", "ManufacturerModelName", "DeviceSerialNumber", "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer",
     "SeriesDescription", "ProtocolName", "ImageComments", "BodyPartExamined", "PatientPosition",
     "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "AcquisitionNumber",
     "AcquisitionContextSequence", "StudyInstanceUID", "SeriesInstanceUID",
@@ -117,7 +120,37 @@ def _header(path: Path, ds: Dataset) -> Header:
         or _text(ds, "AcquisitionDate") + _text(ds, "AcquisitionTime"),
         patient_position=_text(ds, "PatientPosition"),
         ignored=ignored,
+        person=_person(ds),
+        frame_of_reference=_text(ds, "FrameOfReferenceUID"),
+        device=" ".join(_text(ds, k) for k in ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber")).strip(),
     )  # fmt: skip
+
+
+def _person(ds: Dataset) -> Person:
+    """Digests of who the patient is: padding, the case of a name, accents and empty components do not count."""
+
+    def digest(text: str) -> str:
+        return sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else ""
+
+    patient_id, issuer, birth_date = (
+        digest(_text(ds, k).strip()) for k in ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
+    )
+    return Person(patient_id, issuer, birth_date, digest(_plain_name(_text(ds, "PatientName"))))
+
+
+def _plain_name(name: str) -> str:
+    """Family and given name of the first component group that is there; "ae" for "ä" and the like are folded.
+
+    Examples
+    --------
+    >>> _plain_name("MÜLLER^Hans^^Dr.") == _plain_name("Mueller^Hans ")
+    True
+    """
+    group = next((g for g in name.split("=") if g.strip("^ ")), "")
+    parts = [" ".join(part.split()) for part in group.split("^")[:2]]
+    folded = unicodedata.normalize("NFKD", "^".join(parts).rstrip("^")).casefold()
+    plain = "".join(c for c in folded if not unicodedata.combining(c))
+    return re.sub("([aou])e", r"\1", plain)
 
 
 def _read(path: Path) -> Dataset:

@@ -105,8 +105,8 @@ def phases_named(text: str, rules: PairingRules) -> set[Phase]:
     set()
     """
     site: dict[Phase, set[str]] = {
-        "inspiration": {_plain(w) for w in rules.inspiration_words},
-        "expiration": {_plain(w) for w in rules.expiration_words},
+        "inspiration": {plain(w) for w in rules.inspiration_words},
+        "expiration": {plain(w) for w in rules.expiration_words},
     }
     words = _words(text)
     phases: tuple[Phase, ...] = ("inspiration", "expiration")
@@ -120,7 +120,7 @@ def phases_named(text: str, rules: PairingRules) -> set[Phase]:
     return strong or {phase for phase in phases if labels & WEAK[phase]}
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Lower case, without accents."""
     folded = unicodedata.normalize("NFKD", text).casefold().replace("ø", "o").replace("ł", "l")
     return "".join(c for c in folded if not unicodedata.combining(c))
@@ -131,7 +131,7 @@ def _words(text: str) -> set[str]:
     runs = re.findall(r"[^\W\d_]+", text)
     parts = [p for run in runs for p in re.findall(r"[A-Z]?[^\WA-Z\d_]+|[A-Z]+(?![a-z])", run)]
     # An accent is dropped after the split, so that "Inspiración" stays one run.
-    return {_plain(w) for w in (*runs, *parts)}
+    return {plain(w) for w in (*runs, *parts)}
 
 
 def _labels(text: str) -> set[str]:
@@ -143,5 +143,5 @@ def _labels(text: str) -> set[str]:
         after_number = n > 0 and tokens[n - 1][0].isdigit()
         before_number = n + 1 < len(tokens) and tokens[n + 1][0].isdigit()
         if n + 1 == len(tokens) or after_number or (capital and before_number):
-            found.add(_plain(token))
+            found.add(plain(token))
     return found
