@@ -16,6 +16,7 @@ from ..model import Assembled, Pair, PairingRules, Series
 from ..strict_json import dump
 from .between_studies import belong
 from .people import two_people
+from .phase_names import NEITHER
 from .positions import CONTRADICTED, differ
 
 #: Kernels that enhance edges, and so noise: densities and registration suffer.
@@ -72,7 +73,7 @@ def pair(assembled: Assembled, rules: PairingRules) -> Pair | NoPair:
     usable = [s for s in assembled.series if _slice_mm(s) <= rules.max_slice_mm]
     inspiratory = [s for s in usable if s.phase == "inspiration"]
     expiratory = [s for s in usable if s.phase == "expiration"]
-    unknown = [s for s in usable if s.phase is None]
+    unknown = [s for s in usable if s.phase is None and NEITHER not in s.evidence]
     if both := _fitting(product(inspiratory, expiratory), rules):
         i, e = min(both, key=_rank)
         return Pair(i, e, True, f"inspiration: {i.evidence}; expiration: {e.evidence}")
