@@ -136,6 +136,9 @@ def assign(
         Literal["inspiration", "expiration", "none"],
         typer.Argument(help="What it is; none: no part of a pair."),
     ],
+    join: Annotated[
+        str, typer.Option(help="Study Instance UID of the study that holds its other phase, where it is another.")
+    ] = "",
     config: ConfigPath = None,
 ) -> None:
     """Say which phase a series is, whatever its descriptions say; the lung volumes must still agree."""
@@ -144,8 +147,11 @@ def assign(
     from ..store.database import Database
     from ..studies import queue as studies
 
-    study = studies.assign(Database(read_settings(config).database_url), series, phase, time.time())
-    print(f"series {series}: {phase}; study {study} is due now")
+    database = Database(read_settings(config).database_url)
+    study = studies.assign(database, series, phase, time.time())
+    if join:
+        studies.join(database, study, join, time.time())
+    print(f"series {series}: {phase}; study {study} is due now" + (f", as is study {join}" if join else ""))
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -41,6 +41,7 @@ from ..store.database import Database
 from ..store.durable import FILE_MODE, make_folder
 from ..studies import query_retrieve as retrieve
 from ..studies import queue as studies
+from ..studies.between import pair_between
 from .schedule import Schedule
 
 LOG = logging.getLogger(__name__)
@@ -154,7 +155,9 @@ class Node:
         changed: dict[str, float] = {}
         came: dict[tuple[str, str], Counter[str]] = {}
         with self.database.writing() as connection:
-            index(connection, {s.sop_instance_uid: r for s, r in zip(new, read, strict=True)})
+            renamed = index(
+                self.database, connection, {s.sop_instance_uid: r for s, r in zip(new, read, strict=True)}
+            )
             for stored, found in zip(new, read, strict=True):
                 if isinstance(found, str):
                     LOG.warning("instance %s: %s", stored.sop_instance_uid, found)
@@ -168,7 +171,17 @@ class Node:
                 self.trail.transferred(connection, "import", calling_ae, study_uid, counts)
             for study_uid, at in changed.items():
                 studies.touch(self.database, connection, study_uid, at, self.config.receive.quiet_seconds)
+        self._tell_renamed(renamed, {stored.sop_instance_uid: stored.calling_ae for stored in new})
         return len(new)
+
+    def _tell_renamed(self, renamed: list[str], senders: dict[str, str]) -> None:
+        """One line a sender, not one an instance."""
+        for sender, count in Counter(senders[uid] for uid in renamed).items():
+            first = next(uid for uid in renamed if senders[uid] == sender)
+            LOG.warning(
+                "%d instances of %s came under another SOP Instance UID (0000,1000) than their data sets have"
+                " (0008,0018), the first as %s: the data set's is used", count, sender, first,
+            )  # fmt: skip
 
     def settle(self) -> None:
         """Decide on every study that has been quiet, or whose scanner is done with it: a job, or why none."""
@@ -244,7 +257,14 @@ class Node:
         rules = self.config.pairing
         try:
             found = series.assemble(self.archive.headers(study_uid), rules)
-            return pairing.pair(series.with_assigned(found, studies.assigned(self.database)), rules)
+            assigned = studies.assigned(self.database)
+            decision = pairing.pair(series.with_assigned(found, assigned), rules)
+            if isinstance(decision, Pair) or not decision.waiting:
+                return decision
+            lately = time.time() - self.config.wait_hours * 3600
+            others = studies.companions(self.database, study_uid, lately)
+            joined = studies.joined(self.database, study_uid)
+            return pair_between(study_uid, self.archive.headers, others, joined, rules, assigned) or decision
         except (NodeError, MemoryError):
             raise
         except Exception as error:  # the boundary of one study: a bug it meets must not stop the others
@@ -259,8 +279,13 @@ class Node:
                 settled = studies.settle(connection, seen, state, decision.reason, now, wait)
                 LOG.info("study %s %s: %s", seen.study_uid, state, decision.reason)
             elif settled := studies.settle(connection, seen, "PAIRED", decision.reason, now, wait):
+                for one in (decision.inspiratory, decision.expiratory):
+                    if one.study_instance_uid != seen.study_uid:
+                        studies.paired_too(connection, one.study_instance_uid, decision.reason, now)
                 parameters = self.config.analysis
                 jobs.create(self.database, connection, decision, parameters, self._version, now)
+        if isinstance(decision, pairing.NoPair) and decision.people:
+            self.trail.alert("two patients", "", "", f"study {seen.study_uid}: {decision.reason}")
         if not settled:
             LOG.info("study %s: more images came", seen.study_uid)
 

@@ -119,8 +119,8 @@ def phase_of(
         return None, f"respiratory phase {percent:g} % {NEITHER}"
     for name, text in zip(TEXTS, texts, strict=False):
         if (share := percent_named(text)) is not None:
-            phase, words = share
-            return phase, f"{name} '{text}' names {words}" + ("" if phase else f", which {NEITHER}")
+            end, words = share
+            return end, f"{name} '{text}' names {words}" + ("" if end else f", which {NEITHER}")
         phases = phases_named(text, rules)
         if len(phases) > 1:
             return None, f"{name} '{text}' names both phases"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 #: What brings tables of a version to the next; tables that are missing are made anyway.
@@ -16,6 +16,7 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "CREATE INDEX ix_delivery_transaction_uid ON delivery (transaction_uid)",
     ),
     2: (),  # new tables only, which are made anyway: commitments, performed steps, audit
+    3: (),  # likewise: SOP Instance UIDs of data sets, joined studies
 }
 
 
@@ -49,6 +50,24 @@ sa.Index(
     instance.c.received_at,
     sqlite_where=UNINDEXED,
     postgresql_where=UNINDEXED,
+)
+
+
+#: Data sets that came by C-STORE under another SOP Instance UID than they have.
+data_set_uid = sa.Table(
+    "data_set_uid",
+    metadata,
+    sa.Column("uid", sa.String(64), primary_key=True),
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+)
+
+
+#: Studies that an operator says are one examination.
+joined_study = sa.Table(
+    "joined_study",
+    metadata,
+    sa.Column("study_uid", sa.String(64), primary_key=True),
+    sa.Column("with_uid", sa.String(64), primary_key=True),
 )
 
 
