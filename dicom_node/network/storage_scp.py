@@ -38,8 +38,13 @@ REQUEST_SECONDS = 10.0
 #: Connections the system keeps until a process accepts them.
 BACKLOG = 128
 
-#: Storage classes that pynetdicom's list of 170 omits.
+#: Storage classes that pynetdicom's list of 170 omits: those of Supplement 252, which keep what a pair needs not, and the
+#: private one in which Siemens' consoles send what is no image. They are kept and trigger nothing.
 MORE_STORAGE_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.2.3": "CT Image Storage - For Processing",
+    "1.2.840.10008.5.1.4.1.1.2.4": "Enhanced CT Image Storage - For Processing",
+    "1.2.840.10008.5.1.4.1.1.2.5": "Legacy Converted Enhanced CT Image Storage - For Processing",
+    "1.3.12.2.1107.5.9.1": "Siemens CSA Non-Image Storage (private)",
     "1.2.840.10008.5.1.4.1.1.30": "Parametric Map Storage",
     "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage",
 }
