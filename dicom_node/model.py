@@ -5,11 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .errors import Rejected
+
 Phase = Literal["inspiration", "expiration"]
 Point = tuple[float, float, float]
 
 #: What the values of `Slice.acquisition` are, in order.
 ACQUISITION = ("acquisition", "kernel", "image type", "respiratory phase", "temporal position")
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who an instance says the patient is, as digests: they can be compared, but not read.
+
+    Parameters
+    ----------
+    patient_id, issuer, birth_date, name : str
+        Of Patient ID (0010,0020), Issuer of Patient ID (0010,0021), Patient's Birth Date (0010,0030) and Patient's
+        Name (0010,0010): SHA-256 of the value without padding; "" where it is empty.
+    """
+
+    patient_id: str = ""
+    issuer: str = ""
+    birth_date: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,7 +66,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Header:
-    """What the node reads of one stored instance, once, to decide with; never the patient's name or ID.
+    """What the node reads of one stored instance, once, to decide with; of name and ID only digests.
 
     Parameters
     ----------
@@ -75,6 +94,9 @@ class Header:
         Patient Position (0018,5100).
     ignored : str
         Why it takes no part in a pair ("derived image", "localizer", "not CT"); "" where it does.
+    person : Person
+    frame_of_reference, device : str
+        Frame of Reference UID (0020,0052); Manufacturer, Manufacturer's Model Name and Device Serial Number.
     """
 
     sop_class_uid: str
@@ -93,6 +115,9 @@ class Header:
     acquired: str = ""
     patient_position: str = ""
     ignored: str = ""
+    person: Person = Person()
+    frame_of_reference: str = ""
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,6 +142,14 @@ class Series:
         Patient Position (0018,5100) of its slices; "" where not given.
     derived : bool
         True where the scanner calls the images DERIVED although they are plain reconstructions.
+    people : tuple of Person
+        Every different one that its instances name.
+    lie : str
+        How the patient lies, as far as known: "supine", "prone", "decubitus right" or "decubitus left".
+    notes : tuple of str
+        What a reader of the result should know of its headers, a sentence each.
+    frame_of_reference, device : str
+        Of its first slice.
     """
 
     series_instance_uid: str
@@ -131,6 +164,11 @@ class Series:
     acquired: str = ""
     patient_position: str = ""
     derived: bool = False
+    people: tuple[Person, ...] = ()
+    lie: str = ""
+    notes: tuple[str, ...] = ()
+    frame_of_reference: str = ""
+    device: str = ""
 
     @property
     def sop_instance_uids(self) -> tuple[str, ...]:
@@ -184,8 +222,19 @@ class PairingRules:
         Words of the site's protocol names besides the built-in ones; whole words, case does not matter.
     max_slice_mm : float
         Stacks whose slices lie further apart, or are thicker, are no candidates.
+    different_positions : bool
+        Also pair inspiration and expiration between which the patient was turned, e.g. from supine to prone.
+    between_studies_minutes : float
+        Series of one patient in different studies are a pair where they were taken within so many minutes, in one
+        Frame of Reference or on one device; 0 for never.
     """
 
     inspiration_words: tuple[str, ...] = ()
     expiration_words: tuple[str, ...] = ()
     max_slice_mm: float = 5.0
+    different_positions: bool = False
+    between_studies_minutes: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.between_studies_minutes < 0:
+            raise Rejected("between_studies_minutes must not be negative")

@@ -1,7 +1,7 @@
 """Child processes: started within limits of time and memory, watched, and ended with all that they started.
 
-Each child leads a session of its own: whatever it starts belongs to it, and is killed with it, also where the child was
-killed first.
+Each child leads a process group of its own: whatever it starts belongs to it, and is killed with it, also where the
+child was killed first. (Not a session: Linux schedules sessions as groups, and niceness would count within one only.)
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Crew(Generic[Task]):
 def begin(
     prepare: Callable[[], None] | None = None, nice: int = 0, memory: int = resource.RLIM_INFINITY
 ) -> None:
-    """Set up this child process: a session of its own, that ends with the node and gives way to receiving.
+    """Set up this child process: a group of its own, that ends with the node and gives way to receiving.
 
     Parameters
     ----------
@@ -136,8 +136,8 @@ def begin(
     memory : int
         Bytes this process may allocate; more is a MemoryError.
     """
-    with suppress(PermissionError):  # it leads one already
-        os.setsid()
+    with suppress(PermissionError):  # it leads a session, and so a group, already
+        os.setpgid(0, 0)
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the node, which then ends its children
         signal.signal(number, signal.SIG_IGN)
     if prepare is not None:
@@ -167,8 +167,8 @@ def run_program(words: Sequence[str], seconds: float) -> int:
     """
     none = subprocess.DEVNULL
     try:
-        # a group of its own, so that it can be killed whole; of this process's session, so that it dies with it
-        program = subprocess.Popen(words, process_group=0, stdin=none, stdout=none, stderr=none)
+        # of this process's group: it dies with it
+        program = subprocess.Popen(words, stdin=none, stdout=none, stderr=none)
     except OSError as error:
         raise Rejected(f"the program {words[0]} cannot be started: {error.strerror}") from error
     try:
@@ -176,8 +176,8 @@ def run_program(words: Sequence[str], seconds: float) -> int:
     except subprocess.TimeoutExpired as error:
         raise Rejected(f"the program {words[0]} ran longer than {seconds / 60:g} minutes") from error
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(program.pid, signal.SIGKILL)
+        for pid in [*_descendants(program.pid), program.pid]:
+            _signal(pid)
         program.wait()
 
 
@@ -185,15 +185,15 @@ def _end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        for pid in _session(os.getpid()):
+        for pid in _group(os.getpid()):
             _signal(pid)
         os._exit(1)
 
 
 def _kill(process: BaseProcess) -> None:
-    """Kill a child and every process of its session."""
+    """Kill a child and every process of its group."""
     process.kill()
-    for pid in _session(process.pid or -1):
+    for pid in _group(process.pid or -1):
         _signal(pid)
     process.join()
 
@@ -204,13 +204,26 @@ def _signal(pid: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _session(leader: int) -> Iterator[int]:
-    """The processes of the session that a process leads, or led (proc(5): the fourth field after the name)."""
+def _group(leader: int) -> list[int]:
+    """The processes of the group that a process leads, or led."""
+    return [pid for pid, (_, group) in _processes() if group == leader]
+
+
+def _descendants(ancestor: int) -> list[int]:
+    """The processes that a process started, and those that they started."""
+    parents = {pid: parent for pid, (parent, _) in _processes()}
+    found = [ancestor]
+    for one in found:
+        found += [pid for pid, parent in parents.items() if parent == one]
+    return found[1:]
+
+
+def _processes() -> Iterator[tuple[int, tuple[int, int]]]:
+    """Each process with its parent and its group (proc(5): the second and third field after the name)."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             fields = stat.read_text(errors="replace").rpartition(")")[2].split()
-            if int(fields[3]) == leader:
-                yield int(stat.parent.name)
+            yield int(stat.parent.name), (int(fields[1]), int(fields[2]))
 
 
 def _how(code: int) -> str:

@@ -31,11 +31,12 @@ DESTINATION: Code = ("110152", "DCM", "Destination Role ID")
 SOURCE: Code = ("110153", "DCM", "Source Role ID")
 STUDY: Code = ("110180", "DCM", "Study Instance UID")
 
-AlertKind = Literal["rejected", "no TLS", "quarantined"]
+AlertKind = Literal["rejected", "no TLS", "quarantined", "two patients"]
 ALERTS: Mapping[AlertKind, Code] = {
     "rejected": ("110126", "DCM", "Node Authentication"),
     "no TLS": ("110126", "DCM", "Node Authentication"),
     "quarantined": ("quarantined", "99VQ", "Other content under a stored SOP Instance UID"),
+    "two patients": ("two patients", "99VQ", "Series of two patients where one pair was expected"),
 }
 
 #: EventOutcomeIndicator: well; a failure that was mitigated.

@@ -149,6 +149,10 @@ def assign(
         Literal["inspiration", "expiration", "none"],
         typer.Argument(help="What it is; none: no part of a pair."),
     ],
+    join: Annotated[
+        str,
+        typer.Option(help="Study Instance UID of the study that holds its other phase, where it is another."),
+    ] = "",
     config: ConfigPath = None,
 ) -> None:
     """Say which phase a series is, whatever its descriptions say; the lung volumes must still agree."""
@@ -158,7 +162,9 @@ def assign(
 
     database, trail = _opened(config)
     study = studies.assign(database, series, phase, time.time())
-    done = f"series {series}: {phase}; study {study} is due now"
+    if join:
+        studies.join(database, study, join, time.time())
+    done = f"series {series}: {phase}; study {study} is due now" + (f", as is study {join}" if join else "")
     trail.operated(f"assign: {done}")
     print(done)
 

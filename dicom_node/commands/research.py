@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import signal
+import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -64,6 +66,8 @@ def run_(
         raise typer.BadParameter("a mask or a program, not both", param_hint="--lobes")
     settings = read_settings(config)
     warnings.simplefilter("ignore")
+    # what archives were unpacked to is removed on this end, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     source: LobeSource | None = None
     if lobes:
         mask = read_lobes(lobes)

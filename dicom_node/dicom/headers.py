@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset, dcmread
+from pydicom.valuerep import PersonName
 
 from ..errors import Rejected
-from ..model import Header, Slice
+from ..model import Header, Person, Slice
+from .attributes import is_uid, named
 from .decoding_limits import TooMuch, check_inflated
 from .malformed import MALFORMED
+from .transfer_syntaxes import syntax_problem
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -23,12 +28,16 @@ CT_CLASSES = frozenset({CT_IMAGE, ENHANCED_CT, LEGACY_ENHANCED_CT})
 OWN_MANUFACTURER = "vq-dicom-node"
 
 TAGS = [
-    "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer",
+    "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate",
+    "FrameOfReferenceUID", "ManufacturerModelName", "DeviceSerialNumber", "ImageType", "SOPClassUID",
+    "SOPInstanceUID", "Modality", "Manufacturer",
     "SeriesDescription", "ProtocolName", "ImageComments", "BodyPartExamined", "PatientPosition",
     "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "AcquisitionNumber",
     "AcquisitionContextSequence", "StudyInstanceUID", "SeriesInstanceUID",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
-    "SliceThickness", "ConvolutionKernel", "ContrastBolusAgent", "ContrastBolusAgentSequence",
+    "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation",
+    "RescaleSlope", "RescaleIntercept", "SliceThickness", "ConvolutionKernel", "ContrastBolusAgent",
+    "ContrastBolusAgentSequence",
     "GantryDetectorTilt", "TemporalPositionIdentifier", "TemporalPositionIndex",
     "NominalPercentageOfRespiratoryPhase", "NumberOfFrames",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
@@ -97,9 +106,12 @@ def _header(path: Path, ds: Dataset) -> Header:
     uids = {
         k: _text(ds, k) for k in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
     }
-    missing = [k for k, value in uids.items() if not value]
-    if missing:
-        raise Rejected(f"SOP instance {_name(path, uids['SOPInstanceUID'])} lacks its {', '.join(missing)}")
+    for keyword, value in uids.items():
+        if not value:
+            raise Rejected(f"SOP instance {_name(path, uids['SOPInstanceUID'])} lacks its {named(keyword)}")
+        if not is_uid(value):
+            name = _name(path, "" if keyword == "SOPInstanceUID" else uids["SOPInstanceUID"])
+            raise Rejected(f"SOP instance {name} cannot be read: its {named(keyword)} is no UID")
     slices, ignored = _slices(ds, uids["SOPClassUID"], uids["SOPInstanceUID"])
     percent = _numbers(ds, "NominalPercentageOfRespiratoryPhase", 1)
     return Header(
@@ -117,19 +129,52 @@ def _header(path: Path, ds: Dataset) -> Header:
         or _text(ds, "AcquisitionDate") + _text(ds, "AcquisitionTime"),
         patient_position=_text(ds, "PatientPosition"),
         ignored=ignored,
+        person=_person(ds),
+        frame_of_reference=_text(ds, "FrameOfReferenceUID"),
+        device=" ".join(_text(ds, k) for k in ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber")).strip(),
     )  # fmt: skip
+
+
+def _person(ds: Dataset) -> Person:
+    """Digests of who the patient is: padding, the case of a name, accents and empty components do not count."""
+
+    def digest(text: str) -> str:
+        return sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else ""
+
+    patient_id, issuer, birth_date = (
+        digest(_text(ds, k).strip()) for k in ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
+    )
+    return Person(patient_id, issuer, birth_date, digest(_plain_name(_text(ds, "PatientName"))))
+
+
+def _plain_name(name: str) -> str:
+    """Family and given name of the first component group that is there; "ae" for "ä" and the like are folded.
+
+    Examples
+    --------
+    >>> _plain_name("MÜLLER^Hans^^Dr.") == _plain_name("Mueller^Hans ")
+    True
+    """
+    group = next((g for g in name.split("=") if g.strip("^ ")), "")
+    parts = [" ".join(part.split()) for part in group.split("^")[:2]]
+    folded = unicodedata.normalize("NFKD", "^".join(parts).rstrip("^")).casefold()
+    plain = "".join(c for c in folded if not unicodedata.combining(c))
+    return re.sub("([aou])e", r"\1", plain)
 
 
 def _read(path: Path) -> Dataset:
     with path.open("rb") as file:
         start = file.read(132)
     # Without a preamble only a file that begins with an element of group 0002 or 0008 is taken for DICOM.
-    bare = start[:2] in (b"\x02\x00", b"\x08\x00")
+    bare = start[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x08")
     if start[128:132] != b"DICM" and not bare:
         raise Rejected(f"SOP instance {_name(path)} is not a DICOM file")
     try:
         check_inflated(path)
-        return dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS), force=True)
+        ds = dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS), force=True)
+        if problem := syntax_problem(path, ds):
+            raise Rejected(f"SOP instance {_name(path)} cannot be read: {problem}")
+        return ds
     except TooMuch as error:
         raise Rejected(f"SOP instance {_name(path)} cannot be read: {error}") from error
     except MALFORMED as error:
@@ -152,7 +197,8 @@ def _text(ds: Dataset, keyword: str) -> str:
     value = _value(ds, keyword)
     if value is None:
         return ""
-    values = value if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else [value]
+    several = isinstance(value, Iterable) and not isinstance(value, (str, bytes, PersonName))
+    values = value if several else [value]
     return "\\".join(str(v).strip("\0 ") for v in values)
 
 
@@ -236,7 +282,12 @@ def _slice_of(sop_instance_uid: str, n: int, find: Find, ds: Dataset) -> tuple[t
     }  # fmt: skip
     lacking = [k for k, v in geometry.items() if not v]
     if lacking:
-        return (), f"no {lacking[0]} in SOP instance {sop_instance_uid}"
+        return (
+            (),
+            f"no {named(lacking[0])} in SOP instance {sop_instance_uid}, expected {EXPECTED[lacking[0]]}",
+        )
+    if n == 1 and (unusable := _unreadable_pixels(ds)):
+        return (), f"no {unusable} in SOP instance {sop_instance_uid}"
     position, orientation, spacing, rows, columns = geometry.values()
     thickness = _numbers(find("SliceThickness"), "SliceThickness", 1)
     return (
@@ -249,6 +300,48 @@ def _slice_of(sop_instance_uid: str, n: int, find: Find, ds: Dataset) -> tuple[t
             _acquisition(find, ds, image_type),
         ),
     ), ""  # fmt: skip
+
+
+#: What a slice must say of where it lies, and how: what messages expect.
+EXPECTED = {
+    "ImagePositionPatient": "3 numbers", "ImageOrientationPatient": "6 numbers", "PixelSpacing": "2 numbers",
+    "Rows": "1 number", "Columns": "1 number",
+}  # fmt: skip
+#: What pixels must say to be decoded (PS3.3 C.7.6.3, C.8.2.1): keyword, what is expected, whether a value is that.
+PIXELS: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
+    ("SamplesPerPixel", "1", lambda v: v == "1"),
+    (
+        "PhotometricInterpretation",
+        "MONOCHROME1 or MONOCHROME2",
+        lambda v: v in ("MONOCHROME1", "MONOCHROME2"),
+    ),
+    ("BitsAllocated", "8, 16 or 32", lambda v: v in ("8", "16", "32")),
+    ("BitsStored", "1 to 32", lambda v: v.isdigit() and 1 <= int(v) <= 32),
+    ("PixelRepresentation", "0 or 1", lambda v: v in ("0", "1")),
+)
+#: How values become HU: at the root of a single-frame image, in functional groups of others.
+RESCALE = "RescaleSlope", "RescaleIntercept"
+
+
+def _unreadable_pixels(ds: Dataset) -> str:
+    """The attribute without which pixels cannot be decoded or have no unit, and what was expected of it."""
+    for keyword, expected, right in PIXELS:
+        if not right(value := _text(ds, keyword)):
+            return f"usable {named(keyword)} ({_shown(value)}, expected {expected})"
+    if _text(ds, "SOPClassUID") != CT_IMAGE:
+        return ""
+    for keyword in RESCALE:
+        values = _text(ds, keyword).split("\\")
+        if len(values) > 1:
+            return f"usable {named(keyword)} ({len(values)} values, expected 1)"
+        if not _numbers(ds, keyword, 1) or (keyword == "RescaleSlope" and _numbers(ds, keyword, 1) == (0.0,)):
+            return f"usable {named(keyword)} ({_shown(values[0])}, expected a number)"
+    return ""
+
+
+def _shown(value: str) -> str:
+    """A value of an attribute that holds nothing of the patient, as far as it can be one."""
+    return value if re.fullmatch(r"[A-Z0-9_.+-]{1,16}", value) else "absent" if not value else "not readable"
 
 
 def _acquisition(find: Find, ds: Dataset, image_type: str) -> tuple[str, ...]:

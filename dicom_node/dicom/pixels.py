@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import zlib  # noqa: F401  before gdcm, whose own zlib takes parts of it over: writing a PDF then ends the process
 from collections import defaultdict
@@ -24,7 +25,9 @@ from analysis.volume import Grid, Volume
 
 from ..errors import Rejected
 from ..model import Series
-from .decoding_limits import VOXELS, check_frames, check_inflated, codestreams
+from .attributes import named
+from .decoding_limits import VOXELS, TooMuch, check_frames, check_inflated, codestreams
+from .transfer_syntaxes import supply
 
 AIR = -1024
 #: Threads that read and decode.
@@ -129,6 +132,7 @@ def _decode(
     with _decoding(f"SOP instance {sop_instance_uid}"):
         check_inflated(path)
         ds = dcmread(path, specific_tags=list(TAGS), force=True)
+        supply(ds)
         check_frames(ds, shape)
         indices = [frame - 1 for frame, _ in frames]
         for (frame, k), values in zip(frames, _frames(ds, indices), strict=True):
@@ -148,6 +152,7 @@ def stored_values(path: Path) -> NDArray[Any]:
     with _decoding(path.name):
         check_inflated(path)
         ds = dcmread(path, specific_tags=list(TAGS), force=True)
+        supply(ds)
         check_frames(ds, (ds.Rows, ds.Columns))
         return np.stack(list(_frames(ds, list(range(int(ds.get("NumberOfFrames") or 1))))))
 
@@ -162,8 +167,19 @@ def _decoding(what: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # pydicom raises OSErrors without a number for bytes that are not DICOM
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Rejected(f"{what} cannot be decoded: {reason}") from error
+        raise Rejected(f"{what} cannot be decoded: {_in_words(error)}") from error
+
+
+def _in_words(error: Exception) -> str:
+    """Why, without Python's names for things: an attribute that is missing by its own name and tag."""
+    if isinstance(error, AttributeError | KeyError) and (
+        found := re.search(r"'([A-Z]\w+)'$", str(error).strip('"'))
+    ):
+        return f"it has no {named(found[1])}"
+    if isinstance(error, TooMuch):
+        return str(error)
+    text = str(error).splitlines()[0] if str(error) else ""
+    return text if text and "object" not in text and "NoneType" not in text else "its pixel data is malformed"
 
 
 def _frames(ds: Dataset, indices: list[int]) -> Iterator[NDArray[Any]]:
@@ -246,7 +262,10 @@ def _rescale(ds: Dataset, frame: int) -> tuple[float, float]:
         slope, intercept = item.get("RescaleSlope"), item.get("RescaleIntercept")
         if slope is not None and intercept is not None and float(slope) != 0:
             return float(slope), float(intercept)
-    raise Rejected(f"SOP instance {ds.get('SOPInstanceUID', '')} lacks Rescale Slope or Rescale Intercept")
+    lacking = f"{named('RescaleSlope')} or {named('RescaleIntercept')}"
+    raise Rejected(
+        f"SOP instance {ds.get('SOPInstanceUID', '')} lacks its {lacking}, expected one number each"
+    )
 
 
 def _padding(ds: Dataset) -> tuple[int | None, int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..audit.trail import Trail
 from ..model import Header
@@ -53,8 +53,20 @@ def _record(
             last = changed.get(found.study_instance_uid, 0.0)
             changed[found.study_instance_uid] = max(last, stored.received_at)
     with archive.database.writing() as connection:
-        index(connection, {s.sop_instance_uid: r for s, r in zip(new, read, strict=True)})
+        found_by_uid = {s.sop_instance_uid: r for s, r in zip(new, read, strict=True)}
+        renamed = index(archive.database, connection, found_by_uid)
         for (calling_ae, study_uid), counts in came.items():
             trail.transferred(connection, "import", calling_ae, study_uid, counts)
         for study_uid, at in changed.items():
             studies.touch(archive.database, connection, study_uid, at, quiet)
+    _tell_renamed(renamed, {stored.sop_instance_uid: stored.calling_ae for stored in new})
+
+
+def _tell_renamed(renamed: Sequence[str], senders: Mapping[str, str]) -> None:
+    """One line a sender, not one an instance."""
+    for sender, count in Counter(senders[uid] for uid in renamed).items():
+        first = next(uid for uid in renamed if senders[uid] == sender)
+        LOG.warning(
+            "%d instances of %s came under another SOP Instance UID (0000,1000) than their data sets have"
+            " (0008,0018), the first as %s: the data set's is used", count, sender, first,
+        )  # fmt: skip

@@ -127,11 +127,13 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
     uids = (*job.pair.inspiratory.sop_instance_uids, *job.pair.expiratory.sop_instance_uids)
     paths = archive.paths(uids)
     lobes = partial(draw_lobes, order.lobes_command) if order.lobes_command else None
+    created = datetime.fromtimestamp(job.created).astimezone()
+    case = read_case(job.pair, paths, created, job.fingerprint)
     analysis, pair = analyse_pair(job.pair, paths, job.parameters, report, lobes)
     report("objects", 0.0)
-    created = datetime.fromtimestamp(job.created).astimezone()
     wanted = {*DEFAULT_OBJECTS, *(kind for _, kinds in order.destinations for kind in kinds)}
-    case = read_case(pair, paths, created, job.fingerprint)
+    case = case.ordered(pair)
+    analysis = replace(analysis, findings=(*analysis.findings, *case.findings()))
     about = case.patient, case.acquired, analysis.version, analysis.measures["lungs"]
     case = replace(case, trend=priors.trend(database, job.id, *about))
     objects = build_objects(analysis, case, lambda: load_volume(pair.expiratory, paths), wanted)

@@ -35,8 +35,13 @@ BACKLOG = 512
 #: pynetdicom's own limit counts threads, those that are ending included; the door has counted already.
 NO_LIMIT = 1 << 16
 
-#: Storage classes that pynetdicom's list of 170 omits.
+#: Storage classes that pynetdicom's list of 170 omits: those of Supplement 252, which keep what a pair needs not, and
+#: the private one in which Siemens' consoles send what is no image. They are kept and trigger nothing.
 MORE_STORAGE_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.2.3": "CT Image Storage - For Processing",
+    "1.2.840.10008.5.1.4.1.1.2.4": "Enhanced CT Image Storage - For Processing",
+    "1.2.840.10008.5.1.4.1.1.2.5": "Legacy Converted Enhanced CT Image Storage - For Processing",
+    "1.3.12.2.1107.5.9.1": "Siemens CSA Non-Image Storage (private)",
     "1.2.840.10008.5.1.4.1.1.30": "Parametric Map Storage",
     "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage",
 }

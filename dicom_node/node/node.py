@@ -96,7 +96,7 @@ class Node:
         quiet = config.receive.quiet_seconds
         steps: dict[str, Callable[[], None]] = {
             "index": partial(index_new, self.archive, self._reader, self.trail, quiet),
-            "settle": partial(settle, self.archive, config, version("vq-dicom-node")),
+            "settle": partial(settle, self.archive, config, self.trail, version("vq-dicom-node")),
             "dispatch": self.dispatch,
             # as long as it ticks: a node whose ticks have stopped is started again by the service manager
             "watchdog": partial(notify, "WATCHDOG=1"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis import errors as analysis_errors
-from analysis.measures.quality import Acquisition
+from analysis.measures.quality import Acquisition, Finding
 from analysis.parameters import Parameters
 from analysis.pipeline.pipeline import Analysis, Phase, analyse_phases, order_phases
 
@@ -30,12 +30,12 @@ STAGES: Mapping[str, float] = {
 }
 
 
-#: End of Patient Position (0018,5100: supine, prone, decubitus right or left) -> away from the floor, LPS.
+#: How the patient lies -> away from the floor, LPS.
 UP: Mapping[str, tuple[float, float, float]] = {
-    "S": (0.0, -1.0, 0.0),
-    "P": (0.0, 1.0, 0.0),
-    "DR": (1.0, 0.0, 0.0),
-    "DL": (-1.0, 0.0, 0.0),
+    "supine": (0.0, -1.0, 0.0),
+    "prone": (0.0, 1.0, 0.0),
+    "decubitus right": (1.0, 0.0, 0.0),
+    "decubitus left": (-1.0, 0.0, 0.0),
 }
 
 
@@ -82,7 +82,19 @@ def analyse_pair(
     ordered = in_order(pair, (phases[0].lung_ml, phases[1].lung_ml))
     insp, exp = order_phases(*phases)
     made = acquisition(ordered.inspiratory), acquisition(ordered.expiratory)
-    return analyse_phases(insp, exp, parameters, progress, made, mask), ordered
+    analysis = analyse_phases(insp, exp, parameters, progress, made, mask)
+    return replace(analysis, findings=(*analysis.findings, *header_findings(ordered))), ordered
+
+
+def header_findings(pair: Pair) -> tuple[Finding, ...]:
+    """What the headers of a pair say that a reader of its result must know: odd instances, spacing, positions."""
+    insp, exp = pair.inspiratory, pair.expiratory
+    found = [f"Series {s.series_instance_uid}: {note}" for s in (insp, exp) for note in s.notes]
+    lies = f"Inspiration {insp.lie or 'not known'}, expiration {exp.lie or 'not known'}."
+    if {insp.lie, exp.lie} - {"", "supine"} or (insp.lie != exp.lie and insp.lie and exp.lie):
+        found.append(lies)
+    limit = "warn on what headers leave out, contradict or change"
+    return tuple(Finding("series", "warn", None, "1", limit, sentence) for sentence in found)
 
 
 def in_order(pair: Pair, lung_ml: tuple[float, float]) -> Pair:
@@ -119,4 +131,4 @@ def in_order(pair: Pair, lung_ml: tuple[float, float]) -> Pair:
 def acquisition(series: Series) -> Acquisition:
     """What the quality checks want to know of how a series was made."""
     thickness = max(series.gap, series.slices[0].thickness or 0.0)
-    return Acquisition(series.kernel, thickness, series.contrast, UP.get(series.patient_position[2:]))
+    return Acquisition(series.kernel, thickness, series.contrast, UP.get(series.lie))

@@ -14,6 +14,10 @@ from analysis.parameters import Parameters
 
 from ..model import Assembled, Pair, PairingRules, Series
 from ..strict_json import dump
+from .between_studies import belong
+from .people import two_people
+from .phase_names import NEITHER
+from .positions import CONTRADICTED, differ
 
 #: Thinner than this only adds noise and memory.
 FLOOR_MM = 1.0
@@ -29,10 +33,13 @@ class NoPair:
         One sentence; series named by their UIDs.
     waiting : bool
         True where images still to come may complete a pair; False where only a person can.
+    people : bool
+        True where what would be a pair is of two patients: the audit trail is told.
     """
 
     reason: str
     waiting: bool
+    people: bool = False
 
 
 def pair(assembled: Assembled, rules: PairingRules) -> Pair | NoPair:
@@ -41,7 +48,7 @@ def pair(assembled: Assembled, rules: PairingRules) -> Pair | NoPair:
     Parameters
     ----------
     assembled : Assembled
-        Everything known of one study so far (stacks of different studies are never paired).
+        Everything known of one study so far, or of studies of which `rules` allow pairs between them.
     rules : PairingRules
 
     Returns
@@ -55,29 +62,74 @@ def pair(assembled: Assembled, rules: PairingRules) -> Pair | NoPair:
     Notes
     -----
     Where a phase has several stacks (thin and thick, soft and sharp), the pair of the lowest rank is taken:
-    axial before oblique, original before derived, soft kernels before sharp ones, one kernel for both,
-    thinner slices (down to 1 mm), closest spacing, largest coverage, and at last the lower UID of the series.
+    one position of the patient, axial before oblique, original before derived, soft kernels before sharp ones, one
+    kernel for both, thinner slices (down to 1 mm), closest spacing, largest coverage, and at last the lower UID of the
+    series.
     """
     usable = [s for s in assembled.series if _slice_mm(s) <= rules.max_slice_mm]
     inspiratory = [s for s in usable if s.phase == "inspiration"]
     expiratory = [s for s in usable if s.phase == "expiration"]
-    unknown = [s for s in usable if s.phase is None]
-    if both := list(_same_study(product(inspiratory, expiratory))):
+    unknown = [s for s in usable if s.phase is None and NEITHER not in s.evidence]
+    if both := _fitting(product(inspiratory, expiratory), rules):
         i, e = min(both, key=_rank)
         return Pair(i, e, True, f"inspiration: {i.evidence}; expiration: {e.evidence}")
-    if found := _presumed(inspiratory, expiratory, unknown):
+    if not (inspiratory and expiratory) and (found := _presumed(inspiratory, expiratory, unknown, rules)):
         return found
-    if not inspiratory and not expiratory and (found_or_not := _unnamed(unknown)):
+    if not inspiratory and not expiratory and (found_or_not := _unnamed(unknown, rules)):
         return found_or_not
-    return NoPair(_waiting(inspiratory, expiratory, unknown) + _left_out(assembled, rules), True)
+    if refused := _of_two_people(inspiratory, expiratory, unknown):
+        return refused
+    turned = _turned(inspiratory, expiratory, unknown)
+    return NoPair(_waiting(inspiratory, expiratory, unknown) + turned + _left_out(assembled, rules), True)
+
+
+def _fitting(pairs: Iterable[tuple[Series, Series]], rules: PairingRules) -> list[tuple[Series, Series]]:
+    """Pairs of one patient, in one position, of one study or as near as `rules` want those of two."""
+    return [
+        (a, b)
+        for a, b in pairs
+        if not _people_differ(a, b)
+        and (rules.different_positions or not differ(a.lie, b.lie))
+        and (a.study_instance_uid == b.study_instance_uid or belong(a, b, rules))
+    ]
+
+
+def _people_differ(a: Series, b: Series) -> str:
+    one_study = a.study_instance_uid == b.study_instance_uid
+    found = (two_people(p, q, one_study=one_study) for p, q in product(a.people, b.people))
+    return next((difference for difference in found if difference), "")
+
+
+def _of_two_people(
+    inspiratory: Sequence[Series], expiratory: Sequence[Series], unknown: Sequence[Series]
+) -> NoPair | None:
+    """What would be a pair, were it of one patient."""
+    for a, b in (*product(inspiratory, expiratory), *product((*inspiratory, *expiratory), unknown),
+                 *combinations(unknown, 2)):  # fmt: skip
+        if a.study_instance_uid == b.study_instance_uid and (difference := _people_differ(a, b)):
+            uids = f"{a.series_instance_uid} and {b.series_instance_uid}"
+            return NoPair(f"series {uids} are of two patients: {difference}", False, people=True)
+    return None
+
+
+def _turned(inspiratory: Sequence[Series], expiratory: Sequence[Series], unknown: Sequence[Series]) -> str:
+    """Why a pair was not made whose series the patient was turned between."""
+    for a, b in (*product(inspiratory, expiratory), *product((*inspiratory, *expiratory), unknown)):
+        if differ(a.lie, b.lie):
+            lies = " and ".join(f"series {s.series_instance_uid} {s.lie or 'not known'}" for s in (a, b))
+            return f"; the positions of the patient differ ({lies}; Patient Position (0018,5100) or words)"
+    return ""
 
 
 def _presumed(
-    inspiratory: Sequence[Series], expiratory: Sequence[Series], unknown: Sequence[Series]
+    inspiratory: Sequence[Series],
+    expiratory: Sequence[Series],
+    unknown: Sequence[Series],
+    rules: PairingRules,
 ) -> Pair | None:
     """One phase is named, another breath-hold is not: presumably the other one; the volumes must confirm."""
     named = inspiratory or expiratory
-    candidates = [p for p in _same_study(product(named, unknown)) if _another_breath(*p)]
+    candidates = [p for p in _fitting(product(named, unknown), rules) if _another_breath(*p)]
     if not candidates:
         return None
     known, other = min(candidates, key=_rank)
@@ -85,11 +137,11 @@ def _presumed(
     return Pair(known, other, False, reason) if inspiratory else Pair(other, known, False, reason)
 
 
-def _unnamed(unknown: Sequence[Series]) -> Pair | NoPair | None:
+def _unnamed(unknown: Sequence[Series], rules: PairingRules) -> Pair | NoPair | None:
     """Nothing names a phase: two breath-holds make a pair, more are a person's to choose from."""
     if len(unknown) < 2:
         return None
-    breaths = list(_same_study(combinations(sorted(unknown, key=_first), 2)))
+    breaths = _fitting(combinations(sorted(unknown, key=_first), 2), rules)
     different = [p for p in breaths if _another_breath(*p)]
     times = {s.acquired for s in unknown}
     if len(unknown) > 2 and len(times) != 2:
@@ -106,10 +158,6 @@ def _unnamed(unknown: Sequence[Series]) -> Pair | NoPair | None:
         False,
         "two breath-holds and nothing says which phases they are: the larger lungs are inspiratory",
     )
-
-
-def _same_study(pairs: Iterable[tuple[Series, Series]]) -> Iterable[tuple[Series, Series]]:
-    return (p for p in pairs if p[0].study_instance_uid == p[1].study_instance_uid)
 
 
 def _another_breath(a: Series, b: Series) -> bool:
@@ -144,6 +192,10 @@ def _coverage(s: Series) -> float:
 
 #: What makes one pair better than another, strongest first; the lower the better.
 RANK: tuple[Callable[[Series, Series], float], ...] = (
+    lambda a, b: a.study_instance_uid != b.study_instance_uid,
+    lambda a, b: a.lie != b.lie,
+    lambda a, b: sum(CONTRADICTED in note for s in (a, b) for note in s.notes),
+    lambda a, b: a.patient_position != b.patient_position,
     lambda a, b: _lean(a) + _lean(b),
     lambda a, b: a.derived + b.derived,
     lambda a, b: _sharp(a) + _sharp(b),

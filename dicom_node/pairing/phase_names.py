@@ -10,40 +10,72 @@ from ..model import PairingRules, Phase
 
 CODES: dict[str, Phase] = {"14910006": "inspiration", "58322009": "expiration"}
 
-#: Percent of the breathing cycle after the maximum of inspiration (0020,9245), within ± 5.
+#: Percent of the breathing cycle after the maximum of inspiration (0020,9245), within ± this.
+PERCENT_WIDTH = 5
 PERCENT: tuple[tuple[float, Phase], ...] = ((0, "inspiration"), (100, "inspiration"), (50, "expiration"))
 
 #: What the texts of a header are called, in the order of their weight.
 TEXTS = ("SeriesDescription", "ProtocolName", "ImageComments", "ImageType")
 
-#: Whole words, without accents, lower case.
+#: Whole words, without accents, lower case, by language. German, French, Italian, Spanish, Portuguese, Romanian and
+#: English forms of "inspiration" are stems (`STEMS`).
 WORDS: dict[Phase, frozenset[str]] = {
     "inspiration": frozenset({
-        "insp", "ins", "inspi", "inhale", "inhalation", "inh", "tlc", "ibhct", "ei", "einatmung",
-        "eingeatmet",
-        "inademing", "inandning", "indanding", "innanding", "wdech", "nadech", "belegzes", "вдох",
+        # English, and what consoles and studies abbreviate
+        "insp", "ins", "inspi", "inhale", "inhalation", "inh", "inhal", "tlc", "ibhct", "ei", "eoi", "inhaled",
+        "einatmung", "einatmen", "eingeatmet",  # German
+        "inademing", "inademen", "ingeademd",  # Dutch
+        "inandning", "inandad", "indanding", "innanding", "innpust",  # Swedish, Danish, Norwegian
+        "wdech", "nadech", "nadych", "vdech", "vdychnutie", "udah", "udisaj", "vdih",  # Slavic
+        "belegzes", "belelegzes", "sisaanhengitys", "sisaanh", "sissehingamine",  # Hungarian, Finnish, Estonian
+        "ikvepimas", "ieelpa", "eispnoi", "εισπνοη",  # Lithuanian, Latvian, Greek
+        "вдох", "вдоха", "вдохе", "вдих", "вдиху", "вдишване", "удах",  # Russian, Ukrainian, Bulgarian, Serbian
+        "inspirium", "inspirum", "inspir", "inspiriu", "inspiryum", "inspirasyon", "инспирация", "инспираторная",
     }),
     "expiration": frozenset({
-        "exp", "exps", "exsp", "exspi", "expi", "exhale", "exhalation", "exh", "rv", "frc", "ebhct", "ee",
-        "ausatmung", "ausgeatmet", "uitademing", "utandning", "udanding", "utanding", "wydech", "vydech",
-        "kilegzes", "выдох",
+        "exp", "exps", "exsp", "exspi", "expi", "exhale", "exhalation", "exh", "exhal", "frc", "ebhct", "ee",
+        "eoe", "exhaled",
+        "ausatmung", "ausatmen", "ausgeatmet",
+        "uitademing", "uitademen", "uitgeademd",
+        "utandning", "utandad", "udanding", "utanding", "utpust",
+        "wydech", "vydech", "vydych", "izdah", "izdisaj", "izdih",
+        "kilegzes", "uloshengitys", "uloshengit", "uloshengitysvaihe", "valjahingamine",
+        "iskvepimas", "izelpa", "ekpnoi", "εκπνοη",
+        "выдох", "выдоха", "выдохе", "видих", "видиху", "издишване", "издах", "экспирация", "экспираторная",
     }),
 }  # fmt: skip
-#: Beginnings of words in the Latin languages, German, Dutch, Czech, Polish, …
+#: Beginnings of words, in the Latin languages, German, Dutch, the Nordic, Baltic and Slavic languages, Turkish, …
 STEMS: dict[Phase, tuple[str, ...]] = {
-    "inspiration": ("inspir",),
-    "expiration": ("expir", "exspir", "espir"),
+    "inspiration": ("inspir", "innpust"),
+    "expiration": ("expir", "exspir", "espir", "ekspir", "eksspir"),
 }
-#: Scripts without spaces between words: found anywhere.
+#: Scripts without spaces between words: found anywhere. Arabic and Hebrew have their article in the same word.
 ANYWHERE: dict[Phase, tuple[str, ...]] = {
-    "inspiration": ("吸气", "吸氣", "吸気", "흡기"),
-    "expiration": ("呼气", "呼氣", "呼気", "호기"),
+    "inspiration": ("吸气", "吸氣", "吸気", "흡기", "들숨", "شهيق", "שאיפה", "หายใจเข้า"),
+    "expiration": ("呼气", "呼氣", "呼気", "호기", "날숨", "زفير", "נשיפה", "หายใจออก"),
 }
 #: Prepositions in many languages: believed only where nothing else is said, and only as labels (`_labels`).
 WEAK: dict[Phase, frozenset[str]] = {
     "inspiration": frozenset({"in"}),
     "expiration": frozenset({"ex", "out", "aus"}),
 }
+#: Abbreviations that mean a lung volume beside words of lungs only: "RV/LV ratio" is of the heart.
+VOLUMES: dict[Phase, frozenset[str]] = {"inspiration": frozenset(), "expiration": frozenset({"rv"})}
+HEART = frozenset({
+    "lv", "la", "ra", "ratio", "heart", "cardiac", "coronary", "ventricle", "ventricular", "triphasic", "cta", "ctpa",
+    "pulmonary", "embolism", "pe", "rvot", "herz", "coeur", "function",
+})  # fmt: skip
+#: Percent of a breathing cycle in a text of a 4D series: "T=50%", "Gated, 50.0%", "50.0%A", "CT 50 % Ex", "phase 30%".
+PERCENT_TEXT = re.compile(r"(?<![\d.,])(\d{1,3}(?:[.,]\d+)?)\s?%\s*([A-Za-z]*)")
+#: Words beside which a percentage is none of the breathing cycle: contrast, reconstruction, dose.
+NOT_BREATHING = frozenset({
+    "asir", "asirv", "iterative", "adaptive", "safire", "admire", "idose", "veo", "ss", "dose", "rr", "bpm", "ecg",
+    "cardiac", "heart", "diast", "syst", "diastole", "systole", "herz", "coronary", "bestdiast", "bestsyst", "cta",
+})  # fmt: skip
+#: Siemens counts amplitudes: "100% In" and "0% Ex" are the ends of the breath.
+AMPLITUDE: dict[tuple[str, float], Phase] = {("in", 100): "inspiration", ("ex", 0): "expiration"}
+#: Said of a phase of a 4D series that is no part of a pair.
+NEITHER = "is neither end of the breath"
 
 
 def phase_of(
@@ -82,10 +114,13 @@ def phase_of(
         return CODES[code], f"acquisition context code {code}"
     if percent is not None:
         for centre, phase in PERCENT:
-            if abs(percent - centre) <= 5:
+            if abs(percent - centre) <= PERCENT_WIDTH:
                 return phase, f"respiratory phase {percent:g} %"
-        return None, f"respiratory phase {percent:g} % is neither end of the breath"
+        return None, f"respiratory phase {percent:g} % {NEITHER}"
     for name, text in zip(TEXTS, texts, strict=False):
+        if (share := percent_named(text)) is not None:
+            end, words = share
+            return end, f"{name} '{text}' names {words}" + ("" if end else f", which {NEITHER}")
         phases = phases_named(text, rules)
         if len(phases) > 1:
             return None, f"{name} '{text}' names both phases"
@@ -105,8 +140,8 @@ def phases_named(text: str, rules: PairingRules) -> set[Phase]:
     set()
     """
     site: dict[Phase, set[str]] = {
-        "inspiration": {_plain(w) for w in rules.inspiration_words},
-        "expiration": {_plain(w) for w in rules.expiration_words},
+        "inspiration": {plain(w) for w in rules.inspiration_words},
+        "expiration": {plain(w) for w in rules.expiration_words},
     }
     words = _words(text)
     phases: tuple[Phase, ...] = ("inspiration", "expiration")
@@ -116,11 +151,38 @@ def phases_named(text: str, rules: PairingRules) -> set[Phase]:
         if any(w in WORDS[phase] | site[phase] or w.startswith(STEMS[phase]) for w in words)
         or any(sign in text for sign in ANYWHERE[phase])
     }
+    if not words & HEART:
+        strong |= {phase for phase in phases if words & VOLUMES[phase]}
     labels = _labels(text)
     return strong or {phase for phase in phases if labels & WEAK[phase]}
 
 
-def _plain(text: str) -> str:
+def percent_named(text: str) -> tuple[Phase | None, str] | None:
+    """The one percentage of the breathing cycle that a text of a 4D series names, as a phase and in words.
+
+    Examples
+    --------
+    >>> percent_named("Gated, 50.0%")
+    ('expiration', 'phase 50 %')
+    >>> percent_named("20.0%")
+    (None, 'phase 20 %')
+    >>> percent_named("ASiR 40%") is None
+    True
+    """
+    found = [(float(number.replace(",", ".")), word.lower()) for number, word in PERCENT_TEXT.findall(text)]
+    if len(found) != 1 or found[0][0] > 100 or _words(text) & NOT_BREATHING:
+        return None
+    share, word = found[0]
+    named = phases_named(PERCENT_TEXT.sub(" ", text), PairingRules())
+    if named and word not in ("in", "ex"):
+        return None
+    if word in ("in", "ex"):
+        return AMPLITUDE.get((word, share)), f"amplitude {share:g} % {word}"
+    phase = next((p for centre, p in PERCENT if abs(share - centre) <= PERCENT_WIDTH), None)
+    return phase, f"phase {share:g} %"
+
+
+def plain(text: str) -> str:
     """Lower case, without accents."""
     folded = unicodedata.normalize("NFKD", text).casefold().replace("ø", "o").replace("ł", "l")
     return "".join(c for c in folded if not unicodedata.combining(c))
@@ -131,17 +193,27 @@ def _words(text: str) -> set[str]:
     runs = re.findall(r"[^\W\d_]+", text)
     parts = [p for run in runs for p in re.findall(r"[A-Z]?[^\WA-Z\d_]+|[A-Z]+(?![a-z])", run)]
     # An accent is dropped after the split, so that "Inspiración" stays one run.
-    return {_plain(w) for w in (*runs, *parts)}
+    return {plain(w) for w in (*runs, *parts)}
 
 
 def _labels(text: str) -> set[str]:
-    """Weak words used as labels: the last one, or beside a number; not a preposition before a noun."""
+    """Weak words used as labels: the last one, beside a number, or joined to another ("IN/EX", "in + out").
+
+    Not a preposition before a noun.
+    """
     tokens = re.findall(r"[^\W\d_]+|\d+(?:[.,]\d+)?", text)
-    found = set()
+    joined = {
+        plain(word)
+        for pair in re.findall(
+            r"(?i)(?<![^\W_])(in|ex|out|aus)\s*[/+&,|_-]\s*(in|ex|out|aus)(?![^\W_])", text
+        )
+        for word in pair
+    }
+    found = set(joined)
     for n, token in enumerate(tokens):
         capital = token[:1].isupper()
         after_number = n > 0 and tokens[n - 1][0].isdigit()
         before_number = n + 1 < len(tokens) and tokens[n + 1][0].isdigit()
         if n + 1 == len(tokens) or after_number or (capital and before_number):
-            found.add(_plain(token))
+            found.add(plain(token))
     return found

@@ -12,15 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..model import ACQUISITION, Assembled, Header, PairingRules, Phase, Refusal, Series, Slice
+from .people import two_people
 from .phase_names import phase_of
+from .positions import lie_of
 
 #: Fewer slices, or less of the patient, is no chest CT.
 MIN_SLICES = 20
 MIN_COVERAGE_MM = 100.0
 #: Closer than this, two slices are at one place.
 SAME_PLACE_MM = 0.01
-#: Slices may lie this far off the even line: positions are often rounded to 0.1 mm, the ends of the line too.
-UNEVEN_MM = 0.11
+#: Slices may lie this far off the even line that fits them best, mm: what no reader of the images could see; and this
+#: far where every position is rounded to a whole millimetre; and never more than this share of the gap, because a
+#: missing slice puts its neighbours 0.4 of a gap off.
+UNEVEN_MM, ROUNDED_MM, UNEVEN_SHARE = 0.35, 0.51, 0.35
+#: More than this is told: positions are often rounded to 0.1 mm.
+TOLD_MM = 0.11
 #: Beyond this the stack is sheared, not a box.
 MAX_TILT_DEGREES = 0.2
 #: Two orientations (direction cosines), or two pixel spacings (mm), this close are one.
@@ -46,8 +52,10 @@ class _Refused(Exception):
 def assemble(headers: Iterable[Header], rules: PairingRules | None = None) -> Assembled:
     """Sort the slices of some instances into stacks.
 
-    One Series Instance UID may hold several stacks: what differs in orientation, matrix, pixel spacing or any
-    of `model.ACQUISITION` is never mixed. Order of arrival, file names and instance numbers do not matter.
+    Geometry decides: slices that are evenly spaced and of which none repeats are one stack, whatever the scanner
+    counts as an acquisition. What differs in orientation, matrix, pixel spacing, kernel or phase is never mixed. Where
+    positions repeat or slices are missing, `SPLIT_BY` says what may tell stacks apart. Order of arrival, file names
+    and instance numbers do not matter.
 
     Parameters
     ----------
@@ -70,16 +78,25 @@ def assemble(headers: Iterable[Header], rules: PairingRules | None = None) -> As
     refused: list[Refusal] = []
     for (_, uid), found in sorted(by_series.items()):
         members = [found[key] for key in sorted(found)]
-        if reasons := _unusable(members):
-            refused += [Refusal(uid, reason) for reason in reasons]
-            continue
-        stacks = _stacks([_Member(h, s) for h in members for s in h.slices])
+        odd = _unusable(members)
+        refused += [Refusal(uid, reason) for reason in odd]
+        stacks = _stacks([_Member(h, s) for h in members for s in h.slices], rules)
+        reasons: list[str] = []
         for stack in stacks:
             try:
-                series.append(_series(stack, rules))
+                one = _series(stack, rules)
+                series.append(replace(one, notes=(*one.notes, *(f"Left out: {o}." for o in odd))))
             except _Refused as error:
-                refused.append(Refusal(uid, f"{_differs(stack, stacks)}{error}"))
+                reasons.append(f"{_differs(stack, stacks)}{error}")
+        refused += [Refusal(uid, reason) for reason in _grouped(reasons)]
     return Assembled(tuple(series), tuple(refused))
+
+
+def _grouped(reasons: list[str]) -> list[str]:
+    """A few sentences stand for many."""
+    if len(reasons) <= MOST_REASONS:
+        return reasons
+    return [*reasons[:MOST_REASONS], f"and {len(reasons) - MOST_REASONS} more parts of it, likewise refused"]
 
 
 def with_assigned(assembled: Assembled, phases: Mapping[str, str]) -> Assembled:
@@ -95,20 +112,41 @@ def with_assigned(assembled: Assembled, phases: Mapping[str, str]) -> Assembled:
 
 
 def _unusable(headers: Sequence[Header]) -> list[str]:
-    """Why no instance of a CT series can be used; other series are no business of ours and give no reason."""
+    """Which instances of a CT series cannot be used, and why; other series are no business of ours and give no reason.
+
+    One that lacks its geometry is told of; whether a slice is missing then, the positions of the others say.
+    """
     broken = sorted({h.ignored for h in headers if h.ignored.startswith("no ")})
     if broken:
-        return broken[:1]
+        more = f" (and {len(broken) - 1} more like it)" if len(broken) > 1 else ""
+        return [broken[0] + more]
     if any(h.slices for h in headers):
         return []
     return sorted({h.ignored for h in headers if h.ignored not in ("not CT", "our own result")})
 
 
-def _stacks(members: Sequence[_Member]) -> list[list[_Member]]:
-    """Slices that may form one stack: one acquisition and matrix; orientation and spacing within rounding."""
+#: What tells stacks apart where positions repeat or slices are missing, in the order it is asked.
+SPLIT_BY: tuple[Callable[[_Member], object], ...] = (
+    lambda m: m.slice.acquisition[ACQUISITION.index("temporal position")],
+    lambda m: m.slice.acquisition[ACQUISITION.index("acquisition")],
+    lambda m: m.slice.acquisition[ACQUISITION.index("image type")],
+    lambda m: m.header.texts,
+    lambda m: m.slice.thickness,
+)
+#: A partition into more than this tells no stacks apart.
+MOST_PARTS = 64
+#: Refused parts of one series that get a sentence of their own.
+MOST_REASONS = 3
+
+
+def _stacks(members: Sequence[_Member], rules: PairingRules) -> list[list[_Member]]:
+    """Slices that may form one stack: one kernel, phase and matrix; orientation and spacing within rounding."""
     exact: dict[tuple[object, ...], list[_Member]] = defaultdict(list)
+    named = _named_phases(members, rules)
     for m in sorted(members, key=lambda m: (m.slice.orientation, m.slice.spacing, m.slice.position, _key(m))):
-        exact[(*m.slice.acquisition, m.slice.rows, m.slice.columns, m.header.phase_code)].append(m)
+        kernel, percent = (m.slice.acquisition[ACQUISITION.index(n)] for n in ("kernel", "respiratory phase"))
+        said = m.header.phase_code, named.get(m.header.texts, "")
+        exact[(kernel, percent, m.slice.rows, m.slice.columns, *said)].append(m)
     stacks: list[list[_Member]] = []
     for _, group in sorted(exact.items(), key=lambda item: tuple(map(str, item[0]))):
         own: list[list[_Member]] = []
@@ -120,8 +158,56 @@ def _stacks(members: Sequence[_Member]) -> list[list[_Member]]:
             else:
                 stack.append(m)
         for stack in own:
-            stacks += _split_repeated(stack)
+            stacks += _parted(stack, SPLIT_BY, rules)
     return stacks
+
+
+def _named_phases(members: Sequence[_Member], rules: PairingRules) -> dict[tuple[str, ...], str]:
+    """The phase that each slice's texts name, where a series holds both."""
+    texts = {m.header.texts for m in members}
+    found: dict[tuple[str, ...], str] = {one: phase_of("", None, one, rules)[0] or "" for one in texts}
+    return found if {"inspiration", "expiration"} <= set(found.values()) else {}
+
+
+def _parted(
+    stack: list[_Member], keys: Sequence[Callable[[_Member], object]], rules: PairingRules
+) -> list[list[_Member]]:
+    """The partition that leaves most slices in whole stacks; of several, the coarsest."""
+    if len(stack) < MIN_SLICES or (_whole(stack, rules) and not _two_scans(stack, rules)):
+        return [stack]
+    options = [] if _two_scans(stack, rules) else [[stack]]
+    for n, key in enumerate(keys):
+        parts = _by(key, stack)
+        if 1 < len(parts) <= MOST_PARTS:
+            others = (*keys[:n], *keys[n + 1 :])
+            options.append([p for part in parts for p in _parted(part, others, rules)])
+    whole = [sum(len(p) for p in option if _whole(p, rules)) for option in options]
+    best = max(range(len(options)), key=lambda n: (whole[n], -len(options[n]), -n))
+    return options[best]
+
+
+def _by(key: Callable[[_Member], object], stack: Sequence[_Member]) -> list[list[_Member]]:
+    parts: dict[object, list[_Member]] = defaultdict(list)
+    for m in stack:
+        parts[key(m)].append(m)
+    return [parts[k] for k in sorted(parts, key=str)]
+
+
+def _whole(stack: list[_Member], rules: PairingRules) -> bool:
+    try:
+        _series(stack, rules)
+    except _Refused:
+        return False
+    return True
+
+
+def _two_scans(stack: list[_Member], rules: PairingRules) -> bool:
+    """Two acquisitions whose slices lie between each other's, each a whole stack: two breath-holds, not one."""
+    parts = _by(SPLIT_BY[1], stack)
+    if len(parts) != 2 or not all(len(p) >= MIN_SLICES and _whole(p, rules) for p in parts):
+        return False
+    (low, high), (start, end) = ((float(a.min()), float(a.max())) for a in (_along(p)[0] for p in parts))
+    return min(high, end) - max(low, start) > 0
 
 
 def _key(m: _Member) -> tuple[str, int]:
@@ -133,30 +219,6 @@ def _close(a: Slice, b: Slice) -> bool:
         np.allclose(a.orientation, b.orientation, rtol=0, atol=SAME)
         and np.allclose(a.spacing, b.spacing, rtol=0, atol=SAME)
     )
-
-
-SPLIT_BY: tuple[Callable[[_Member], object], ...] = (
-    lambda m: m.header.texts,
-    lambda m: m.slice.thickness,
-)
-
-
-def _split_repeated(stack: list[_Member]) -> list[list[_Member]]:
-    """Where positions repeat, the texts (comments on the phase) or the thickness may tell stacks apart."""
-    if not _repeats(stack):
-        return [stack]
-    for by in SPLIT_BY:
-        parts: dict[object, list[_Member]] = defaultdict(list)
-        for m in stack:
-            parts[by(m)].append(m)
-        if len(parts) > 1 and not any(_repeats(p) for p in parts.values()):
-            return [parts[k] for k in sorted(parts, key=str)]
-    return [stack]
-
-
-def _repeats(stack: Sequence[_Member]) -> bool:
-    heights = np.sort(_along(stack)[0])
-    return bool((np.diff(heights) < SAME_PLACE_MM).any())
 
 
 def _along(stack: Sequence[_Member]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -181,8 +243,11 @@ def _series(stack: list[_Member], rules: PairingRules) -> Series:
     _check_instances(stack)
     _check_enough(stack, along)
     _check_tilt(stack, along, plane)
-    gap = _check_even(stack, along)
+    _check_people(stack)
+    gap, off = _check_even(stack, along)
     first = stack[0].header
+    lie, how = lie_of(first.patient_position, first.texts)
+    uneven = f"Slices lie up to {off:.2f} mm off their even spacing of {_mm(gap)} mm."
     percent = stack[0].slice.acquisition[ACQUISITION.index("respiratory phase")]
     phase, evidence = phase_of(first.phase_code, _float(percent, first.phase_percent), first.texts, rules)
     return Series(
@@ -193,6 +258,11 @@ def _series(stack: list[_Member], rules: PairingRules) -> Series:
         contrast=next((m.header.contrast for m in stack if m.header.contrast), ""),
         acquired=min(m.header.acquired for m in stack),
         patient_position=first.patient_position,
+        people=tuple(dict.fromkeys(m.header.person for m in stack)),
+        lie=lie,
+        notes=(*([uneven] if off > TOLD_MM else []), *([how] if how else [])),
+        frame_of_reference=first.frame_of_reference,
+        device=first.device,
         derived=stack[0].slice.acquisition[ACQUISITION.index("image type")].upper().startswith("DERIVED"),
     )  # fmt: skip
 
@@ -209,6 +279,13 @@ def _check_instances(stack: Sequence[_Member]) -> None:
     uids = {m.header.sop_instance_uid for m in stack}
     if len(uids) > 1 and any(len(m.header.slices) > 1 for m in stack):
         raise _Refused(f"a stack over {len(uids)} multi-frame instances is not supported")
+
+
+def _check_people(stack: Sequence[_Member]) -> None:
+    people = list(dict.fromkeys(m.header.person for m in stack))
+    for one in people[1:]:
+        if difference := two_people(people[0], one):
+            raise _Refused(f"its slices are of two patients: {difference}")
 
 
 def _check_enough(stack: Sequence[_Member], along: NDArray[np.float64]) -> None:
@@ -240,13 +317,13 @@ def _check_tilt(stack: Sequence[_Member], along: NDArray[np.float64], plane: NDA
         raise _Refused(f"gantry tilt of {tilt:.1f}°, but the slices are described as leaning {lean:.1f}°")
 
 
-def _check_even(stack: Sequence[_Member], along: NDArray[np.float64]) -> float:
-    """mm between slices, where they are even.
+def _check_even(stack: Sequence[_Member], along: NDArray[np.float64]) -> tuple[float, float]:
+    """mm between slices, where they are even, and how far the worst lies off the even line.
 
     Raises
     ------
     _Refused
-        Where positions repeat, slices are missing, or one lies off the even line by more than `UNEVEN_MM`.
+        Where positions repeat, slices are missing, or one lies further off than `UNEVEN_MM` and its like allow.
     """
     gaps = np.diff(along)
     repeated = int((gaps < SAME_PLACE_MM).sum())
@@ -255,18 +332,21 @@ def _check_even(stack: Sequence[_Member], along: NDArray[np.float64]) -> float:
         raise _Refused(
             f"{repeated} slice positions repeat (first at {where}) and nothing tells the slices apart"
         )
+    numbers = np.arange(len(along))
+    slope, start = np.polyfit(numbers, along, 1)
+    off = float(np.abs(along - start - slope * numbers).max())
     expected = float(np.median(gaps))
+    even = float((along[-1] - along[0]) / (len(along) - 1))
+    whole = bool(np.allclose(along, np.rint(along), atol=1e-6))
+    if off <= min(ROUNDED_MM if whole else UNEVEN_MM, UNEVEN_SHARE * even):
+        return (even if off <= TOLD_MM else float(slope)), off
     for (a, _), gap in zip(pairwise(stack), gaps, strict=True):
         if gap > 1.5 * expected:
             raise _Refused(f"slice gap {_mm(gap)} mm after {_place(a)}, expected {_mm(expected)}")
-    even = float((along[-1] - along[0]) / (len(along) - 1))
-    off = np.abs(along - along[0] - even * np.arange(len(along)))
-    if off.max() > UNEVEN_MM:
-        worst = int(np.argmax(np.abs(gaps - expected)))
-        raise _Refused(
-            f"uneven slices: gap {_mm(gaps[worst])} mm after {_place(stack[worst])}, expected {_mm(even)}"
-        )
-    return even
+    worst = int(np.argmax(np.abs(gaps - expected)))
+    raise _Refused(
+        f"uneven slices: gap {_mm(gaps[worst])} mm after {_place(stack[worst])}, expected {_mm(even)}"
+    )
 
 
 def _place(m: _Member) -> str:
@@ -283,11 +363,10 @@ def _differs(stack: Sequence[_Member], stacks: Sequence[Sequence[_Member]]) -> s
     """What names this stack among the others of its series: "acquisition 2, kernel B70f: "."""
     if len(stacks) < 2:
         return ""
-    own = stack[0].slice.acquisition
-    others = [s[0].slice.acquisition for s in stacks]
-    names = [
-        f"{name} {value or 'none'}"
-        for name, value, all_values in zip(ACQUISITION, own, zip(*others, strict=True), strict=True)
-        if len(set(all_values)) > 1
-    ]
+    names = []
+    for n, name in enumerate(ACQUISITION):
+        own = {m.slice.acquisition[n] for m in stack}
+        others = {m.slice.acquisition[n] for s in stacks for m in s}
+        if len(own) == 1 < len(others):
+            names.append(f"{name} {own.pop() or 'none'}")
     return f"{', '.join(names)}: " if names else ""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
-import zipfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -13,17 +14,21 @@ from pathlib import Path
 from analysis.parameters import Parameters
 from analysis.pipeline.pipeline import Analysis
 
+from ..dicom.archives import Unpacked, kind_of, unpack
 from ..dicom.headers import read_header
 from ..dicom.pixels import load_volume
 from ..errors import Rejected
 from ..model import Assembled, Header, Pair, PairingRules, Phase
 from ..pairing.analyse import Progress, analyse_pair
 from ..pairing.lobes_program import LobeSource
-from ..pairing.pairing import fingerprint, pair
+from ..pairing.pairing import NoPair, fingerprint, pair
 from ..pairing.stacks import assemble
-from ..results.context import Case, read_case
+from ..results.context import read_case
 from ..results.files import record_of, write
 from ..results.kinds import DEFAULT_OBJECTS, build_objects
+
+#: Reasons for leaving out files that a refusal tells.
+MOST_REASONS = 5
 
 
 @dataclass(frozen=True)
@@ -35,13 +40,22 @@ class Pile:
     headers : tuple of Header
         One for every SOP instance, each once.
     paths : dict of SOP Instance UID to Path
-    others : int
-        Files that are not DICOM, or cannot be read.
+    others : mapping of str to int
+        Files that were left out, by the reason.
     """
 
     headers: tuple[Header, ...]
     paths: dict[str, Path]
-    others: int
+    others: Mapping[str, int]
+
+    @property
+    def left_out(self) -> str:
+        """The end of a refusal: how many files for which reason, the most frequent first."""
+        found = sorted(self.others.items(), key=lambda item: -item[1])
+        told = [f"{count} file{'s' * (count > 1)}: {reason}" for reason, count in found[:MOST_REASONS]]
+        if len(found) > MOST_REASONS:
+            told.append(f"{sum(count for _, count in found[MOST_REASONS:])} files for other reasons")
+        return f" ({'; '.join(told)})" if told else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +102,12 @@ def run(
             piles.append(gather(source, Path(folder) / str(n)))
         found = _pair_of(piles, sources, rules)
         paths = {uid: path for pile in piles for uid, path in pile.paths.items()}
-        analysis, found = analyse_pair(found, paths, parameters, progress, lobes)
-        progress("objects", 0.0)
         mark = fingerprint(found, parameters, version("vq-dicom-node"))
         case = read_case(found, paths, datetime.now().astimezone(), mark)
-        _same_patient(case)
+        analysis, found = analyse_pair(found, paths, parameters, progress, lobes)
+        progress("objects", 0.0)
+        case = case.ordered(found)
+        analysis = replace(analysis, findings=(*analysis.findings, *case.findings()))
         objects = build_objects(
             analysis, case, lambda: load_volume(found.expiratory, paths), (*DEFAULT_OBJECTS, "maps")
         )
@@ -100,74 +115,104 @@ def run(
 
 
 def gather(source: Path, workspace: Path) -> Pile:
-    """Read the headers of every DICOM file below a folder, in a zip archive, or of one file.
+    """Read the headers of every DICOM file below a folder, in zip archives, or of one file.
 
     Parameters
     ----------
     source : Path
     workspace : Path
-        Where archives are unpacked.
+        Where archives are unpacked, each into a folder of its own.
 
     Raises
     ------
     Rejected
-        Where there is nothing, or no DICOM.
+        Where there is nothing, or no DICOM: with how many files were left out, and for which reasons.
     """
-    files = sorted(_files(source, workspace))
     headers: dict[str, Header] = {}
     paths: dict[str, Path] = {}
-    others = 0
-    for path in files:
+    others: Counter[str] = Counter()
+    for path in _files(source, workspace, others):
         try:
             header = read_header(path)
-        except Rejected:
-            others += 1
+        except Rejected as error:
+            others[_reason(str(error))] += 1
             continue
-        headers[header.sop_instance_uid] = header
-        paths[header.sop_instance_uid] = path
+        uid = header.sop_instance_uid
+        if uid in headers and header != headers[uid]:
+            others["has the SOP Instance UID (0008,0018) of another file and other content"] += 1
+            continue
+        headers.setdefault(uid, header)
+        paths.setdefault(uid, path)
+    pile = Pile(tuple(headers.values()), paths, others)
     if not headers:
-        raise Rejected(f"no DICOM image in {source} ({others} other files)")
-    return Pile(tuple(headers.values()), paths, others)
+        raise Rejected(f"no DICOM image in {source}{pile.left_out}")
+    return pile
 
 
-def _files(source: Path, workspace: Path) -> Iterator[Path]:
+def _reason(sentence: str) -> str:
+    """Why a file is left out, without the file: the same for all that share it."""
+    return re.sub(r"^SOP instance (of unknown UID|\S+) ", "", sentence)
+
+
+def _files(source: Path, workspace: Path, others: Counter[str]) -> Iterator[Path]:
     if not source.exists():
         raise Rejected(f"{source} does not exist")
-    for path in source.rglob("*") if source.is_dir() else [source]:
+    unpacked = Unpacked()
+    for n, path in enumerate(sorted(source.rglob("*")) if source.is_dir() else [source]):
         if not path.is_file() or path.name == "DICOMDIR":
             continue
-        if zipfile.is_zipfile(path):
-            target = workspace / path.name
-            with zipfile.ZipFile(path) as archive:
-                archive.extractall(target)
-            yield from (p for p in target.rglob("*") if p.is_file() and p.name != "DICOMDIR")
-        else:
+        if not kind_of(path):
             yield path
+            continue
+        try:
+            yield from unpack(path, workspace / str(n), unpacked)
+        except Rejected as error:
+            if path == source:
+                raise
+            others[str(error)] += 1
 
 
 def _pair_of(piles: list[Pile], sources: tuple[Path, ...], rules: PairingRules) -> Pair:
-    if len(piles) == 2:
-        phases: tuple[Phase, Phase] = ("inspiration", "expiration")
-        parts = [
-            _as_phase(assemble(p.headers, rules), f, s)
-            for p, f, s in zip(piles, phases, sources, strict=True)
-        ]
-        return _chosen(pair(_one_study(parts), rules))
+    left_out = "".join(pile.left_out for pile in piles)
+    try:
+        found = _pair_of_two(piles, sources, rules) if len(piles) == 2 else _pair_in(piles[0], rules)
+    except Rejected as error:
+        raise Rejected(f"{error}{left_out}") from error
+    if set(found.inspiratory.sop_instance_uids) & set(found.expiratory.sop_instance_uids):
+        uid = found.inspiratory.series_instance_uid
+        if found.inspiratory.slices == found.expiratory.slices:
+            raise Rejected(f"series {uid} is given twice: inspiration and expiration are the same images")
+    return found
+
+
+def _pair_of_two(piles: list[Pile], sources: tuple[Path, ...], rules: PairingRules) -> Pair:
+    phases: tuple[Phase, Phase] = ("inspiration", "expiration")
+    parts = [
+        _as_phase(assemble(p.headers, rules), f, s) for p, f, s in zip(piles, phases, sources, strict=True)
+    ]
+    return _chosen(pair(_one_study(parts), rules))
+
+
+def _pair_in(pile: Pile, rules: PairingRules) -> Pair:
+    """The pair of the one study that holds one; where none does, one between studies of a patient."""
     by_study: dict[str, list[Header]] = {}
-    for header in piles[0].headers:
+    for header in pile.headers:
         by_study.setdefault(header.study_instance_uid, []).append(header)
     answers = [pair(assemble(headers, rules), rules) for headers in by_study.values()]
     pairs = [answer for answer in answers if isinstance(answer, Pair)]
     if len(pairs) > 1:
         studies = ", ".join(p.expiratory.study_instance_uid for p in pairs)
         raise Rejected(f"{len(pairs)} studies hold a pair ({studies}): run one at a time")
-    return pairs[0] if pairs else _chosen(answers[0])
+    if pairs:
+        return pairs[0]
+    refused = next((a for a in answers if isinstance(a, NoPair) and a.people), None)
+    return _chosen(refused or pair(assemble(pile.headers, rules), rules))
 
 
-def _chosen(answer: object) -> Pair:
+def _chosen(answer: Pair | NoPair) -> Pair:
     if isinstance(answer, Pair):
         return answer
-    raise Rejected(getattr(answer, "reason", "no pair"))
+    raise Rejected(answer.reason)
 
 
 def _as_phase(assembled: Assembled, phase: Phase, source: Path) -> Assembled:
@@ -193,8 +238,3 @@ def _one_study(parts: Iterable[Assembled]) -> Assembled:
     study = exp.series[0].study_instance_uid
     series = tuple(replace(s, study_instance_uid=study) for s in (*insp.series, *exp.series))
     return replace(exp, series=series, refused=(*insp.refused, *exp.refused))
-
-
-def _same_patient(case: Case) -> None:
-    if str(case.inspiratory[0].PatientID) != str(case.expiratory[0].PatientID):
-        raise Rejected("the two series belong to different patients")

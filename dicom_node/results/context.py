@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -14,17 +15,19 @@ from typing import Any
 import numpy as np
 from highdicom.base import SOPClass
 from pydicom import Dataset, dcmread
-from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.valuerep import format_number_as_ds
 
 from analysis.figures.trend import Visit
+from analysis.measures.quality import Finding
 from analysis.pipeline.pipeline import Analysis
 from analysis.volume import Grid
 
+from ..dicom.attributes import clean, is_uid, named
 from ..dicom.malformed import MALFORMED
 from ..errors import Rejected
-from ..model import Pair, Series
+from ..model import Pair, Series, Slice
 from .kinds import series_number
 
 MANUFACTURER = "vq-dicom-node"
@@ -33,13 +36,23 @@ MODEL_NAME = "VQ CT"
 DEVICE_SERIAL = "1"
 RESEARCH = "research use only"
 
-#: Groups kept of a source instance: patient, study, series, equipment, geometry; not private, not pixels.
+#: Groups kept of a series' first instance: patient, study, series, equipment, geometry; not private, not pixels.
 _GROUPS = (0x0008, 0x0010, 0x0018, 0x0020, 0x0028, 0x0040, 0x5200)
 #: Attributes objects need even where a scanner left them out (Type 2): empty then.
 _TYPE_2 = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
     "AccessionNumber", "ReferringPhysicianName",
 )  # fmt: skip
+#: Kept of every further instance: what the results name it by, and where it lies.
+_OF_EVERY_SLICE = frozenset(
+    Tag(keyword)
+    for keyword in (
+        "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
+        "PositionReferenceIndicator", "Modality", "Rows", "Columns", "PatientPosition", "NumberOfFrames",
+        "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    )
+)  # fmt: skip
+_IDENTIFYING = "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +71,8 @@ class Case:
         What distinguishes this result from an earlier one of the same pair (revision, parameters).
     trend : tuple of Visit
         The patient's earlier results and this one, as known when the job was created; empty where there is none.
+    problems : tuple of str
+        Attributes of the CT that no result can copy, each with why.
     """
 
     pair: Pair
@@ -66,6 +81,21 @@ class Case:
     created: datetime
     fingerprint: str
     trend: tuple[Visit, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def ordered(self, pair: Pair) -> Case:
+        """The same with its phases as the lung volumes said: read before the analysis, which may exchange them."""
+        if pair.expiratory.slices == self.pair.expiratory.slices:
+            return replace(self, pair=pair)
+        return replace(self, pair=pair, expiratory=self.inspiratory, inspiratory=self.expiratory)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What a reader of the results must know of the CT's headers."""
+        if not self.problems:
+            return ()
+        limit = "warn on attributes that cannot be copied"
+        sentence = f"Not copied from the CT: {'; '.join(self.problems)}."
+        return (Finding("headers", "warn", None, "1", limit, sentence),)
 
     @cached_property
     def _sources(self) -> str:
@@ -209,47 +239,87 @@ def read_case(pair: Pair, paths: Mapping[str, Path], created: datetime, fingerpr
     Raises
     ------
     Rejected
-        Where a file is missing or unreadable.
+        Where a file is missing or unreadable, or a UID that results must name is none.
+
+    Notes
+    -----
+    Called before the analysis: whatever is wrong with headers is known before the first pixel is read.
     """
-    expiratory, inspiratory = _attributes(pair.expiratory, paths), _attributes(pair.inspiratory, paths)
-    return Case(pair, expiratory, inspiratory, created, fingerprint)
+    expiratory, told = _attributes(pair.expiratory, paths)
+    inspiratory, also = _attributes(pair.inspiratory, paths)
+    return Case(pair, expiratory, inspiratory, created, fingerprint, problems=tuple(sorted({*told, *also})))
 
 
-def _attributes(series: Series, paths: Mapping[str, Path]) -> tuple[Dataset, ...]:
-    return tuple(_read(uid, paths) for uid in series.sop_instance_uids)
+def _attributes(series: Series, paths: Mapping[str, Path]) -> tuple[tuple[Dataset, ...], tuple[str, ...]]:
+    """The attributes of each instance, and what could not be copied of the first, which tells of patient and study."""
+    slices: dict[str, list[Slice]] = defaultdict(list)
+    for one in series.slices:
+        slices[one.sop_instance_uid].append(one)
+    read, problems = [], tuple[str, ...]()
+    for n, (uid, own) in enumerate(slices.items()):
+        ds, found = _read(uid, paths, whole=n == 0)
+        _place(ds, own)
+        read.append(ds)
+        problems = problems or found
+    problems += _one_frame_of_reference(read)
+    where = f"series {series.series_instance_uid}"
+    return tuple(read), tuple(f"{problem} in {where}" for problem in problems)
 
 
-def _read(sop_instance_uid: str, paths: Mapping[str, Path]) -> Dataset:
-    if sop_instance_uid not in paths:
-        raise Rejected(f"SOP instance {sop_instance_uid} is not in the archive")
+def _read(uid: str, paths: Mapping[str, Path], whole: bool) -> tuple[Dataset, tuple[str, ...]]:
+    if uid not in paths:
+        raise Rejected(f"SOP instance {uid} is not in the archive")
     try:
-        ds = dcmread(paths[sop_instance_uid], stop_before_pixels=True, force=True)
-        return _clean(ds)
-    except MALFORMED as error:
-        raise Rejected(f"SOP instance {sop_instance_uid} cannot be read: {type(error).__name__}") from error
-
-
-def _clean(ds: Dataset) -> Dataset:
-    """The attributes of `_GROUPS` that can be read; what is malformed or of another group is left out."""
-    out = Dataset()
-    for tag in list(ds.keys()):
-        if Tag(tag).group not in _GROUPS:
-            continue
-        try:
-            out.add(ds[tag])
-        except MALFORMED:
-            continue
-    for keyword in _TYPE_2:
-        if keyword not in out:
-            setattr(out, keyword, "")
+        ds = dcmread(paths[uid], stop_before_pixels=True, force=True)
+    except (*MALFORMED, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's; pydicom's own, of bytes that are not DICOM, have no number
+        raise Rejected(f"SOP instance {uid} cannot be read: {type(error).__name__}") from error
+    wanted = (lambda tag: tag.group in _GROUPS) if whole else (lambda tag: tag in _OF_EVERY_SLICE)
+    out, problems = clean(ds, wanted, _TYPE_2 if whole else ())
+    for keyword in _IDENTIFYING:
+        if not is_uid(str(out.get(keyword) or "")):
+            raise Rejected(f"SOP instance {uid}: its {named(keyword)} is no UID")
     # Philips writes it negative where the table moves the other way; the positions say it all.
     out.pop(Tag("SpacingBetweenSlices"), None)
-    if str(out.PatientSex) not in ("M", "F", "O", ""):
+    if whole and str(out.PatientSex) not in ("M", "F", "O", ""):
         out.PatientSex = ""
-    charset = out.get("SpecificCharacterSet")
-    if isinstance(charset, MultiValue) and not charset[0]:
-        # an empty first value says the same (PS3.3 C.12.1.1.2), but highdicom does not take it
-        out.SpecificCharacterSet = ["ISO 2022 IR 6", *charset[1:]]
-    if not out.get("FrameOfReferenceUID"):
-        out.FrameOfReferenceUID = uid_of(f"frame of reference of {out.SeriesInstanceUID}")
-    return out
+    return out, problems
+
+
+def _one_frame_of_reference(images: Sequence[Dataset]) -> tuple[str, ...]:
+    """Give the slices of a stack one Frame of Reference UID: the first that is there, one of our own without."""
+    given = list(dict.fromkeys(uid for ds in images if (uid := str(ds.get("FrameOfReferenceUID") or ""))))
+    uid = given[0] if given else uid_of(f"frame of reference of {images[0].SeriesInstanceUID}")
+    for ds in images:
+        ds.FrameOfReferenceUID = uid
+    return (f"{named('FrameOfReferenceUID')} differs between slices",) if len(given) > 1 else ()
+
+
+def _place(ds: Dataset, slices: Sequence[Slice]) -> None:
+    """Where the slices lie, as the node reads it: a decimal string of 20 characters is none that may be copied."""
+    groups = ds.get("PerFrameFunctionalGroupsSequence")
+    ds.Rows, ds.Columns = slices[0].rows, slices[0].columns
+    for one in slices:
+        macros: dict[str, dict[str, float | Sequence[float] | None]] = {
+            "PixelMeasuresSequence": {"PixelSpacing": one.spacing, "SliceThickness": one.thickness},
+            "PlanePositionSequence": {"ImagePositionPatient": one.position},
+            "PlaneOrientationSequence": {"ImageOrientationPatient": one.orientation},
+        }
+        for name, values in macros.items():
+            if groups:
+                item = Dataset()
+                setattr(groups[one.frame - 1], name, [item])
+            _set(item if groups else ds, values)
+    if groups:
+        for shared in ds.get("SharedFunctionalGroupsSequence") or []:
+            for name in ("PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence"):
+                shared.pop(Tag(name), None)
+
+
+def _set(ds: Dataset, values: Mapping[str, float | Sequence[float] | None]) -> None:
+    for keyword, value in values.items():
+        if value is not None:
+            numbers = [value] if isinstance(value, float) else list(value)
+            written = [format_number_as_ds(float(number)) for number in numbers]
+            setattr(ds, keyword, written[0] if isinstance(value, float) else written)

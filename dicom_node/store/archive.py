@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from ..strict_json import dump, load
 from .database import Database
 from .durable import make_folder, name_files, remove, sync_folders, write_draft, write_file
 from .group_commit import GroupCommit
-from .tables import UNINDEXED, instance, quarantine
+from .tables import UNINDEXED, data_set_uid, instance, quarantine
 
 LOG = logging.getLogger(__name__)
 
@@ -164,24 +165,39 @@ class Archive:
                 for r in connection.execute(query)
             ]
 
-    def headers(self, study_uid: str) -> list[Header]:
-        """The headers read of a study."""
+    def headers(self, study_uid: str, limit: int | None = None) -> list[Header]:
+        """The headers read of a study, or as many of them."""
         query = sa.select(instance.c.header).where(
             instance.c.study_uid == study_uid, instance.c.header.is_not(None)
         )
+        query = query if limit is None else query.limit(limit)
         with self.database.reading() as connection:
             return [load(Header, text) for text in connection.scalars(query)]
 
     def paths(self, sop_instance_uids: Iterable[str]) -> dict[str, Path]:
-        """Where instances are stored, by SOP Instance UID."""
-        wanted = list(sop_instance_uids)
-        found: dict[str, Path] = {}
+        """Where instances are stored, by the SOP Instance UID of their data set.
+
+        A sender may name another one in its C-STORE command, and that is what they are stored under. A data set that
+        came under several is not found: nothing says which is meant.
+        """
+        wanted = list(dict.fromkeys(sop_instance_uids))
+        found: dict[str, list[Path]] = defaultdict(list)
+        stored = sa.select(instance.c.sop_instance_uid, instance.c.path)
+        other = sa.select(data_set_uid.c.uid, instance.c.path).join(
+            instance, instance.c.sop_instance_uid == data_set_uid.c.sop_instance_uid
+        )
+        # a row of that UID whose data set has another one is not meant
+        itself = ~sa.exists().where(data_set_uid.c.sop_instance_uid == instance.c.sop_instance_uid)
         with self.database.reading() as connection:
             for start in range(0, len(wanted), 500):
-                part = instance.c.sop_instance_uid.in_(wanted[start : start + 500])
-                rows = connection.execute(sa.select(instance.c.sop_instance_uid, instance.c.path).where(part))
-                found.update({row.sop_instance_uid: self.layout.storage / row.path for row in rows})
-        return found
+                part = wanted[start : start + 500]
+                for query in (
+                    stored.where(instance.c.sop_instance_uid.in_(part), itself),
+                    other.where(data_set_uid.c.uid.in_(part)),
+                ):
+                    for uid, path in connection.execute(query):
+                        found[uid].append(self.layout.storage / path)
+        return {uid: places[0] for uid, places in found.items() if len(places) == 1}
 
     def _known(self, sop_instance_uid: str) -> tuple[str, str] | None:
         columns = instance.c.sha256, instance.c.transfer_syntax_uid
@@ -256,8 +272,22 @@ class Archive:
         }
 
 
-def index(connection: sa.Connection, read: Mapping[str, Header | str]) -> None:
-    """Record what was read of instances, by SOP Instance UID: the header, or why it cannot be read."""
+def index(database: Database, connection: sa.Connection, read: Mapping[str, Header | str]) -> list[str]:
+    """Record what was read of instances, by SOP Instance UID: the header, or why it cannot be read.
+
+    Returns
+    -------
+    list of str
+        Instances whose data set has another SOP Instance UID than they are stored under.
+    """
+    others = {
+        uid: h.sop_instance_uid
+        for uid, h in read.items()
+        if not isinstance(h, str) and h.sop_instance_uid != uid
+    }
+    if others:
+        pairs = [{"uid": own, "sop_instance_uid": uid} for uid, own in others.items()]
+        connection.execute(database.insert(data_set_uid).on_conflict_do_nothing(), pairs)
     rows = [
         {
             "uid": uid,
@@ -273,6 +303,7 @@ def index(connection: sa.Connection, read: Mapping[str, Header | str]) -> None:
     }
     query = sa.update(instance).where(instance.c.sop_instance_uid == sa.bindparam("uid")).values(**values)
     connection.execute(query, rows)
+    return sorted(others)
 
 
 def _name(sop_instance_uid: str, head: bytes, dataset: bytes) -> str:

@@ -68,6 +68,24 @@ sa.Index(
 )
 
 
+#: Data sets that came by C-STORE under another SOP Instance UID than they have.
+data_set_uid = sa.Table(
+    "data_set_uid",
+    metadata,
+    sa.Column("uid", sa.String(64), primary_key=True),
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+)
+
+
+#: Studies that an operator says are one examination.
+joined_study = sa.Table(
+    "joined_study",
+    metadata,
+    sa.Column("study_uid", sa.String(64), primary_key=True),
+    sa.Column("with_uid", sa.String(64), primary_key=True),
+)
+
+
 quarantine = sa.Table(
     "quarantine",
     metadata,

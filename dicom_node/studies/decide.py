@@ -9,6 +9,7 @@ from typing import Any
 
 from pydicom import Dataset
 
+from ..audit.trail import Trail
 from ..errors import NodeError, Unavailable
 from ..jobs import queue as jobs
 from ..model import Pair
@@ -19,11 +20,12 @@ from ..settings.peers import Pacs
 from ..store.archive import Archive
 from . import query_retrieve
 from . import queue as studies
+from .between import pair_between
 
 LOG = logging.getLogger(__name__)
 
 
-def settle(archive: Archive, config: Config, software: str) -> None:
+def settle(archive: Archive, config: Config, trail: Trail, software: str) -> None:
     """Decide on every study that has been quiet, or whose scanner is done with it: a job, or why none.
 
     Parameters
@@ -35,7 +37,7 @@ def settle(archive: Archive, config: Config, software: str) -> None:
     for uid in studies.hasten(database, time.time(), quiet):
         LOG.info("study %s: every image its scanner lists is here", uid)
     for seen in studies.due(database, time.time(), quiet, config.wait_hours * 3600):
-        _record(archive, config, software, seen, _decide(archive, config, seen.study_uid))
+        _record(archive, config, trail, software, seen, _decide(archive, config, seen.study_uid))
 
 
 def search(archive: Archive, pacs: Pacs, title: str, store: Callable[[Any], int | Dataset]) -> None:
@@ -62,9 +64,15 @@ def search(archive: Archive, pacs: Pacs, title: str, store: Callable[[Any], int 
 
 
 def _decide(archive: Archive, config: Config, study_uid: str) -> Pair | NoPair:
+    database, rules = archive.database, config.pairing
     try:
-        found = assemble(archive.headers(study_uid), config.pairing)
-        return pair(with_assigned(found, studies.assigned(archive.database)), config.pairing)
+        found, assigned = assemble(archive.headers(study_uid), rules), studies.assigned(database)
+        decision = pair(with_assigned(found, assigned), rules)
+        if isinstance(decision, Pair) or not decision.waiting:
+            return decision
+        others = studies.companions(database, study_uid, time.time() - config.wait_hours * 3600)
+        joined = studies.joined(database, study_uid)
+        return pair_between(study_uid, archive.headers, others, joined, rules, assigned) or decision
     except (NodeError, MemoryError):
         raise
     except Exception as error:  # the boundary of one study: a bug it meets must not stop the others
@@ -73,7 +81,12 @@ def _decide(archive: Archive, config: Config, study_uid: str) -> Pair | NoPair:
 
 
 def _record(
-    archive: Archive, config: Config, software: str, seen: studies.Due, decision: Pair | NoPair
+    archive: Archive,
+    config: Config,
+    trail: Trail,
+    software: str,
+    seen: studies.Due,
+    decision: Pair | NoPair,
 ) -> None:
     """Write the decision down, and create the job in the same transaction."""
     now, wait, database = time.time(), config.wait_hours * 3600, archive.database
@@ -83,6 +96,11 @@ def _record(
             settled = studies.settle(connection, seen, state, decision.reason, now, wait)
             LOG.info("study %s %s: %s", seen.study_uid, state, decision.reason)
         elif settled := studies.settle(connection, seen, "PAIRED", decision.reason, now, wait):
+            for one in (decision.inspiratory, decision.expiratory):
+                if one.study_instance_uid != seen.study_uid:
+                    studies.paired_too(connection, one.study_instance_uid, decision.reason, now)
             jobs.create(database, connection, decision, config.analysis, software, now)
+    if isinstance(decision, NoPair) and decision.people:
+        trail.alert("two patients", "", "", f"study {seen.study_uid}: {decision.reason}")
     if not settled:
         LOG.info("study %s: more images came", seen.study_uid)

@@ -15,6 +15,7 @@ from ..store.tables import (
     UNINDEXED,
     assignment,
     instance,
+    joined_study,
     performed_image,
     performed_step,
     performed_study,
@@ -175,6 +176,49 @@ def assign(database: Database, series_uid: str, phase: Phase | Literal["none"], 
         connection.execute(insert.on_conflict_do_update(index_elements=["series_uid"], set_={"phase": phase}))
     look_now(database, study_uid, now)
     return str(study_uid)
+
+
+def join(database: Database, study_uid: str, with_uid: str, now: float) -> None:
+    """An operator says that two studies are one examination, whose phases lie in both; both are due then.
+
+    Raises
+    ------
+    Rejected
+        Where one is not here, or they are one already.
+    """
+    if study_uid == with_uid:
+        raise Rejected(f"study {study_uid} cannot be joined with itself")
+    for uid in (study_uid, with_uid):
+        look_now(database, uid, now)
+    pairs = [{"study_uid": a, "with_uid": b} for a, b in ((study_uid, with_uid), (with_uid, study_uid))]
+    with database.writing() as connection:
+        connection.execute(database.insert(joined_study).on_conflict_do_nothing(), pairs)
+
+
+def joined(database: Database, study_uid: str) -> list[str]:
+    """The studies an operator joined with one."""
+    query = sa.select(joined_study.c.with_uid).where(joined_study.c.study_uid == study_uid)
+    with database.reading() as connection:
+        return list(connection.scalars(query.order_by(joined_study.c.with_uid)))
+
+
+#: Studies that came lately are asked whether they are the rest of another one, so many of them.
+LATELY = 500
+
+
+def companions(database: Database, study_uid: str, since: float) -> list[str]:
+    """Other studies that came since a time and were decided on: one of them may hold the other phase."""
+    settled = study.c.state.in_(("WAITING", "OVERDUE", "PAIRED")), study.c.received_at >= since
+    query = sa.select(study.c.study_uid).where(study.c.study_uid != study_uid, *settled)
+    with database.reading() as connection:
+        return list(connection.scalars(query.order_by(study.c.received_at.desc()).limit(LATELY)))
+
+
+def paired_too(connection: sa.Connection, study_uid: str, reason: str, now: float) -> None:
+    """The other study of a pair waits no longer."""
+    where = study.c.study_uid == study_uid, study.c.state.in_(("WAITING", "OVERDUE"))
+    values = {"state": "PAIRED", "reason": reason, "since": now, "due_at": None, "search_at": None}
+    connection.execute(sa.update(study).where(*where).values(**values))
 
 
 def assigned(database: Database) -> dict[str, str]:

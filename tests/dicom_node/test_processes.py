@@ -39,7 +39,7 @@ def test_what_a_process_started_ends_with_it_however_it_ends(tmp_path: Path, how
     crew: Crew[Path] = Crew(sleep_with_program, 1, 3.0 if how == "too late" else 600.0)
     crew.start(tmp_path)
     program = program_of(tmp_path)
-    (leader,) = [int(Path(f"/proc/{program}/stat").read_text().rpartition(")")[2].split()[3])]
+    (leader,) = [int(Path(f"/proc/{program}/stat").read_text().rpartition(")")[2].split()[2])]
     assert alive(program)
     if how == "ended by the node":
         crew.end(tmp_path)

@@ -14,9 +14,9 @@ def sleep(_folder: Path) -> None:
 
 
 def sleep_with_program(folder: Path) -> None:
-    """Start a program in a group of its own, as a user's is, and wait for it."""
+    """Start a program, as a user's is, and wait for it."""
     begin()
-    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], process_group=0)
+    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     (folder / "pid").write_text(str(program.pid))
     program.wait()
 

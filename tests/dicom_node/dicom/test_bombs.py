@@ -13,7 +13,7 @@ from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 
 from dicom_node.dicom import decoding_limits as limits
-from dicom_node.dicom.decoding_limits import Claim, scan_claim, wavelet_claim
+from dicom_node.dicom.decoding_limits import Claim, TooMuch, check_frames, scan_claim, wavelet_claim
 from dicom_node.dicom.headers import read_header
 from dicom_node.dicom.pixels import load_volume
 from dicom_node.errors import Rejected
@@ -43,6 +43,8 @@ LONG = {"2,000,000 attributes", "6,000,000 frames' items"}
 def read_pixels(path: Path) -> int:
     """Header and pixels of a slice -> the process's peak memory, MB."""
     header = read_header(path)
+    if header.ignored.startswith("no "):
+        raise Rejected(header.ignored)
     if header.slices:
         first = header.slices[0]
         stack = (first, replace(first, position=(0.0, 0.0, 1.0)))
@@ -121,10 +123,10 @@ def test_a_jfif_header_that_ends_gdcm_is_refused(tmp_path: Path, reader: Reader[
         (
             "PhotometricInterpretation",
             "RGB",
-            "its Photometric Interpretation is not MONOCHROME1 or MONOCHROME2",
+            "no usable Photometric Interpretation (0028,0004) (RGB, expected MONOCHROME1 or MONOCHROME2)",
         ),
         ("BitsAllocated", 32, "its compressed pixels have 32 bits allocated, not 8 or 16"),
-        ("PixelRepresentation", 2, "its Pixel Representation is 2, not 0 or 1"),
+        ("PixelRepresentation", 2, "no usable Pixel Representation (0028,0103) (2, expected 0 or 1)"),
     ],
 )
 def test_no_kind_of_pixels_ends_the_reader(
@@ -142,6 +144,24 @@ def test_no_kind_of_pixels_ends_the_reader(
     answer, read = reader.read_all([odd, plain])
     assert said in str(answer)
     assert isinstance(read, int)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "said"),
+    [
+        ("PhotometricInterpretation", "RGB", "Photometric Interpretation is not"),
+        ("PixelRepresentation", 2, "Pixel Representation is 2"),
+        ("SamplesPerPixel", 3, "3 samples a pixel"),
+        ("BitsStored", 33, "stores 33 of 16 bits"),
+    ],
+)
+def test_a_file_that_changed_since_its_header_was_read_is_not_decoded(
+    keyword: str, value: object, said: str
+) -> None:
+    ds = slice_of()
+    setattr(ds, keyword, value)
+    with pytest.raises(TooMuch, match=said):
+        check_frames(ds, (16, 16))
 
 
 def test_a_stack_of_other_slices_is_not_decoded(tmp_path: Path) -> None:

@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 from made import SHAPE, enhanced, headers_of, one_series, thorax
 from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import BytesLengthException
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian
+from spoilt import spoil
 
+from dicom_node.dicom.attributes import named
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.dicom.headers import ENHANCED_CT, LEGACY_ENHANCED_CT, read_header
 from dicom_node.errors import Rejected
+from dicom_node.model import Person
 
 
 @pytest.fixture
@@ -94,7 +98,63 @@ def test_missing_geometry_is_named(ct: Path, keyword: str) -> None:
     ds = dcmread(ct)
     del ds[keyword]
     ds.save_as(ct)
-    assert read_header(ct).ignored == f"no {keyword} in SOP instance {ds.SOPInstanceUID}"
+    expected = {"Rows": "1 number", "PixelSpacing": "2 numbers", "ImageOrientationPatient": "6 numbers"}
+    said = f"in SOP instance {ds.SOPInstanceUID}, expected {expected.get(keyword, '3 numbers')}"
+    assert read_header(ct).ignored == f"no {named(keyword)} {said}"
+
+
+@pytest.mark.parametrize(
+    ("name", "vr", "value", "said"),
+    [
+        ("SamplesPerPixel", "US", None, "Samples per Pixel (0028,0002) (absent, expected 1)"),
+        ("SamplesPerPixel", "US", b"\3\0", "Samples per Pixel (0028,0002) (3, expected 1)"),
+        ("BitsAllocated", "US", None, "Bits Allocated (0028,0100) (absent, expected 8, 16 or 32)"),
+        ("PixelRepresentation", "US", None, "Pixel Representation (0028,0103) (absent, expected 0 or 1)"),
+        ("PhotometricInterpretation", "CS", b"PALETTE COLOR", "Photometric Interpretation (0028,0004) (not readable,"),
+        ("RescaleIntercept", "DS", b"0\\0", "Rescale Intercept (0028,1052) (2 values, expected 1)"),
+        ("RescaleSlope", "DS", b"0", "Rescale Slope (0028,1053) (0, expected a number)"),
+        ("RescaleSlope", "DS", b"one", "Rescale Slope (0028,1053) (not readable, expected a number)"),
+    ],
+)  # fmt: skip
+def test_what_pixels_cannot_be_read_without_is_named_with_the_header(
+    ct: Path, name: str, vr: str, value: bytes | None, said: str
+) -> None:
+    spoil([ct], {(name, vr): value})
+    header = read_header(ct)
+    assert header.ignored.startswith(f"no usable {said}")
+    assert header.ignored.endswith(f"in SOP instance {header.sop_instance_uid}")
+    assert header.slices == ()
+
+
+@pytest.mark.parametrize("uid", [b"", b"1.2.x", b"Doe^Jane", b"1." * 33 + b"1"])
+def test_a_uid_that_is_none_is_named(ct: Path, uid: bytes) -> None:
+    spoil([ct], {("SOPInstanceUID", "UI"): uid})
+    with pytest.raises(Rejected, match=r"SOP Instance UID \(0008,0018\)") as caught:
+        read_header(ct)
+    assert "Doe" not in str(caught.value)
+
+
+def person(ct: Path, **values: str) -> Person:
+    spoil([ct], {(k, dictionary_VR(tag_for_keyword(k) or 0)): v.encode() for k, v in values.items()})
+    return read_header(ct).person
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"PatientID": " 0012"}, {"PatientID": "0012 "}, True),
+        ({"PatientID": "0012"}, {"PatientID": "12"}, False),
+        ({"PatientName": "MÜLLER^Hans^^Dr."}, {"PatientName": "Mueller^HANS"}, True),
+        ({"PatientName": "Doe^Jane^^"}, {"PatientName": "doe^jane"}, True),
+        ({"PatientName": "Doe^Jane"}, {"PatientName": "Doe^John"}, False),
+        ({"PatientBirthDate": "19500101"}, {"PatientBirthDate": "19500102"}, False),
+        ({"IssuerOfPatientID": "A"}, {"IssuerOfPatientID": "B"}, False),
+    ],
+)
+def test_who_the_patient_is_can_be_compared(
+    ct: Path, one: dict[str, str], other: dict[str, str], same: bool
+) -> None:
+    assert (person(ct, **one) == person(ct, **other)) == same
 
 
 @pytest.mark.parametrize(

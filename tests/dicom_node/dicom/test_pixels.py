@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from encoders import encoded
 from made import ORIGIN, SHAPE, by_uid, enhanced, headers_of, one_series, thorax
-from pydicom import dcmread
+from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from analysis.volume import Grid, Volume
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
+from dicom_node.dicom.headers import read_header
 from dicom_node.dicom.pixels import load_volume
 from dicom_node.errors import Rejected
 
@@ -179,12 +180,67 @@ def test_padding_is_air_where_it_means_no_tissue(tmp_path: Path, padding: int, b
     assert np.unique(loaded(written(tmp_path, change)).array[:, 0, :5]).tolist() == [becomes]
 
 
-def test_missing_rescale_is_rejected(tmp_path: Path) -> None:
-    def change(ds: Any) -> None:
-        del ds.RescaleSlope
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+def test_missing_rescale_is_known_from_the_header(tmp_path: Path, keyword: str) -> None:
+    (path, *_) = written(tmp_path, lambda ds: ds.pop(keyword))
+    name = {"RescaleSlope": "Rescale Slope (0028,1053)", "RescaleIntercept": "Rescale Intercept (0028,1052)"}
+    header = read_header(path)
+    said = f"no usable {name[keyword]} (absent, expected a number) in SOP instance {header.sop_instance_uid}"
+    assert header.ignored == said
 
-    with pytest.raises(Rejected, match=r"SOP instance 2\.25\.\d+ lacks Rescale Slope"):
-        loaded(written(tmp_path, change))
+
+def test_frames_without_rescale_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = enhanced(tmp_path)
+    ds = dcmread(path)
+    del ds.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence
+    ds.save_as(path)
+    with pytest.raises(
+        Rejected, match=r"lacks its Rescale Slope \(0028,1053\) or Rescale Intercept \(0028,1052\)"
+    ):
+        loaded([path])
+
+
+@pytest.mark.parametrize("how", ["implicit", "explicit", "big endian", "no syntax"])
+def test_a_file_without_a_transfer_syntax_is_read_as_its_bytes_are(tmp_path: Path, how: str) -> None:
+    paths = written(tmp_path)
+    whole = loaded(paths)
+    for path in paths:
+        ds = dcmread(path)
+        if how == "no syntax":
+            data, start = path.read_bytes(), path.read_bytes().find(b"\x02\x00\x10\x00UI")
+            end = start + 8 + int.from_bytes(data[start + 6 : start + 8], "little")
+            length = (int.from_bytes(data[140:144], "little") - (end - start)).to_bytes(4, "little")
+            path.write_bytes(data[:140] + length + data[144:start] + data[end:])
+            continue
+        bare = Dataset()
+        bare.update({e.tag: e for e in ds if e.tag.group != 2})
+        if how == "big endian":
+            bare.PixelData = ds.pixel_array.astype(">i2").tobytes()
+        bare.save_as(path, implicit_vr=how == "implicit", little_endian=how != "big endian")
+    np.testing.assert_array_equal(loaded(paths).array, whole.array)
+
+
+def test_compressed_pixels_without_a_transfer_syntax_are_refused_with_the_header(tmp_path: Path) -> None:
+    (path, *_) = written(tmp_path)
+    ds = dcmread(path)
+    ds.compress(JPEG2000Lossless, generate_instance_uid=False)
+    bare = Dataset()
+    bare.update({e.tag: e for e in ds if e.tag.group != 2})
+    bare["PixelData"].is_undefined_length = True
+    bare.save_as(path, implicit_vr=False, little_endian=True)
+    with pytest.raises(Rejected, match=r"without Transfer Syntax UID \(0002,0010\) nothing says how"):
+        read_header(path)
+
+
+def test_a_syntax_nothing_decodes_is_refused_with_the_header(tmp_path: Path) -> None:
+    (path, *_) = written(tmp_path)
+    ds = dcmread(path)
+    ds.file_meta.TransferSyntaxUID = UID("1.2.840.113619.5.2")
+    dcmwrite(path, ds, implicit_vr=False, little_endian=True, enforce_file_format=False)
+    with pytest.raises(
+        Rejected, match=r"nothing here decodes its Transfer Syntax UID \(0002,0010\) 1.2.840.113619.5.2"
+    ):
+        read_header(path)
 
 
 def test_a_broken_slice_is_named(tmp_path: Path) -> None:
@@ -226,7 +282,7 @@ def test_progress_runs_to_one(tmp_path: Path) -> None:
 
 
 def test_zlib_is_loaded_before_gdcm_which_would_corrupt_it() -> None:
-    script = "import dicom_node.volumes, sys; print(*sys.modules)"
+    script = "import dicom_node.dicom.pixels, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
     assert loaded.index("zlib") < loaded.index("gdcm")

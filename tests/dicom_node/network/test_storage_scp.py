@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from node_values import CT, EXPLICIT, image
 from pydicom import Dataset
+from pydicom.uid import UID
 from pynetdicom import AE
 from pynetdicom.dsutils import encode
 
@@ -126,6 +127,27 @@ def test_every_transfer_syntax_is_accepted() -> None:
             accepted = [cx.transfer_syntax[0] for cx in assoc.accepted_contexts if cx.abstract_syntax == CT]
             assert accepted == [syntax]
             assoc.release()
+
+
+@pytest.mark.parametrize(
+    "sop_class",
+    [
+        "1.2.840.10008.5.1.4.1.1.2.3", "1.2.840.10008.5.1.4.1.1.2.4", "1.2.840.10008.5.1.4.1.1.2.5",
+        "1.3.12.2.1107.5.9.1",
+    ],
+)  # fmt: skip
+def test_for_processing_ct_and_siemens_private_class_are_kept(sop_class: str) -> None:
+    got: list[str] = []
+
+    def store(received: Received) -> str:
+        got.append(received.sop_class_uid)
+        return "stored"
+
+    ds = image()
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = UID(sop_class)
+    with listening(store) as associate:
+        assert sent(associate(sop_class=sop_class), ds).Status == 0x0000
+    assert got == [sop_class]
 
 
 def test_every_storage_class_of_a_study_is_offered() -> None:

@@ -2,22 +2,30 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import killer
+import numpy as np
 import pytest
 from node_values import dying_run, endless_run, make_pair, send, write_scan
+from pydicom import Dataset, dcmread
 from pynetdicom import AE, evt
 from running_node import config, done, running, until
 
+from analysis.volume import Grid, Volume
+from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.errors import Rejected, Unavailable
 from dicom_node.intake.header_reader import Reader
+from dicom_node.model import PairingRules
 from dicom_node.node.node import Node
 from dicom_node.node.status import Status, status
 from dicom_node.pairing.analyse import in_order
-from dicom_node.settings.config import JobSettings
+from dicom_node.settings.config import AuditSettings, JobSettings
 from dicom_node.settings.destinations import CStoreDestination
+from dicom_node.studies import queue as studies
 
 
 @pytest.fixture
@@ -182,3 +190,76 @@ def test_a_file_that_kills_or_hangs_its_reader_is_blamed_and_no_other() -> None:
     reader.close()
     with pytest.raises(Unavailable, match="closed"):
         reader.read_all([Path("a")])
+
+
+def scan(tmp_path: Path, words: str, number: int, study: str, **attributes: object) -> list[Path]:
+    when = datetime(2026, 1, 1, 9, number)
+    array = np.arange(24 * 64, dtype=np.int16).reshape(24, 8, 8) - 1000
+    volume = Volume(array, Grid.axial((24, 8, 8), (5.0, 2.0, 2.0)))
+    made = Scan(words, study, number, acquired=when, attributes=attributes)
+    return write_ct_series(volume, tmp_path / f"{study} {words}", made)
+
+
+def test_two_patients_in_one_study_are_refused_and_the_audit_trail_is_told(tmp_path: Path) -> None:
+    settings = config(tmp_path, audit=AuditSettings(file=tmp_path / "audit.log"))
+    with running(settings) as node:
+        send(node.port, scan(tmp_path, "Insp", 1, "s", PatientID="PAT1", PatientName="Doe^Jane"))
+        send(node.port, scan(tmp_path, "Exp", 2, "s", PatientID="PAT2", PatientName="Roe^Jane"))
+        found = until(node, decided)
+        assert found.studies[0].state == "REFUSED"
+        assert "are of two patients: Patient ID (0010,0020) differs" in found.studies[0].reason
+        assert found.jobs == ()
+    told = (tmp_path / "audit.log").read_text()
+    assert "Series of two patients" in told
+    assert "Doe" not in told
+    assert "PAT1" not in told
+
+
+def test_each_breath_hold_its_own_study_becomes_one_job_of_both(tmp_path: Path) -> None:
+    frame = {"FrameOfReferenceUID": "1.2.3.4.5"}
+    with running(config(tmp_path)) as node:
+        send(node.port, scan(tmp_path, "Insp", 1, "one", **frame))
+        until(node, decided)
+        send(node.port, scan(tmp_path, "Exp", 2, "two", **frame))
+        found = until(node, done())
+        assert [s.state for s in found.studies] == ["PAIRED", "PAIRED"]
+
+
+def test_an_operator_may_join_two_studies_of_one_patient(tmp_path: Path) -> None:
+    settings = config(tmp_path, pairing=PairingRules(between_studies_minutes=0.0))
+    insp, exp = scan(tmp_path, "Insp", 1, "one"), scan(tmp_path, "Exp", 2, "two")
+    stranger = scan(tmp_path, "Insp", 3, "three", PatientID="other")
+    uid = {
+        name: str(dcmread(files[0]).StudyInstanceUID)
+        for name, files in (("i", insp), ("e", exp), ("s", stranger))
+    }
+    with running(settings) as node:
+        send(node.port, [*insp, *exp, *stranger])
+        until(node, lambda found: [s.state for s in found.studies] == ["WAITING"] * 3)
+        studies.join(node.database, uid["e"], uid["s"], time.time())
+        until(node, lambda found: any("two patients" in s.reason for s in found.studies))
+        studies.join(node.database, uid["e"], uid["i"], time.time())
+        until(node, done())
+        with pytest.raises(Rejected, match="cannot be joined with itself"):
+            studies.join(node.database, uid["e"], uid["e"], time.time())
+
+
+def test_a_command_that_names_another_instance_is_told_once_and_the_data_set_counts(
+    tmp_path: Path, insp: list[Path], exp: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(config(tmp_path)) as node:
+        for n, path in enumerate([*insp, *exp]):
+            ds, buffer = dcmread(path), BytesIO()
+            bare = Dataset()
+            bare.update({e.tag: e for e in ds if e.tag.group != 2})
+            bare.save_as(buffer, implicit_vr=False, little_endian=True)
+            node.archive.store(
+                sop_class_uid=ds.SOPClassUID, sop_instance_uid=f"2.25.999{n}1",
+                transfer_syntax_uid="1.2.840.10008.1.2.1", calling_ae="PROXY", dataset=buffer.getvalue(),
+            )  # fmt: skip
+        until(node, done())
+        uid = str(dcmread(insp[0]).SOPInstanceUID)
+        assert list(node.archive.paths([uid, "2.25.99901"])) == [uid]
+    told = [r.getMessage() for r in caplog.records if "came under another SOP Instance UID" in r.getMessage()]
+    assert 1 <= len(told) < 5
+    assert "of PROXY" in told[0]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import headers, slices
 
-from dicom_node.model import Header, Pair, PairingRules
+from dicom_node.model import Header, Pair, PairingRules, Person
 from dicom_node.pairing.pairing import NoPair, pair
 from dicom_node.pairing.stacks import assemble
 
@@ -21,10 +21,11 @@ RULES = PairingRules()
 def stack(
     uid: str, text: str, *, kernel: str = "B30f", gap: float = 2.5, n: int = 0, time: str = "",
     study: str = "1.2",
-    image_type: str = "ORIGINAL\\PRIMARY\\AXIAL",
+    image_type: str = "ORIGINAL\\PRIMARY\\AXIAL", position: str = "", device: str = "",
 ) -> list[Header]:  # fmt: skip
     found = slices(n or int(250 / gap), gap, acquisition=("1", kernel, image_type, "", ""))
-    return headers(found, uid, text=text, acquired=time or f"2026{uid}", study_instance_uid=study)
+    how = {"patient_position": position, "device": device, "study_instance_uid": study}
+    return headers(found, uid, text=text, acquired=time or f"2026{uid}", **how)
 
 
 def paired(*stacks: Iterable[Header]) -> Pair:
@@ -195,3 +196,101 @@ def test_arrival_order_does_not_matter(random: object) -> None:
     expected = pair(assemble(found), RULES)
     random.shuffle(found)  # type: ignore[attr-defined]
     assert pair(assemble(found), RULES) == expected
+
+
+def of(person: Person, found: list[Header], **fields: object) -> list[Header]:
+    return [replace(h, person=person, **fields) for h in found]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "difference"),
+    [
+        (Person("a"), Person("b"), "Patient ID (0010,0020) differs"),
+        (Person("a", "x"), Person("a", "y"), "Issuer of Patient ID (0010,0021) differs"),
+        (Person("a", "", "1"), Person("a", "", "2"), "Patient's Birth Date (0010,0030) differs"),
+        (Person("a", name="n"), Person("a", name="m"), "Patient's Name (0010,0010) differs"),
+        (Person(name="n"), Person(name="m"), "Patient's Name (0010,0010) differs"),
+        (
+            Person("a"), Person(),
+            "Patient ID (0010,0020) and Patient's Name (0010,0010) do not say that it is one patient",
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("words", [("Insp", "Exp"), ("Insp", "Thorax"), ("a", "b")])
+def test_two_patients_are_never_a_pair(
+    one: Person, other: Person, difference: str, words: tuple[str, str]
+) -> None:
+    found = unpaired(of(one, stack("1", words[0])), of(other, stack("2", words[1])))
+    assert found == NoPair(f"series 1 and 2 are of two patients: {difference}", False, people=True)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Person("a", "x", "1", "n"), Person("a")),
+        (Person("a", name="n"), Person(name="n")),
+        (Person(), Person()),
+    ],
+)
+def test_what_one_leaves_out_does_not_make_two_patients(one: Person, other: Person) -> None:
+    assert paired(of(one, stack("1", "Insp")), of(other, stack("2", "Exp"))).decided
+
+
+def test_the_same_position_ranks_first() -> None:
+    p = paired(
+        stack("1", "Insp prone", position="HFP"),
+        stack("2", "Insp", position="HFS"),
+        stack("3", "Exp", position="HFS"),
+    )
+    assert uids(p) == ("2", "3")
+    p = paired(stack("1", "Insp prone"), stack("2", "Insp"), stack("3", "Exp"))
+    assert uids(p) == ("2", "3")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(("Insp", "HFP"), ("Exp", "HFS")), (("Insp", ""), ("Prone", "")), (("Insp", "HFS"), ("x", "HFDR"))],
+)
+def test_a_pair_the_patient_was_turned_between_is_refused_unless_wanted(
+    one: tuple[str, str], other: tuple[str, str]
+) -> None:
+    both = stack("1", one[0], position=one[1]), stack("2", other[0], position=other[1])
+    assert "; the positions of the patient differ (series 1 " in unpaired(*both).reason
+    found = pair(assemble(h for s in both for h in s), PairingRules(different_positions=True))
+    assert isinstance(found, Pair)
+
+
+def test_feet_first_and_head_first_are_one_position() -> None:
+    assert paired(stack("1", "Insp", position="FFS"), stack("2", "Exp", position="HFS")).decided
+
+
+ONE: dict[str, Any] = {"time": "20260101090000", "device": "Make Model 1"}
+LATER: dict[str, Any] = {"time": "20260101091200.5", "device": "Make Model 1"}
+
+
+def test_each_breath_hold_its_own_study_is_a_pair_of_one_patient() -> None:
+    insp, exp = stack("1", "Insp", **ONE), stack("2", "Exp", study="9", **LATER)
+    assert uids(paired(of(Person("a"), insp), of(Person("a"), exp))) == ("1", "2")
+    assert unpaired(of(Person("a"), insp), of(Person("b"), exp)).waiting
+    assert unpaired(of(Person(name="n"), insp), of(Person(name="n"), exp)).waiting
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"time": "20260101100000"}, {"device": "Make Model 2"}, {"time": ""}],
+    ids=["late", "elsewhere", "undated"],
+)
+def test_studies_that_are_no_one_examination_are_never_mixed(other: dict[str, Any]) -> None:
+    found = [
+        *of(Person("a"), stack("1", "Insp", **ONE)),
+        *of(Person("a"), stack("2", "Exp", study="9", **LATER | other)),
+    ]
+    assert unpaired(found).waiting
+    never = PairingRules(between_studies_minutes=0.0)
+    assert isinstance(pair(assemble(found), never), NoPair)
+
+
+def test_one_frame_of_reference_is_enough() -> None:
+    frame = {"frame_of_reference": "1.2.3"}
+    insp = of(Person("a"), stack("1", "Insp", time="20260101090000"), **frame)
+    assert uids(paired(insp, of(Person("a"), stack("2", "Exp", study="9", time="20260101090500"), **frame)))

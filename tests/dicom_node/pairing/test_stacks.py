@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import headers, slices
 
-from dicom_node.model import Header, PairingRules
+from dicom_node.model import Header, PairingRules, Person
 from dicom_node.pairing.stacks import assemble
 
 
@@ -129,10 +131,135 @@ def test_a_head_is_no_chest() -> None:
     assert reasons(headers(slices(60), body_part="HEAD")) == ["not a chest: body part HEAD"]
 
 
-def test_missing_geometry_refuses_the_whole_series() -> None:
+def test_an_odd_instance_is_reported_and_condemns_no_series() -> None:
     found = headers(slices(60))
-    broken = replace(found[59], slices=(), ignored="no PixelSpacing in SOP instance 1")
-    assert reasons([*found[:59], broken]) == ["no PixelSpacing in SOP instance 1"]
+    odd = [
+        replace(
+            found[0], sop_instance_uid=f"9.{n}", slices=(), ignored=f"no PixelSpacing in SOP instance {n}"
+        )
+        for n in (1, 2)
+    ]
+    assembled = assemble([*found, *odd])
+    (series,) = assembled.series
+    assert len(series.slices) == 60
+    reason = "no PixelSpacing in SOP instance 1 (and 1 more like it)"
+    assert [r.reason for r in assembled.refused] == [reason]
+    assert series.notes == (f"Left out: {reason}.",)
+
+
+def test_geometry_that_is_missing_within_a_stack_leaves_a_gap() -> None:
+    found = headers(slices(60))
+    broken = replace(found[30], slices=(), ignored="no PixelSpacing in SOP instance 1")
+    assert reasons([*found[:30], broken, *found[31:]]) == [
+        "no PixelSpacing in SOP instance 1",
+        "slice gap 5.0 mm after z=-138, expected 2.5",
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", [lambda k: str(k // 8), str, lambda k: "" if k == 7 else "1", lambda k: "1" if k < 30 else "2"]
+)
+@pytest.mark.parametrize("position", [0, 2, 4], ids=["acquisition", "image type", "temporal position"])
+def test_one_even_stack_is_one_whatever_the_scanner_counts(
+    position: int, value: Callable[[int], str]
+) -> None:
+    stack = []
+    for k, s in enumerate(slices(60)):
+        acquisition = list(s.acquisition)
+        acquisition[position] = value(k)
+        stack.append(replace(s, acquisition=tuple(acquisition)))
+    assembled = assemble(headers(stack))
+    assert [len(s.slices) for s in assembled.series] == [60]
+    assert assembled.refused == ()
+
+
+def test_two_scans_between_each_others_slices_are_two() -> None:
+    found = [
+        *headers(slices(30, 5.0)),
+        *headers(slices(30, 5.0, start=-208.0, acquisition=("2", "B30f", "ORIGINAL\\PRIMARY\\AXIAL", "", "")),
+                 prefix="9"),
+    ]  # fmt: skip
+    assert [(len(s.slices), s.gap) for s in assemble(found).series] == [(30, 5.0), (30, 5.0)]
+
+
+def test_both_phases_in_one_stacks_comments_are_two_breaths() -> None:
+    stack = slices(60)
+    found = [
+        *headers(stack[::2], texts=("Thorax", "", "Inspiration")),
+        *headers(stack[1::2], prefix="9", texts=("Thorax", "", "Exspiration")),
+    ]
+    assert sorted(str(s.phase) for s in assemble(found).series) == ["expiration", "inspiration"]
+
+
+def test_many_parts_are_refused_in_few_sentences() -> None:
+    stack = [s for k, s in enumerate(slices(80)) if k % 8 != 3]
+    counted = [replace(s, acquisition=(str(k), *s.acquisition[1:])) for k, s in enumerate(stack)]
+    assert reasons(headers(counted)) == ["slice gap 5.0 mm after z=-205.5, expected 2.5"]
+    kernels = [replace(s, acquisition=("1", f"B{k}", *s.acquisition[2:])) for k, s in enumerate(slices(20))]
+    found = reasons(headers(kernels))
+    assert len(found) == 4
+    assert found[-1] == "and 17 more parts of it, likewise refused"
+
+
+@pytest.mark.parametrize(("gap", "shift"), [(4.0, 0.3), (2.5, 0.3), (1.25, 0.2)])
+def test_jitter_no_reader_could_see_is_allowed_and_told(gap: float, shift: float) -> None:
+    n = int(250 / gap)
+    stack = [
+        replace(s, position=(0.0, 0.0, gap * k + (shift, -shift, 0.0)[k % 3]))
+        for k, s in enumerate(slices(n))
+    ]
+    (series,) = assemble(headers(stack)).series
+    assert series.gap == pytest.approx(gap, abs=0.01)
+    assert series.notes[0].startswith("Slices lie up to")
+
+
+@pytest.mark.parametrize("gap", [1.5, 2.5, 3.75])
+def test_positions_rounded_to_a_millimetre_are_even(gap: float) -> None:
+    stack = [
+        replace(s, position=(0.0, 0.0, float(np.floor(gap * k + 0.5))))
+        for k, s in enumerate(slices(int(250 / gap)))
+    ]
+    (series,) = assemble(headers(stack)).series
+    assert series.gap == pytest.approx(gap, abs=0.01)
+
+
+@settings(max_examples=60)
+@given(st.floats(0.6, 5.0), st.integers(2, 40), st.integers(0, 2))
+def test_a_missing_slice_is_never_allowed(gap: float, missing: int, digits: int) -> None:
+    n = max(44, int(150 / gap))
+    stack = [
+        replace(s, position=(0.0, 0.0, round(gap * k, digits + 1)))
+        for k, s in enumerate(slices(n))
+        if k != missing
+    ]
+    assert assemble(headers(stack)).series == ()
+
+
+def test_slices_of_two_patients_are_no_stack() -> None:
+    found = headers(slices(60))
+    other = [replace(h, person=Person("b")) for h in found[:5]]
+    rest = [replace(h, person=Person("a")) for h in found[5:]]
+    assert reasons([*other, *rest]) == ["its slices are of two patients: Patient ID (0010,0020) differs"]
+
+
+@pytest.mark.parametrize(
+    ("position", "text", "lie", "told"),
+    [
+        ("HFS", "Thorax", "supine", False), ("FFP", "Thorax", "prone", False), ("HFDL", "", "decubitus left", False),
+        ("", "HRCT PRONE", "prone", True), ("", "Thorax Bauchlage", "prone", True),
+        ("", "décubitus ventral", "prone", True),
+        ("", "Tórax decúbito prono", "prone", True), ("", "Thorax Rückenlage", "supine", True),
+        ("", "Rt lateral decubitus", "decubitus right", True), ("", "仰卧位", "supine", True),
+        ("HFS", "HRCT prone insp", "supine", True), ("HFDR", "decubitus", "decubitus right", False),
+        ("", "Thorax", "", False), ("", "Throne", "", False),
+    ],
+)  # fmt: skip
+def test_how_the_patient_lay_is_known_from_the_code_or_from_words(
+    position: str, text: str, lie: str, told: bool
+) -> None:
+    (series,) = assemble(headers(slices(60), text=text, patient_position=position)).series
+    assert series.lie == lie
+    assert bool(series.notes) == told
 
 
 def test_localizers_do_not_disturb_their_series() -> None:

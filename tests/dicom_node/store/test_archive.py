@@ -151,7 +151,7 @@ def test_headers_come_back_as_they_were(archive: Archive, database: Database) ->
     store(archive, uid="1.2.3.4")
     store(archive, uid="1.2.3.5")
     with database.writing() as connection:
-        index(connection, {"1.2.3.4": header, "1.2.3.5": "unreadable"})
+        index(database, connection, {"1.2.3.4": header, "1.2.3.5": "unreadable"})
     assert archive.headers("1.2") == [header]
     assert archive.unindexed(10) == []
 

@@ -1,0 +1,227 @@
+"""Inputs that others' files and days make, through `dicom-node run`, and through `dicom-node serve` with storescu.
+
+    python benchmarks/cases.py CASES OUT [--only NAME] [--no-run] [--no-serve] [--quick]
+
+CASES holds one folder a kind with a ``make.py OUT [variant]`` that writes the input. Each case says what it must get:
+a result, or a refusal whose sentence is matched. Prints a line a case and way, and ends with 1 where one differs. An
+analysis takes a minute and more; with --quick `run` reads, pairs, decodes and makes every object of a made-up one, and
+`serve` is believed once a job has read both series.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+COMMAND = [sys.executable, "-c", "from dicom_node.commands.app import main; main()"]
+QUICK = [
+    sys.executable,
+    "-c",
+    f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1] / 'tests' / 'support')!r})\n"
+    "import dicom_node.research.run as run\n"
+    "from made import analysis_of\n"
+    "def quick(pair, paths, parameters, progress, lobes=None):\n"
+    "    [run.load_volume(series, paths) for series in (pair.inspiratory, pair.expiratory)]\n"
+    "    return analysis_of(pair.expiratory), pair\n"
+    "run.analyse_pair = quick\n"
+    "from dicom_node.commands.app import main; main()",
+]
+#: Stages of a job that follow when both series were read and their lungs found.
+READ = ("registration", "maps", "measures", "objects")
+#: Case scripts may name modules as they were called before they had rooms.
+MAKE = (
+    "import sys, runpy, analysis.truth.phantom, dicom_node.dicom.ct_writer;"
+    "sys.modules['analysis.phantom'] = analysis.truth.phantom;"
+    "sys.modules['dicom_node.ct_series'] = dicom_node.dicom.ct_writer;"
+    "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input and what it must get.
+
+    Parameters
+    ----------
+    folder, variant : str
+        Of the script; its second argument.
+    sources : tuple of str
+        What `run` is given, below the input; "BASE/exp" is the plain expiration.
+    said : str
+        Pattern of the refusal's sentence; "" for a result.
+    served : str or None
+        Pattern of the study's or job's reason at the node; "" for a result, None where it cannot be sent.
+    """
+
+    folder: str
+    variant: str
+    sources: tuple[str, ...]
+    said: str = ""
+    served: str | None = ""
+
+
+PAIR = "insp", "exp"
+CASES = (
+    Case("01-dates", "", PAIR),
+    Case("02-character-set", "", PAIR),
+    Case("03-acquisition-number", "", (".",)),
+    Case("05-two-patients-one-study", "", PAIR, "are of two patients: Patient ID", "are of two patients: Patient ID"),
+    Case("07-prone", "", (".",)),
+    Case("08-in-ex", "", (".",)),
+    Case("09-zip-unreadable", "good.zip", ("good.zip", "BASE/exp"), served=None),
+    Case("09-zip-unreadable", "nested.zip", ("nested.zip", "BASE/exp"), served=None),
+    Case("09-zip-unreadable", "password.zip", ("password.zip", "BASE/exp"), "password.zip.* is encrypted", None),
+    Case("09-zip-unreadable", "damaged.zip", ("damaged.zip", "BASE/exp"), "damaged.zip.* is damaged", None),
+    Case("09-zip-unreadable", "cut.zip", ("cut.zip", "BASE/exp"), "cut.zip is cut short", None),
+    Case("11-no-file-meta", "implicit", PAIR, served=None),
+    Case("11-no-file-meta", "explicit", PAIR, served=None),
+    Case("11-no-file-meta", "no-syntax", PAIR, served=None),
+    Case("13-stray-instance", "", PAIR),
+    Case("15-command-uid", "", (), "", ""),
+    Case("16-two-studies", "", (".",)),
+    Case("18-unclear", "samples", PAIR, r"Samples per Pixel \(0028,0002\)", r"Samples per Pixel \(0028,0002\)"),
+    Case("18-unclear", "rescale", PAIR, r"Rescale Intercept \(0028,1052\)", r"Rescale Intercept \(0028,1052\)"),
+    Case("18-unclear", "id-space", PAIR),
+)  # fmt: skip
+
+
+def make(cases: Path, case: Case, out: Path, *more: str) -> None:
+    script = cases / case.folder / "make.py"
+    variant = [] if case.variant.endswith(".zip") or not case.variant else [case.variant]
+    command = [sys.executable, "-c", MAKE, str(script), str(out), *variant, *more]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise SystemExit(f"{case.folder}: its script failed: {made.stderr.strip()[-400:]}")
+
+
+def through_run(case: Case, made: Path, out: Path, command: list[str]) -> str:
+    """What `run` says, "" where it wrote a result."""
+    base = Path("/tmp") / "bugs-base"
+    sources = [str(base / s[5:]) if s.startswith("BASE/") else str(made / s) for s in case.sources]
+    done = subprocess.run([*command, "run", *sources, str(out)], capture_output=True, text=True, check=False)
+    if done.returncode == 0 and (out / "sr.dcm").is_file():
+        return ""
+    return " ".join(done.stderr.split("dicom-node: ")[-1].split()) or f"exit code {done.returncode}"
+
+
+class Node:
+    """`dicom-node serve` with a storage of its own, which delivers nowhere."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        folder.mkdir(parents=True)
+        self.config, self.log = folder / "node.toml", folder / "node.log"
+        self.config.write_text(
+            f"tick_seconds = 0.2\n[receive]\nport = {self.port}\nquiet_seconds = 3\nmin_free_mb = 1\n"
+        )
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([*COMMAND, "serve", "-c", str(self.config)], stderr=log)
+        self.wait_for_port()
+
+    def wait_for_port(self) -> None:
+        end = time.monotonic() + 60
+        while subprocess.run(
+            ["echoscu", "127.0.0.1", str(self.port)], capture_output=True, check=False
+        ).returncode:
+            if time.monotonic() > end:
+                raise SystemExit(self.log.read_text()[-2000:])
+            time.sleep(0.3)
+
+    def send(self, made: Path) -> None:
+        command = ["storescu", "-aec", "VQNODE", "+sd", "+r", "127.0.0.1", str(self.port), str(made)]
+        subprocess.run(command, capture_output=True, check=True)
+
+    def outcome(self, quick: bool, seconds: float = 420.0) -> str:
+        """What became of what was sent: "" for a job that is DONE (quick: that has read all), else the last reason."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            shown = subprocess.run(
+                [*COMMAND, "status", "--json", "-c", str(self.config)], capture_output=True, check=False
+            )
+            found = json.loads(shown.stdout or b"{}")
+            jobs, studies = found.get("jobs", []), found.get("studies", [])
+            if jobs and jobs[0]["state"] in ("DONE", "REFUSED", "FAILED"):
+                return "" if jobs[0]["state"] == "DONE" else f"{jobs[0]['state']}: {jobs[0]['reason']}"
+            if quick and jobs and jobs[0]["stage"] in READ:
+                return ""
+            if not jobs and studies and all(s["state"] in ("WAITING", "REFUSED") for s in studies):
+                time.sleep(2)
+                return "; ".join(s["reason"] for s in studies)
+            time.sleep(1)
+        return "nothing happened"
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+
+
+def through_serve(cases: Path, case: Case, made: Path, folder: Path, quick: bool) -> str:
+    node = Node(folder)
+    try:
+        if case.folder == "15-command-uid":
+            make(cases, case, made, str(node.port))
+        else:
+            node.send(made)
+        return node.outcome(quick)
+    finally:
+        node.stop()
+
+
+def lines(given: argparse.Namespace) -> Iterator[tuple[Case, str, str, str]]:
+    """(case, way, expected, what was said)."""
+    for case in CASES:
+        if given.only and given.only not in f"{case.folder} {case.variant}":
+            continue
+        folder = given.out / f"{case.folder} {case.variant}".strip().replace(" ", "-")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        made = folder / "in"
+        if case.folder != "15-command-uid":
+            make(given.cases, case, made)
+        if case.sources and not given.no_run:
+            yield (
+                case,
+                "run",
+                case.said,
+                through_run(case, made, folder / "out", QUICK if given.quick else COMMAND),
+            )
+        if case.served is not None and not given.no_serve:
+            yield (
+                case,
+                "serve",
+                case.served,
+                through_serve(given.cases, case, made, folder / "node", given.quick),
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cases", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--no-run", action="store_true")
+    parser.add_argument("--no-serve", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    wrong = 0
+    for case, way, expected, said in lines(parser.parse_args()):
+        right = bool(re.search(expected, said)) if expected else said == ""
+        wrong += not right
+        name = f"{case.folder} {case.variant}".strip()
+        print(f"{'ok' if right else 'NO'}  {name:32} {way:6} {said[:300] or 'a result'}", flush=True)
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
