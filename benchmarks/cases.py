@@ -120,14 +120,18 @@ class Node:
             self.port = free.getsockname()[1]
         folder.mkdir(parents=True)
         self.config, self.log = folder / "node.toml", folder / "node.log"
-        self.config.write_text(f"tick_seconds = 0.2\n[receive]\nport = {self.port}\nquiet_seconds = 3\nmin_free_mb = 1\n")
+        self.config.write_text(
+            f"tick_seconds = 0.2\n[receive]\nport = {self.port}\nquiet_seconds = 3\nmin_free_mb = 1\n"
+        )
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([*COMMAND, "serve", "-c", str(self.config)], stderr=log)
         self.wait_for_port()
 
     def wait_for_port(self) -> None:
         end = time.monotonic() + 60
-        while subprocess.run(["echoscu", "127.0.0.1", str(self.port)], capture_output=True, check=False).returncode:
+        while subprocess.run(
+            ["echoscu", "127.0.0.1", str(self.port)], capture_output=True, check=False
+        ).returncode:
             if time.monotonic() > end:
                 raise SystemExit(self.log.read_text()[-2000:])
             time.sleep(0.3)
@@ -140,7 +144,9 @@ class Node:
         """What became of what was sent: "" for a job that is DONE (quick: that has read all), else the last reason."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            shown = subprocess.run([*COMMAND, "status", "--json", "-c", str(self.config)], capture_output=True, check=False)
+            shown = subprocess.run(
+                [*COMMAND, "status", "--json", "-c", str(self.config)], capture_output=True, check=False
+            )
             found = json.loads(shown.stdout or b"{}")
             jobs, studies = found.get("jobs", []), found.get("studies", [])
             if jobs and jobs[0]["state"] in ("DONE", "REFUSED", "FAILED"):
@@ -182,13 +188,25 @@ def lines(given: argparse.Namespace) -> Iterator[tuple[Case, str, str, str]]:
         if case.folder != "15-command-uid":
             make(given.cases, case, made)
         if case.sources and not given.no_run:
-            yield case, "run", case.said, through_run(case, made, folder / "out", QUICK if given.quick else COMMAND)
+            yield (
+                case,
+                "run",
+                case.said,
+                through_run(case, made, folder / "out", QUICK if given.quick else COMMAND),
+            )
         if case.served is not None and not given.no_serve:
-            yield case, "serve", case.served, through_serve(given.cases, case, made, folder / "node", given.quick)
+            yield (
+                case,
+                "serve",
+                case.served,
+                through_serve(given.cases, case, made, folder / "node", given.quick),
+            )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("cases", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", default="")

@@ -137,7 +137,8 @@ def assign(
         typer.Argument(help="What it is; none: no part of a pair."),
     ],
     join: Annotated[
-        str, typer.Option(help="Study Instance UID of the study that holds its other phase, where it is another.")
+        str,
+        typer.Option(help="Study Instance UID of the study that holds its other phase, where it is another."),
     ] = "",
     config: ConfigPath = None,
 ) -> None:

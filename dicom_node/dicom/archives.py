@@ -24,9 +24,17 @@ DEPTH = 3
 PIECE = 1 << 20
 #: Compression Method (APPNOTE 4.4.5) of Deflate64, which Windows writes above 2 GB and zipfile does not read.
 DEFLATE64 = 9
-READABLE = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, DEFLATE64})
+READABLE = frozenset(
+    {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, DEFLATE64}
+)
 #: What an archive that is no zip begins with, and its name.
-OTHERS = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "RAR", b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+OTHERS = {
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"Rar!\x1a\x07": "RAR",
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+}
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, OSError)
 
 
@@ -54,7 +62,9 @@ def kind_of(path: Path) -> str:
     return next((name for magic, name in OTHERS.items() if start.startswith(magic)), "")
 
 
-def unpack(archive: Path, folder: Path, so_far: Unpacked | None = None, depth: int = 1, name: str = "") -> Iterator[Path]:
+def unpack(
+    archive: Path, folder: Path, so_far: Unpacked | None = None, depth: int = 1, name: str = ""
+) -> Iterator[Path]:
     """Unpack the files of a zip archive, and of archives within it, as they are asked for.
 
     The files get numbers for names: those in the archive may be paths to elsewhere, or a patient's.
@@ -105,19 +115,25 @@ def _opened(archive: Path, name: str) -> zipfile.ZipFile:
         raise Rejected(f"{name} is cut short or damaged: copy it again") from error
 
 
-def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, so_far: Unpacked, where: str) -> None:
+def _write(
+    opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, so_far: Unpacked, where: str
+) -> None:
     """One entry into a file, piece by piece, until a limit is reached."""
     if entry.flag_bits & 0x1:
         raise Rejected(f"{where} is encrypted: unpack it with its password and name the folder")
     if entry.compress_type not in READABLE:
-        raise Rejected(f"{where} is compressed by method {entry.compress_type}, which is not read: zip it again")
+        raise Rejected(
+            f"{where} is compressed by method {entry.compress_type}, which is not read: zip it again"
+        )
     so_far.files += 1
     if so_far.files > MOST_FILES:
         raise Rejected(f"{where} is one of more than {MOST_FILES} files: a source may not hold so many")
     size, checksum = 0, 0
     try:
         with target.open("xb") as out:
-            for piece in _deflate64(opened, entry) if entry.compress_type == DEFLATE64 else _plain(opened, entry):
+            for piece in (
+                _deflate64(opened, entry) if entry.compress_type == DEFLATE64 else _plain(opened, entry)
+            ):
                 size += len(piece)
                 so_far.size += len(piece)
                 checksum = zlib.crc32(piece, checksum)

@@ -280,7 +280,10 @@ def _slice_of(sop_instance_uid: str, n: int, find: Find, ds: Dataset) -> tuple[t
     }  # fmt: skip
     lacking = [k for k, v in geometry.items() if not v]
     if lacking:
-        return (), f"no {named(lacking[0])} in SOP instance {sop_instance_uid}, expected {EXPECTED[lacking[0]]}"
+        return (
+            (),
+            f"no {named(lacking[0])} in SOP instance {sop_instance_uid}, expected {EXPECTED[lacking[0]]}",
+        )
     if n == 1 and (unusable := _unreadable_pixels(ds)):
         return (), f"no {unusable} in SOP instance {sop_instance_uid}"
     position, orientation, spacing, rows, columns = geometry.values()
@@ -305,7 +308,11 @@ EXPECTED = {
 #: What pixels must say to be decoded (PS3.3 C.7.6.3, C.8.2.1): keyword, what is expected, whether a value is that.
 PIXELS: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
     ("SamplesPerPixel", "1", lambda v: v == "1"),
-    ("PhotometricInterpretation", "MONOCHROME1 or MONOCHROME2", lambda v: v in ("MONOCHROME1", "MONOCHROME2")),
+    (
+        "PhotometricInterpretation",
+        "MONOCHROME1 or MONOCHROME2",
+        lambda v: v in ("MONOCHROME1", "MONOCHROME2"),
+    ),
     ("BitsAllocated", "8, 16 or 32", lambda v: v in ("8", "16", "32")),
     ("BitsStored", "1 to 32", lambda v: v.isdigit() and 1 <= int(v) <= 32),
     ("PixelRepresentation", "0 or 1", lambda v: v in ("0", "1")),

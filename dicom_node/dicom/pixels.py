@@ -172,7 +172,9 @@ def _decoding(what: str) -> Iterator[None]:
 
 def _in_words(error: Exception) -> str:
     """Why, without Python's names for things: an attribute that is missing by its own name and tag."""
-    if isinstance(error, AttributeError | KeyError) and (found := re.search(r"'([A-Z]\w+)'$", str(error).strip('"'))):
+    if isinstance(error, AttributeError | KeyError) and (
+        found := re.search(r"'([A-Z]\w+)'$", str(error).strip('"'))
+    ):
         return f"it has no {named(found[1])}"
     if isinstance(error, TooMuch):
         return str(error)
@@ -261,7 +263,9 @@ def _rescale(ds: Dataset, frame: int) -> tuple[float, float]:
         if slope is not None and intercept is not None and float(slope) != 0:
             return float(slope), float(intercept)
     lacking = f"{named('RescaleSlope')} or {named('RescaleIntercept')}"
-    raise Rejected(f"SOP instance {ds.get('SOPInstanceUID', '')} lacks its {lacking}, expected one number each")
+    raise Rejected(
+        f"SOP instance {ds.get('SOPInstanceUID', '')} lacks its {lacking}, expected one number each"
+    )
 
 
 def _padding(ds: Dataset) -> tuple[int | None, int | None]:

@@ -52,7 +52,11 @@ def supply(ds: Dataset) -> None:
         return
     implicit, little = ds.original_encoding
     meta.TransferSyntaxUID = (
-        ExplicitVRBigEndian if little is False else ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        ExplicitVRBigEndian
+        if little is False
+        else ImplicitVRLittleEndian
+        if implicit
+        else ExplicitVRLittleEndian
     )
     ds.file_meta = meta
 

@@ -204,7 +204,9 @@ def _labels(text: str) -> set[str]:
     tokens = re.findall(r"[^\W\d_]+|\d+(?:[.,]\d+)?", text)
     joined = {
         plain(word)
-        for pair in re.findall(r"(?i)(?<![^\W_])(in|ex|out|aus)\s*[/+&,|_-]\s*(in|ex|out|aus)(?![^\W_])", text)
+        for pair in re.findall(
+            r"(?i)(?<![^\W_])(in|ex|out|aus)\s*[/+&,|_-]\s*(in|ex|out|aus)(?![^\W_])", text
+        )
         for word in pair
     }
     found = set(joined)

@@ -27,7 +27,6 @@ from ..results.files import record_of, write
 from ..results.kinds import build_objects
 from ..results.record import NAME
 
-
 #: Reasons for leaving out files that a refusal tells.
 MOST_REASONS = 5
 

@@ -283,7 +283,11 @@ def index(database: Database, connection: sa.Connection, read: Mapping[str, Head
     list of str
         Instances whose data set has another SOP Instance UID than they are stored under.
     """
-    others = {uid: h.sop_instance_uid for uid, h in read.items() if not isinstance(h, str) and h.sop_instance_uid != uid}
+    others = {
+        uid: h.sop_instance_uid
+        for uid, h in read.items()
+        if not isinstance(h, str) and h.sop_instance_uid != uid
+    }
     if others:
         pairs = [{"uid": own, "sop_instance_uid": uid} for uid, own in others.items()]
         connection.execute(database.insert(data_set_uid).on_conflict_do_nothing(), pairs)

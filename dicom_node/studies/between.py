@@ -69,7 +69,8 @@ def _decide(
     if isinstance(found, NoPair):
         return found
     insp, exp = (
-        replace(s, study_instance_uid=study_of[s.series_instance_uid]) for s in (found.inspiratory, found.expiratory)
+        replace(s, study_instance_uid=study_of[s.series_instance_uid])
+        for s in (found.inspiratory, found.expiratory)
     )
     return replace(found, inspiratory=insp, expiratory=exp)
 

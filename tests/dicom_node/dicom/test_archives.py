@@ -38,7 +38,9 @@ def deflate64(path: Path) -> Path:
     for name, data in CONTENT.items():
         deflater = inflate64.Deflater()
         packed = deflater.deflate(data) + deflater.flush()
-        common = struct.pack("<HHHHLLLHH", 0, 9, 0, 33, zlib.crc32(data), len(packed), len(data), len(name), 0)
+        common = struct.pack(
+            "<HHHHLLLHH", 0, 9, 0, 33, zlib.crc32(data), len(packed), len(data), len(name), 0
+        )
         directory += struct.pack("<4sHH", b"PK\1\2", 21, 21) + common
         directory += struct.pack("<HHHLL", 0, 0, 0, 0, len(body)) + name.encode()
         body += struct.pack("<4sH", b"PK\3\4", 21) + common + name.encode() + packed
@@ -52,7 +54,9 @@ def nested(path: Path) -> Path:
     return zipped(path, content={"insp.zip": inner.read_bytes()})
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
 def test_every_method_of_zipfile_is_read(tmp_path: Path, method: int) -> None:
     files = list(unpack(zipped(tmp_path / "a.zip", method), tmp_path / "out"))
     assert sorted(p.read_bytes() for p in files) == IMAGES
@@ -68,7 +72,9 @@ def test_two_archives_of_one_name_never_mix(tmp_path: Path) -> None:
     for name in ("x", "y"):
         (tmp_path / name).mkdir()
         zipped(tmp_path / name / "a.zip", content={"IM1": name.encode()})
-    outer = zipped(tmp_path / "z.zip", content={f"{n}/a.zip": (tmp_path / n / "a.zip").read_bytes() for n in "xy"})
+    outer = zipped(
+        tmp_path / "z.zip", content={f"{n}/a.zip": (tmp_path / n / "a.zip").read_bytes() for n in "xy"}
+    )
     assert [p.read_bytes() for p in unpack(outer, tmp_path / "out")] == [b"x", b"y"]
 
 
@@ -135,8 +141,14 @@ def deep(path: Path) -> Path:
         (cut, "the archive a.zip is cut short or damaged: copy it again"),
         (damaged, "the archive a.zip, file 1 of 2 is damaged: copy the archive again"),
         (damaged_stream, "the archive a.zip, file 1 of 2 is damaged: copy the archive again"),
-        (encrypted, "the archive a.zip, file 1 of 2 is encrypted: unpack it with its password and name the folder"),
-        (odd_method, "the archive a.zip, file 1 of 2 is compressed by method 98, which is not read: zip it again"),
+        (
+            encrypted,
+            "the archive a.zip, file 1 of 2 is encrypted: unpack it with its password and name the folder",
+        ),
+        (
+            odd_method,
+            "the archive a.zip, file 1 of 2 is compressed by method 98, which is not read: zip it again",
+        ),
         (tar, "the archive a.zip is a tar archive: unpack it and name the folder"),
         (
             deep,

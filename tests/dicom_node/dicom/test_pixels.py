@@ -194,7 +194,9 @@ def test_frames_without_rescale_are_refused_in_a_sentence(tmp_path: Path) -> Non
     ds = dcmread(path)
     del ds.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence
     ds.save_as(path)
-    with pytest.raises(Rejected, match=r"lacks its Rescale Slope \(0028,1053\) or Rescale Intercept \(0028,1052\)"):
+    with pytest.raises(
+        Rejected, match=r"lacks its Rescale Slope \(0028,1053\) or Rescale Intercept \(0028,1052\)"
+    ):
         loaded([path])
 
 
@@ -235,7 +237,9 @@ def test_a_syntax_nothing_decodes_is_refused_with_the_header(tmp_path: Path) -> 
     ds = dcmread(path)
     ds.file_meta.TransferSyntaxUID = "1.2.840.113619.5.2"
     dcmwrite(path, ds, implicit_vr=False, little_endian=True, enforce_file_format=False)
-    with pytest.raises(Rejected, match=r"nothing here decodes its Transfer Syntax UID \(0002,0010\) 1.2.840.113619.5.2"):
+    with pytest.raises(
+        Rejected, match=r"nothing here decodes its Transfer Syntax UID \(0002,0010\) 1.2.840.113619.5.2"
+    ):
         read_header(path)
 
 

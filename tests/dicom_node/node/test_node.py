@@ -228,7 +228,10 @@ def test_an_operator_may_join_two_studies_of_one_patient(tmp_path: Path) -> None
     settings = config(tmp_path, pairing=PairingRules(between_studies_minutes=0.0))
     insp, exp = scan(tmp_path, "Insp", 1, "one"), scan(tmp_path, "Exp", 2, "two")
     stranger = scan(tmp_path, "Insp", 3, "three", PatientID="other")
-    uid = {name: str(dcmread(files[0]).StudyInstanceUID) for name, files in (("i", insp), ("e", exp), ("s", stranger))}
+    uid = {
+        name: str(dcmread(files[0]).StudyInstanceUID)
+        for name, files in (("i", insp), ("e", exp), ("s", stranger))
+    }
     with running(settings) as node:
         send(node.port, [*insp, *exp, *stranger])
         until(node, lambda found: [s["state"] for s in found["studies"]] == ["WAITING"] * 3)

@@ -101,7 +101,9 @@ def test_of_a_4d_study_the_ends_of_the_breath_are_paired() -> None:
     found = [
         h
         for percent in range(0, 100, 10)
-        for h in headers(slices(60), f"1.{percent}", text=f"P4^P1^S{percent}, Gated, {percent:.1f}%A", acquired="2026")
+        for h in headers(
+            slices(60), f"1.{percent}", text=f"P4^P1^S{percent}, Gated, {percent:.1f}%A", acquired="2026"
+        )
     ]
     decision = pair(assemble(found), RULES)
     assert isinstance(decision, Pair)
