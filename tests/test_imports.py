@@ -35,7 +35,7 @@ ANALYSIS: dict[str, str] = {
 }
 DICOM_NODE: dict[str, str] = {
     "errors": "",
-    "model": "",
+    "model": "errors",
     "printable": "",
     "processes": "errors",
     "strict_json": "errors",
@@ -48,7 +48,7 @@ DICOM_NODE: dict[str, str] = {
     "results": "analysis errors model strict_json dicom",
     "delivery": "errors settings dicom network store",
     "jobs": "analysis errors model processes strict_json settings dicom store pairing results delivery",
-    "studies": "errors model settings dicom network store pairing jobs",
+    "studies": "errors model settings dicom network store audit pairing jobs",
     "intake": "errors model printable processes settings dicom network store audit delivery studies",
     "research": "analysis errors model strict_json dicom pairing results",
     "node": "analysis errors model processes settings dicom network store audit results delivery jobs studies intake",

@@ -87,9 +87,10 @@ def clean(
         if keyword not in out:
             setattr(out, keyword, "")
     charset = state.charset
-    if state.foreign or not charset.known or not all(charset.holds(text, vr) for vr, text in state.texts):
-        if state.charset.known:
-            state.problems.append(f"{named(CHARACTER_SET)} does not hold every text")
+    held = not state.foreign and all(charset.holds(text, vr) for vr, text in state.texts)
+    if charset.known and not held:
+        state.problems.append(f"{named(CHARACTER_SET)} does not hold every text")
+    if not held or not charset.written:
         charset = UTF_8
     if charset.terms:
         out.SpecificCharacterSet = charset.terms[0] if len(charset.terms) == 1 else list(charset.terms)

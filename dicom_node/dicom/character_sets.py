@@ -17,6 +17,8 @@ SINGLE_BYTE = {
     127: "iso_ir_127", 138: "iso_ir_138", 144: "iso_ir_144", 148: "iso_ir_148", 166: "iso_ir_166",
 }  # fmt: skip
 MULTI_BYTE = {58: "iso_ir_58", 87: "iso2022_jp", 149: "euc_kr", 159: "iso2022_jp_2"}
+#: Defined terms that highdicom does not take: what they hold is written as ISO_IR 192.
+NOT_WRITTEN = frozenset({"ISO 2022 IR 149"})
 #: Terms that stand alone (Table C.12-5).
 ALONE = {"ISO_IR 192": "utf8", "GB18030": "GB18030", "GBK": "GBK"}
 #: How senders write terms that stand for one of these, without spaces, hyphens and underscores.
@@ -47,6 +49,11 @@ class CharacterSet:
     def known(self) -> bool:
         """False where the sender's value is no defined term."""
         return bool(self.codecs)
+
+    @property
+    def written(self) -> bool:
+        """Whether a result may name it."""
+        return self.known and not NOT_WRITTEN & set(self.terms)
 
     def decode(self, value: bytes, vr: str) -> tuple[str, bool]:
         """A text, and whether this character set holds its bytes; UTF-8 or Latin alphabet 1 where it does not."""
@@ -113,7 +120,7 @@ def _meant(value: str) -> str | int | None:
         return 6
     if plain in ALIASES:
         return ALIASES[plain]
-    if found := re.fullmatch(r"(?:ISO)?(?:2022)?IR(\d+)", plain):
+    if found := re.fullmatch(r"(?:ISO)?(?:20\d\d)?IR(\d+)", plain):
         number = int(found[1])
         return number if number == 6 or number in SINGLE_BYTE or number in MULTI_BYTE else None
     if found := re.fullmatch(r"(?:ISO)?(?:IEC)?8859(\d+)|LATIN(1)", plain):

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt, register_uid
+from pynetdicom.service_class import StorageServiceClass
 
 from ..dicom.uids import PERFORMED_PROCEDURE_STEP, STORAGE_COMMITMENT, VERIFICATION
 from ..errors import Rejected, Unavailable
@@ -45,6 +46,11 @@ MORE_STORAGE_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.30": "Parametric Map Storage",
     "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage",
 }
+for number, unknown in enumerate(
+    MORE_STORAGE_CLASSES
+):  # or pynetdicom accepts the context and aborts the C-STORE
+    if unknown not in {str(cx.abstract_syntax) for cx in AllStoragePresentationContexts}:
+        register_uid(unknown, f"MoreStorage{number}", StorageServiceClass)
 STORAGE_CLASSES = tuple(
     dict.fromkeys(
         [str(cx.abstract_syntax) for cx in AllStoragePresentationContexts] + [*MORE_STORAGE_CLASSES]

@@ -108,6 +108,10 @@ def text_report(case: Case) -> Dataset:
         (b"\\ISO 2022 IR 87", ["ISO 2022 IR 6", "ISO 2022 IR 87"]),
         (b"ISO 2022 IR 100\\ISO 2022 IR 101", ["ISO 2022 IR 100", "ISO 2022 IR 101"]),
         (b"ISO_IR 100\\ISO_IR 144", ["ISO 2022 IR 100", "ISO 2022 IR 144"]),
+        # pydicom#279, pydicom#736, pydicom#850, pynetdicom#201, dcm4che#869
+        (b"ISO 2022 IR 6\\ISO 2022 IR 87", ["ISO 2022 IR 6", "ISO 2022 IR 87"]), (b"ISO_2022_IR_6", None),
+        (b"ISO 2022 IR 100\\ISO 2022 IR 165", "ISO_IR 192"), (b"GB18030\\ISO IR 192", "GB18030"),
+        (b"ISO_IR 13\\ISO 2020 IR 87", ["ISO 2022 IR 13", "ISO 2022 IR 87"]),
     ],
 )  # fmt: skip
 def test_a_character_set_is_written_as_a_defined_term(plain: Plain, sent: bytes, written_as: object) -> None:
@@ -127,6 +131,11 @@ def test_a_character_set_is_written_as_a_defined_term(plain: Plain, sent: bytes,
         (b"ISO_IR 144", "Иванов^Иван".encode("iso8859_5"), "Иванов^Иван", "ISO_IR 144"),
         (b"GB18030", "王^小东".encode("gb18030"), "王^小东", "GB18030"),
         (b"ISO 2022 GBK", "王^小东".encode("gbk"), "王^小东", "GBK"),
+        # dcm4che#1503: a delimiter ends what an escape sequence began
+        (
+            b"ISO 2022 IR 100\\ISO 2022 IR 149", b"\xe7^\x1b$)C" + "ㅊ".encode("euc_kr") + b"^\xe7", "ç^ㅊ^ç",
+            "ISO_IR 192",  # highdicom does not take the Korean term
+        ),
         (b"GB18030", b"\xff\xff^A", "\xff\xff^A", "ISO_IR 192"),
         (
             b"\\ISO 2022 IR 87",

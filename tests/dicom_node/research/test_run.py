@@ -1,0 +1,121 @@
+"""What `dicom-node run` makes of the files it is given, before any pixel is read."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from made import thorax
+from spoilt import spoil
+
+from analysis.parameters import Parameters
+from dicom_node.dicom.ct_writer import Scan, write_ct_series
+from dicom_node.errors import Rejected
+from dicom_node.model import PairingRules
+from dicom_node.research import run as module
+from dicom_node.research.run import gather, run
+
+
+class Paired(Exception):
+    """The analysis was reached; carries the pair."""
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    volume = thorax(-700, (24, 16, 16), (5.0, 6.0, 6.0))
+    for number, (name, words) in enumerate((("insp", "Thorax Insp"), ("exp", "Thorax Exp")), 1):
+        write_ct_series(volume, folder / name, Scan(words, "s", number))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reached(pair: object, *_: object) -> None:
+        raise Paired(pair)
+
+    monkeypatch.setattr(module, "analyse_pair", reached)
+
+
+def refusal(*sources: Path) -> str:
+    with pytest.raises(Rejected) as caught:
+        run(sources, sources[0].parent / "out", Parameters(), PairingRules(), lambda stage, share: None)
+    return str(caught.value)
+
+
+def reached(*sources: Path) -> None:
+    with pytest.raises(Paired):
+        run(sources, sources[0].parent / "out", Parameters(), PairingRules(), lambda stage, share: None)
+
+
+def test_two_patients_are_refused_before_the_analysis(plain: Path) -> None:
+    spoil((plain / "exp").iterdir(), {("PatientID", "LO"): b"OTHER"})
+    for sources in ((plain / "insp", plain / "exp"), (plain,)):
+        assert "are of two patients: Patient ID (0010,0020) differs" in refusal(*sources)
+
+
+def test_spaces_around_an_id_do_not_count(plain: Path) -> None:
+    spoil((plain / "exp").iterdir(), {("PatientID", "LO"): b" VQ-PHANTOM  "})
+    reached(plain / "insp", plain / "exp")
+
+
+def test_a_series_given_twice_is_refused_before_the_analysis(plain: Path) -> None:
+    for path in (plain / "insp").iterdir():
+        spoil([path], {("SeriesDescription", "LO"): b"Thorax"})
+    assert "is given twice: inspiration and expiration are the same images" in refusal(
+        plain / "insp", plain / "insp"
+    )
+
+
+def test_a_turned_patient_is_refused(plain: Path) -> None:
+    spoil((plain / "exp").iterdir(), {("PatientPosition", "CS"): b"HFP"})
+    assert "the positions of the patient differ" in refusal(plain)
+
+
+def test_each_breath_hold_its_own_study_is_a_pair(plain: Path) -> None:
+    spoil((plain / "exp").iterdir(), {("StudyInstanceUID", "UI"): b"1.2.3.4"})
+    reached(plain)
+
+
+def test_a_refusal_says_how_many_files_for_which_reason(plain: Path) -> None:
+    shutil.rmtree(plain / "exp")
+    files = sorted((plain / "insp").iterdir())
+    spoil(files[:3], {("SOPInstanceUID", "UI"): b"1.2.x"})
+    for n in range(4):
+        (plain / f"note{n}.txt").write_text("no DICOM " * 50)
+    said = refusal(plain)
+    assert (
+        "(4 files: is not a DICOM file; 3 files: cannot be read: its SOP Instance UID (0008,0018) is no UID)"
+        in said
+    )
+
+
+def test_one_uid_for_all_slices_is_told(plain: Path) -> None:
+    spoil((plain / "insp").iterdir(), {("SOPInstanceUID", "UI"): b"1.2.3"})
+    said = refusal(plain / "insp", plain / "exp")
+    assert "23 files: has the SOP Instance UID (0008,0018) of another file and other content" in said
+
+
+def test_no_image_at_all_says_why(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("hello " * 100)
+    assert refusal(tmp_path).endswith("(1 file: is not a DICOM file)")
+
+
+def test_archives_of_one_name_in_two_folders_are_both_read(plain: Path) -> None:
+    for name in ("insp", "exp"):
+        folder = plain.parent / "zips" / name
+        folder.mkdir(parents=True)
+        with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+            for n, path in enumerate(sorted((plain / name).iterdir())):
+                archive.write(path, f"IM{n:04d}")
+    reached(plain.parent / "zips")
+    assert len(gather(plain.parent / "zips", plain.parent / "work").headers) == 48
+
+
+def test_a_broken_archive_beside_a_pair_does_not_hide_it_and_is_told_otherwise(plain: Path) -> None:
+    (plain / "old.zip").write_bytes(b"PK\3\4" + bytes(500))
+    reached(plain)
+    shutil.rmtree(plain / "exp")
+    assert "1 file: the archive old.zip is cut short or damaged: copy it again" in refusal(plain)
