@@ -43,11 +43,9 @@ def phase(labels: Labels, hu: int = -800) -> Phase:
     array = np.where(labels > 0, hu, 40).astype(np.int16)
     volume = Volume(array, GRID)
     densities = Densities.of(volume, labels)
-    k, j, i = (slice(0, n) for n in GRID.shape)
+    box = (slice(0, GRID.shape[0]), slice(0, GRID.shape[1]), slice(0, GRID.shape[2]))
     work = Volume(array.astype(np.float32), GRID)
-    return Phase(
-        GRID, work, labels, (k, j, i), (1, 1, 1), densities, -1000.0, 0.0, 40.0, volume, Outline(0, 0, 0)
-    )
+    return Phase(GRID, work, labels, box, (1, 1, 1), densities, -1000.0, 0.0, 40.0, volume, Outline(0, 0, 0))
 
 
 INSP, EXP = phase(lungs()), phase(lungs(slice(9, 27)), -700)

@@ -91,7 +91,8 @@ def test_any_bytes_are_survived(noise: bytes, at: int) -> None:
 def test_a_response_is_read_by_pynetdicom() -> None:
     response = a_request(MessageIDBeingRespondedTo=258, Status=0xB007)
     data = P_DATA()
-    data.presentation_data_value_list = [(1, b"\x03" + store_response(response))]
+    pdv = [1, b"\x03" + store_response(response)]
+    data.presentation_data_value_list = [pdv]  # type: ignore[list-item]  # it refuses the tuple it declares
     message = DIMSEMessage()
     assert message.decode_msg(data)
     assert isinstance(message, C_STORE_RSP)
