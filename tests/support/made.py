@@ -12,7 +12,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from analysis.anatomy.regions import REGIONS
-from analysis.measures.quality import Finding
+from analysis.measures.findings import Finding
 from analysis.measures.table import MEASURES
 from analysis.pipeline.pipeline import Analysis, Parameters
 from analysis.registration.registration import RegistrationQuality

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from analysis.errors import Rejected
-from analysis.measures.quality import lungs_found, trachea_air, trachea_hu
+from analysis.measures.density import trachea_air, trachea_hu
+from analysis.measures.quality import lungs_found
 from analysis.pipeline.pipeline import Parameters, Phase, analyse, analyse_phases
 from analysis.truth.phantom import ThoraxShape, thorax_phantom
 from analysis.volume import Grid, Volume

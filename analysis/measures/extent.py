@@ -1,0 +1,57 @@
+"""Lungs of one phase -> whether the scan covers them."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from ..volume import Grid, Labels, Volume
+from .findings import Finding, verdict_of
+
+END_CM2 = (2.0, 10.0)  # from where lung on an end slice is warned of, and fails
+
+
+def field_of_view(phase: str, percent: float) -> Finding:
+    """Share of the lung at the edge of the field of view, from `edge_percent`."""
+    words = f"{percent:.2f} % of the lung touches the edge of the field of view on {phase}"
+    if percent > 0.5:
+        words += ": the scan does not cover the lungs"
+    return Finding(
+        f"field of view, {phase}", verdict_of(percent > 0.5, False), percent, "%", "fail > 0.5 %", words
+    )
+
+
+def edge_percent(labels: Labels, volume: Volume) -> float:
+    """Percent of lung voxels on the first or last slice or at the edge of what was reconstructed.
+
+    Parameters
+    ----------
+    labels : (k, j, i) uint8
+        Lungs on the volume's grid.
+    volume : Volume
+        The whole scanned volume, uncropped.
+    """
+    lung = labels > 0
+    outside = np.asarray(volume.array, dtype=np.float32) <= -1100  # padding outside the reconstruction circle
+    edge = ndimage.binary_dilation(outside) if outside.any() else np.zeros_like(lung)
+    edge[[0, -1]] = True
+    edge[:, [0, -1]] = True
+    edge[:, :, [0, -1]] = True
+    return 100 * float((lung & edge).sum()) / max(int(lung.sum()), 1)
+
+
+def lung_on_end_slice(phase: str, cm2: tuple[float, float]) -> Finding:
+    """Area of lung on the scan's first or last slice, the larger one, from `end_slices_cm2`."""
+    area, end = max(zip(cm2, ("first", "last"), strict=True))
+    warn, fail = END_CM2
+    words = f"{area:.1f} cm² of lung lie on the {end} slice on {phase}"
+    if area > warn:
+        words += ": the scan ends in the lungs, or gas below the diaphragm counts as lung"
+    limit = f"warn > {warn:g}, fail > {fail:g} cm²"
+    return Finding(f"end slices, {phase}", verdict_of(area > fail, area > warn), area, "cm2", limit, words)
+
+
+def end_slices_cm2(labels: Labels, grid: Grid) -> tuple[float, float]:
+    """Area of lung on the first and on the last slice, cm²; ``labels`` (k, j, i) on ``grid``."""
+    pixel = grid.spacing[1] * grid.spacing[2] / 100
+    return float((labels[0] > 0).sum()) * pixel, float((labels[-1] > 0).sum()) * pixel
