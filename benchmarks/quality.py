@@ -54,7 +54,7 @@ CTS = {
 }
 MOTION = "copd03"
 FRACTIONS = ("dead_space", "shunt", "matched_defect", "total_abnormal")
-RATIOS = (0.80, 0.84, 0.88, 0.92, 0.96)
+RATIOS = (0.96, 0.92, 0.88, 0.84, 0.80)
 PARAMETERS = Parameters(accept_failed_checks=True)
 Row = dict[str, Any]
 Fault = Callable[[Volume, Labels], Volume]
@@ -154,7 +154,7 @@ CHECKS = {
 # --- real CTs ---------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=len(CTS))
 def ct(name: str) -> tuple[Volume, Labels]:
     """A real CT and its lungs."""
     file, _, inner = CTS[name].partition(":")
@@ -249,11 +249,16 @@ def _said(volume: Volume, labels: Labels) -> Row:
 
 
 @lru_cache(maxsize=1)
-def twin(name: str, case: str, level: float = 1.0, defects: bool = True) -> Twin:
-    """A twin of a real CT as inspiration; ``level`` is the share of the motion that it takes."""
+def twin(name: str, case: str, level: float = 1.0, even: bool = False) -> Twin:
+    """A twin of a real CT as inspiration; ``level`` is the share of the motion that it takes.
+
+    An ``even`` one has no defect and the same V everywhere: whatever is abnormal in its result is false.
+    """
     motion = shallower(read_motion(SHARED / "real-motion" / f"{case}.npz"), level)
     volume, labels = ct(name)
-    return make_twin(volume, labels, "inspiration", motion, None if defects else (), look=Look())
+    return make_twin(
+        volume, labels, "inspiration", motion, () if even else None, Look(variety=0.0 if even else 0.5)
+    )
 
 
 def shallower(motion: Motion, level: float) -> Motion:
@@ -282,8 +287,9 @@ def effects_part(cases: Cases) -> Iterator[str]:
     """One twin; its expiration with every fault."""
     yield "## What a fault does to the result\n"
     rows = {"none": cases.once("effect none", lambda: _effect(None, 0))}
-    for fault, (strengths, _) in FAULTS.items():
-        for strength in reversed(strengths):
+    for n in (2, 1, 0):
+        for fault, (strengths, _) in FAULTS.items():
+            strength = strengths[n]
             rows[f"{fault.split(',')[0]} {strength:g} {fault.split(', ')[1]}"] = cases.once(
                 f"effect {fault} {strength:g}",
                 lambda fault=fault, strength=strength: _effect(fault, strength),  # type: ignore[misc]
@@ -339,7 +345,7 @@ def shallow_part(cases: Cases) -> Iterator[str]:
 def _shallow(name: str, ratio: float) -> Row:
     motion = read_motion(SHARED / "real-motion" / f"{MOTION}.npz")
     level = (1 / ratio - 1) / (motion.volume_ratio - 1)
-    made = twin(name, MOTION, level, defects=False)
+    made = twin(name, MOTION, level, even=True)
     return judged(made, made.expiratory)
 
 

@@ -13,7 +13,7 @@ from .findings import Finding, verdict_of
 METAL_HU = 2500  # bone ends near 2000; scanners saturate from 2976 on
 MIN_ML = 0.03
 OUTSIDE_HU = -600
-COARSE = 4  # pixels along each side of those that the body is found on
+PIXEL_MM = 2.8  # of those that the body is found on
 SKIN_MM = 8.0  # an electrode lies on the skin
 
 
@@ -61,12 +61,14 @@ def find_metal(volume: Volume, labels: Labels, factors: tuple[int, int, int]) ->
     factors : (3,) int
     """
     ml = np.zeros(len(volume.array))
+    coarse = [max(1, round(PIXEL_MM / s)) for s in volume.grid.spacing[1:]]
     lung = np.repeat((labels > 0).sum(axis=(1, 2)), factors[0])
     for k in np.flatnonzero(lung).tolist():
         bright = np.argwhere(volume.array[k] > METAL_HU)
         if len(bright):
-            j, i = np.minimum(bright // COARSE, np.array(volume.grid.shape[1:]) // COARSE - 1).T
-            ml[k] = float(_under_the_skin(volume, k)[j, i].sum()) * volume.grid.voxel_ml
+            body = _under_the_skin(volume, k, coarse)
+            j, i = np.minimum(bright // coarse, np.array(body.shape) - 1).T
+            ml[k] = float(body[j, i].sum()) * volume.grid.voxel_ml
     if ml.sum() < MIN_ML:
         return Metal(float(ml.sum()))
     at = np.flatnonzero(ml)
@@ -74,18 +76,16 @@ def find_metal(volume: Volume, labels: Labels, factors: tuple[int, int, int]) ->
     return Metal(float(ml.sum()), (int(at[0]), int(at[-1])), share)
 
 
-def _under_the_skin(volume: Volume, k: int) -> Mask:
-    """The body on one slice without its outermost 8 mm, lungs included, one value for 4 x 4 pixels."""
-    shape = [n // COARSE for n in volume.grid.shape[1:]]
-    pixels = volume.array[k, : shape[0] * COARSE, : shape[1] * COARSE].reshape(
-        shape[0], COARSE, shape[1], COARSE
+def _under_the_skin(volume: Volume, k: int, coarse: list[int]) -> Mask:
+    """The body on one slice without its outermost 8 mm, lungs included, one value for ``coarse`` (j, i) pixels."""
+    rows, columns = (n // c for n, c in zip(volume.grid.shape[1:], coarse, strict=True))
+    pixels = volume.array[k, : rows * coarse[0], : columns * coarse[1]]
+    mean = pixels.reshape(rows, coarse[0], columns, coarse[1]).mean(axis=(1, 3))
+    pieces, count = ndimage.label(
+        ndimage.binary_fill_holes(ndimage.binary_opening(mean > OUTSIDE_HU, iterations=2))
     )
-    tissue = ndimage.binary_opening(pixels.mean(axis=(1, 3)) > OUTSIDE_HU, iterations=2)
-    pieces, count = ndimage.label(ndimage.binary_fill_holes(tissue))
     if not count:
-        return np.zeros(tissue.shape, dtype=np.bool_)
+        return np.zeros(mean.shape, dtype=np.bool_)
     body = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
-    depth = ndimage.distance_transform_edt(
-        np.pad(body, 1), sampling=[COARSE * s for s in volume.grid.spacing[1:]]
-    )
-    return np.asarray(depth[1:-1, 1:-1] > SKIN_MM)
+    sampling = [c * s for c, s in zip(coarse, volume.grid.spacing[1:], strict=True)]
+    return np.asarray(ndimage.distance_transform_edt(np.pad(body, 1), sampling)[1:-1, 1:-1] > SKIN_MM)

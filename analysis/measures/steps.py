@@ -115,7 +115,7 @@ def largest_step(volume: Volume) -> Step:
     return Step(
         float(jumps[k]),
         float(min(_as_mm(rest, curve[:, k], distance), jumps[k])),
-        float(np.hypot(*shift) * PIXEL_MM),
+        float(np.linalg.norm(shift * _averaged(volume.grid) * volume.grid.spacing[1:])),
         height * distance,
         (at * every, (at + 1) * every),
         _place(volume.grid, (at + 0.5) * every),
@@ -126,10 +126,16 @@ def largest_step(volume: Volume) -> Step:
 def _small(volume: Volume, every: int) -> Float:
     """Every n-th slice in pixels of 4 mm, clipped to what shows lung and soft tissue."""
     array = volume.array[::every]
-    j, i = (max(1, round(PIXEL_MM / s)) for s in volume.grid.spacing[1:])
+    j, i = _averaged(volume.grid)
     n = array.shape[0], array.shape[1] // j, array.shape[2] // i
     blocks = array[:, : n[1] * j, : n[2] * i].reshape(n[0], n[1], j, n[2], i)
     return np.clip(blocks.mean(axis=(2, 4), dtype=np.float32), *WINDOW_HU)
+
+
+def _averaged(grid: Grid) -> tuple[int, int]:
+    """How many rows and columns make a pixel of about 4 mm."""
+    j, i = (max(1, round(PIXEL_MM / s)) for s in grid.spacing[1:])
+    return j, i
 
 
 def _tiles(images: Float) -> Float:
