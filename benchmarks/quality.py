@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from analysis.anatomy.lungs import LungSegmentation, segment
+from analysis.measures.bands import v_band
 from analysis.measures.effusion import effusion
 from analysis.measures.scan import Scan
 from analysis.pipeline.pipeline import Parameters, Phase, analyse_phases
@@ -124,7 +125,6 @@ def _metal(volume: Volume, labels: Labels, mm: float) -> Volume:
 
 #: Faults of one phase: their strengths, from weak to strong, and how each is made.
 FAULTS: dict[str, tuple[tuple[float, ...], Callable[[Volume, Labels, float], Volume]]] = {
-    "base cut, mm": ((10, 20, 30), faults.base_cut),
     "block missing, mm": (
         (3, 5, 10),
         lambda v, lungs, mm: faults.breathing_step(v, _middle(lungs), mm, _rng()),
@@ -136,6 +136,8 @@ FAULTS: dict[str, tuple[tuple[float, ...], Callable[[Volume, Labels, float], Vol
     "lateral step, mm": ((2, 3, 5), lambda v, lungs, mm: faults.lateral_step(v, _middle(lungs), mm)),
     "metal, mm": ((3, 6, 10), _metal),
     "noise, HU": ((50, 75, 100), lambda v, lungs, hu: faults.noise(v, hu, _rng())),
+    "base cut, mm": ((10, 20, 30), faults.base_cut),
+    "side cut, mm": ((10, 25, 50), faults.side_cut),
     "effusion, ml": ((250, 500, 1000), lambda v, lungs, ml: faults.effusion(v, lungs, ml, _rng())),
 }
 
@@ -143,6 +145,7 @@ FAULTS: dict[str, tuple[tuple[float, ...], Callable[[Volume, Labels, float], Vol
 #: The check that has to name each fault.
 CHECKS = {
     "base cut, mm": "end slices",
+    "side cut, mm": "sides",
     "block missing, mm": "breathing step",
     "block repeated, mm": "breathing step",
     "lateral step, mm": "breathing step",
@@ -168,7 +171,7 @@ def ct(name: str) -> tuple[Volume, Labels]:
 
 
 #: Faults that change the outline: the lungs are found anew.
-ANEW = ("base cut, mm", "effusion, ml")
+ANEW = ("effusion, ml", "base cut, mm", "side cut, mm")
 #: Whose lungs are found anew: that takes time.
 WHOLE = ("Siemens", "Philips")
 
@@ -215,7 +218,7 @@ def _fitting(labels: Labels, volume: Volume) -> Labels:
 
 def _verdict(fault: str, made: Row, before: Row) -> str:
     """The verdict of the fault's own check; the effusion's beside the CT as it is, as the other phase."""
-    if fault in ANEW[1:]:
+    if fault == ANEW[0]:
         return effusion(before["values"]["behind ml"], made["values"]["behind ml"]).verdict
     return str(made["verdicts"][CHECKS[fault]])
 
@@ -233,6 +236,7 @@ def _said(volume: Volume, labels: Labels) -> Row:
         "said": [f"{f.verdict}: {f.sentence}" for f in findings if f.verdict != "pass"],
         "verdicts": {f.check.partition(",")[0]: f.verdict for f in findings},
         "values": {
+            "sides cm²": scan.sides_cm2,
             "end slices cm²": max(scan.end_slices_cm2),
             "jump mm": scan.step.jump_mm,
             "sideways mm": scan.step.sideways_mm,
@@ -278,6 +282,8 @@ def judged(made: Twin, expiratory: Volume) -> Row:
     both = truth.classes[(truth.classes > 0) & (analysis.maps["V"] == analysis.maps["V"])]
     row["true total"] = 100 - 100 * float((both == VQClass.NORMAL).mean()) if both.size else None
     row["findings"] = [f"{f.verdict}: {f.check}" for f in analysis.findings if f.verdict != "pass"]
+    found = v_band(analysis.maps["V"], phases[1].lungs, analysis.grid.spacing[0])
+    row["band of V"], row["its slice"] = found.change, found.slice_index
     row["similarity"] = analysis.registration.similarity
     row["feature residual"] = analysis.registration.feature_residual
     return row
@@ -298,6 +304,7 @@ def effects_part(cases: Cases) -> Iterator[str]:
         {
             "fault of expiration": name,
             **{f"{f.replace('_', ' ')} %": row[f] for f in FRACTIONS},
+            "band of V": row["band of V"],
             "similarity": row["similarity"],
             "said": ", ".join(row["findings"]),
         }

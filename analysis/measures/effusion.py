@@ -25,7 +25,7 @@ def effusion(insp_ml: float, exp_ml: float) -> Finding:
     if more > WARN_ML:
         words += f": an effusion or consolidation of at least {more:.0f} ml on {name}; V and Q beside it are not valid"
     limit = f"warn where they differ by > {WARN_ML:g} ml"
-    return Finding("effusion", verdict_of(False, more > WARN_ML), more, "mL", limit, words)
+    return Finding("effusion", verdict_of(False, more > WARN_ML), more, "ml", limit, words)
 
 
 def behind_lungs_ml(labels: Labels, volume: Volume) -> float:

@@ -22,7 +22,7 @@ class Finding:
     value : float or None
         What was measured; None where the check has no number.
     unit : str
-        UCUM unit of `value` (``"1"`` for a ratio, ``"mm"``, ``"%"``, ``"[hnsf'U]"``).
+        UCUM unit of `value` (``"1"`` for a ratio, ``"mm"``, ``"ml"``, ``"%"``, ``"[hnsf'U]"``).
     limit : str
         The limits in words, e.g. ``"warn > 0.85, fail >= 0.97"``.
     sentence : str

@@ -40,13 +40,13 @@ def metal(phase: str, found: Metal) -> Finding:
     """Whether metal may have streaked the lungs, from `find_metal`."""
     name, limit = f"metal, {phase}", f"warn >= {MIN_ML:g} ml above {METAL_HU} HU beside lung"
     if found.ml < MIN_ML:
-        return Finding(name, "pass", found.ml, "mL", limit, f"no metal beside the lungs on {phase}")
+        return Finding(name, "pass", found.ml, "ml", limit, f"no metal beside the lungs on {phase}")
     first, last = found.slices[0] + 1, found.slices[1] + 1
     words = (
         f"metal ({found.ml:.2g} ml) on slices {first} to {last} on {phase}: streaks may falsify V and Q in the "
         f"{found.lung_percent:.0f} % of the lungs on slices with metal"
     )
-    return Finding(name, verdict_of(False, True), found.ml, "mL", limit, words)
+    return Finding(name, verdict_of(False, True), found.ml, "ml", limit, words)
 
 
 def find_metal(volume: Volume, labels: Labels, factors: tuple[int, int, int]) -> Metal:

@@ -9,7 +9,14 @@ from ..anatomy.outline import Outline
 from ..volume import Volume
 from .density import mediastinal_density, mediastinal_hu, trachea_air, trachea_hu
 from .effusion import behind_lungs_ml
-from .extent import edge_percent, end_slices_cm2, field_of_view, lung_on_end_slice
+from .extent import (
+    edge_percent,
+    end_slices_cm2,
+    field_of_view,
+    lung_at_the_sides,
+    lung_on_end_slice,
+    sides_cm2,
+)
 from .findings import Finding
 from .metal import Metal, find_metal, metal
 from .noise import noise, noise_hu
@@ -27,6 +34,8 @@ class Scan:
         HU; NaN where there is nothing to measure.
     edge_percent : float
         Percent of the lung at the edge of the field of view.
+    sides_cm2 : float
+        Area of lung at the sides of the field of view, cm².
     end_slices_cm2 : (2,) float
         Area of lung on the first and the last slice, cm².
     step : Step
@@ -41,6 +50,7 @@ class Scan:
     mediastinal_hu: float
     noise_hu: float
     edge_percent: float
+    sides_cm2: float
     end_slices_cm2: tuple[float, float]
     step: Step
     metal: Metal
@@ -69,6 +79,7 @@ class Scan:
             mediastinal_hu(found.labels, whole),
             noise_hu(volume),
             edge_percent(found.labels, whole),
+            sides_cm2(found.labels, whole),
             end_slices_cm2(found.labels, whole.grid),
             largest_step(volume),
             find_metal(volume, found.labels, factors),
@@ -81,6 +92,7 @@ class Scan:
         return (
             trachea_air(phase, self.trachea_hu),
             field_of_view(phase, self.edge_percent),
+            lung_at_the_sides(phase, self.sides_cm2),
             lung_on_end_slice(phase, self.end_slices_cm2),
             mediastinal_density(phase, self.mediastinal_hu),
             step(phase, self.step),

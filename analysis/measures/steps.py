@@ -118,7 +118,7 @@ def largest_step(volume: Volume) -> Step:
         float(np.linalg.norm(shift * _averaged(volume.grid) * volume.grid.spacing[1:])),
         height * distance,
         (at * every, (at + 1) * every),
-        _place(volume.grid, (at + 0.5) * every),
+        place_of(volume.grid, (at + 0.5) * every),
         volume.grid.shape[0],
     )
 
@@ -208,8 +208,8 @@ def _sideways(here: Float, there: Float) -> tuple[np.ndarray, Float]:
     return shift, still
 
 
-def _place(grid: Grid, k: float) -> str:
-    """Where slice k lies along the axis of the patient that the slices follow."""
+def place_of(grid: Grid, k: float) -> str:
+    """Return where slice k lies on the patient's axis that the slices follow, e.g. ``"z = -112.5 mm"``."""
     axis = int(np.argmax(np.abs(grid.affine[:3, 0])))
     point = grid.points(np.array([[k, (grid.shape[1] - 1) / 2, (grid.shape[2] - 1) / 2]]))[0]
     return f"{'xyz'[axis]} = {point[axis]:.1f} mm"

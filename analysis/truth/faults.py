@@ -62,6 +62,13 @@ def base_cut(volume: Volume, labels: Labels, mm: float) -> Volume:
     return volume.crop((slice(start, shape[0]), slice(0, shape[1]), slice(0, shape[2])))
 
 
+def side_cut(volume: Volume, labels: Labels, mm: float) -> Volume:
+    """Leave out the columns up to `mm` inside the lungs (the first ones of the array)."""
+    outermost = int(np.flatnonzero((labels > 0).any(axis=(0, 1)))[0])
+    k, j, i = volume.grid.shape
+    return volume.crop((slice(0, k), slice(0, j), slice(outermost + round(mm / volume.grid.spacing[2]), i)))
+
+
 def noise(volume: Volume, hu: float, rng: np.random.Generator, pixels: float = 0.8) -> Volume:
     """Add noise of a standard deviation of `hu`, correlated over `pixels` in the slice."""
     white = rng.standard_normal(volume.grid.shape, dtype=np.float32)

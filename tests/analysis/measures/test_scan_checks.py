@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from analysis.measures.effusion import behind_lungs_ml, effusion
-from analysis.measures.extent import end_slices_cm2, lung_on_end_slice
+from analysis.measures.extent import end_slices_cm2, lung_at_the_sides, lung_on_end_slice, sides_cm2
 from analysis.measures.metal import Metal, find_metal, metal
 from analysis.measures.noise import noise, noise_hu
 from analysis.measures.steps import largest_step, step
@@ -110,7 +110,19 @@ def test_lung_on_an_end_slice_fails_by_its_area(thorax):
     assert finding.verdict == "fail"
     assert "first slice on inspiration" in finding.sentence
     assert lung_on_end_slice("inspiration", (0.8, 0.0)).verdict == "pass"
-    assert lung_on_end_slice("inspiration", (0.0, 3.2)).verdict == "warn"
+    assert lung_on_end_slice("inspiration", (0.0, 5.4)).verdict == "warn"
+
+
+def test_a_lung_that_the_field_of_view_cuts_at_its_side_fails_by_its_area(thorax):
+    volume, labels = thorax
+    assert sides_cm2(labels, volume) == 0
+    box = slice(0, 60), slice(0, 128), slice(42, 128)  # in the middle of the right lung
+    area = sides_cm2(labels[box], volume.crop(box))
+    assert area == pytest.approx(44 * 2 * 200 / 100, rel=0.05)
+    finding = lung_at_the_sides("expiration", area)
+    assert finding.verdict == "fail"
+    assert "a part of the lung is missing" in finding.sentence
+    assert lung_at_the_sides("expiration", 0.0).verdict == "pass"
 
 
 @pytest.mark.parametrize(("hu", "verdict"), [(0, "pass"), (30, "pass"), (100, "warn")])
@@ -178,3 +190,26 @@ def test_what_lies_behind_the_lungs_is_the_same_however_the_volume_is_stored(tho
         Grid((GRID.shape[1], GRID.shape[2], GRID.shape[0]), affine),
     )
     assert behind_lungs_ml(np.transpose(rest, (1, 2, 0)), turned) == pytest.approx(behind_lungs_ml(rest, wet))
+
+
+def test_every_sentence_fits_a_report_without_a_character_set(thorax, anatomy):
+    volume, labels = thorax
+    rods = faults.metal(volume, range(20, 28), [(30.0, 40.0)], 10.0, np.random.default_rng(0))
+    said = [
+        lung_on_end_slice("inspiration", end_slices_cm2(labels[8:], volume.grid)),
+        lung_at_the_sides("inspiration", 20.0),
+        noise("inspiration", 90.0),
+        metal("inspiration", find_metal(rods, labels, (1, 1, 1))),
+        effusion(0.0, 500.0),
+        *(
+            step("expiration", largest_step(scan))
+            for scan in (
+                faults.breathing_step(anatomy, 30, 10.0, np.random.default_rng(0)),
+                faults.breathing_step(anatomy, 30, -10.0, np.random.default_rng(0)),
+                faults.lateral_step(anatomy, 30, 6.0),
+            )
+        ),
+    ]
+    assert {f.verdict for f in said} <= {"warn", "fail"}
+    for finding in said:
+        assert (finding.check + finding.limit + finding.sentence + finding.unit).isascii(), finding
