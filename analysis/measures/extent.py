@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from ..anatomy.body import PADDING_HU, TISSUE_HU
 from ..volume import Grid, Labels, Mask, Volume
 from .findings import Finding, verdict_of
 
@@ -35,24 +36,34 @@ def edge_percent(labels: Labels, volume: Volume) -> float:
         The whole scanned volume, uncropped.
     """
     lung = labels > 0
-    edge = _sides(volume)
+    edge = _sides(lung, volume)
     edge[[0, -1]] = True
     return 100 * float((lung & edge).sum()) / max(int(lung.sum()), 1)
 
 
 def sides_cm2(labels: Labels, volume: Volume) -> float:
     """Area of lung cut off at the sides of what was reconstructed, cm2; parameters as of `edge_percent`."""
-    touching = int(((labels > 0) & _sides(volume)).sum())
+    lung = labels > 0
+    touching = int((lung & _sides(lung, volume)).sum())
     return touching * volume.grid.spacing[0] * volume.grid.spacing[2] / 100
 
 
-def _sides(volume: Volume) -> Mask:
-    """Voxels at the edge of what was reconstructed of their slice, (k, j, i) bool."""
-    outside = np.asarray(volume.array, dtype=np.float32) <= -1100  # padding outside the reconstruction circle
-    edge = ndimage.binary_dilation(outside) if outside.any() else np.zeros(volume.grid.shape, dtype=np.bool_)
+def _sides(lung: Mask, volume: Volume) -> Mask:
+    """Voxels at the edge of what was reconstructed of their slice, (k, j, i) bool.
+
+    None where lungs were cut out of their body along their outline: then there is less soft tissue than lung, and
+    the array's edge and its padding say nothing of the scanner.
+    """
+    hu = np.asarray(volume.array, dtype=np.float32)
+    edge = np.zeros(volume.grid.shape, dtype=np.bool_)
+    if (hu > TISSUE_HU).sum() <= lung.sum():
+        return edge
+    outside = hu <= PADDING_HU  # of the reconstruction circle
+    if outside.any():
+        edge = np.asarray(ndimage.binary_dilation(outside))
     edge[:, [0, -1]] = True
     edge[:, :, [0, -1]] = True
-    return np.asarray(edge)
+    return edge
 
 
 def lung_at_the_sides(phase: str, cm2: float) -> Finding:

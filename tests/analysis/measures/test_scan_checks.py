@@ -125,6 +125,17 @@ def test_a_lung_that_the_field_of_view_cuts_at_its_side_fails_by_its_area(thorax
     assert lung_at_the_sides("expiration", 0.0).verdict == "pass"
 
 
+def test_padding_outside_the_circle_cuts_a_lung_but_a_mask_along_its_outline_does_not(thorax):
+    volume, labels = thorax
+    j, i = (np.indices(GRID.shape[1:]) - 63.5) * 3.0
+    circle = np.where(np.hypot(j, i - 90) > 190, -2048, volume.array).astype(np.int16)
+    mask = np.where(labels > 0, volume.array, -2048).astype(np.int16)
+    assert sides_cm2(labels, Volume(circle, GRID)) > 10
+    assert sides_cm2(labels, Volume(mask, GRID)) == 0
+    tight = tuple(slice(int(n.min()), int(n.max()) + 1) for n in np.nonzero(labels))
+    assert sides_cm2(labels[tight], Volume(mask, GRID).crop(tight)) == 0
+
+
 @pytest.mark.parametrize(("hu", "verdict"), [(0, "pass"), (30, "pass"), (100, "warn")])
 def test_noise_is_measured_in_soft_tissue(thorax, hu, verdict):
     volume, _ = thorax
