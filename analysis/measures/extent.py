@@ -9,7 +9,8 @@ from ..anatomy.body import PADDING_HU, TISSUE_HU
 from ..volume import Grid, Labels, Mask, Volume
 from .findings import Finding, verdict_of
 
-CUT_CM2 = (
+SIDES_CM2 = 10.0  # where a whole scan has none; a narrow field of view fails by `edge_percent`
+END_CM2 = (
     4.0,
     10.0,
 )  # warn, fail: a recess of 3.2 was cut off a real CT, a base cut by 10 mm left 5.4 and 12.7
@@ -68,18 +69,17 @@ def _sides(lung: Mask, volume: Volume) -> Mask:
 
 def lung_at_the_sides(phase: str, cm2: float) -> Finding:
     """Area of lung cut off at the sides of the field of view, from `sides_cm2`."""
-    warn, fail = CUT_CM2
     words = f"{cm2:.1f} square centimetres of lung end at the sides of the field of view on {phase}"
-    if cm2 > warn:
+    if cm2 > SIDES_CM2:
         words += ": a part of the lung is missing"
-    limit = f"warn > {warn:g}, fail > {fail:g} cm2"
-    return Finding(f"sides, {phase}", verdict_of(cm2 > fail, cm2 > warn), cm2, "cm2", limit, words)
+    warn = verdict_of(False, cm2 > SIDES_CM2)
+    return Finding(f"sides, {phase}", warn, cm2, "cm2", f"warn > {SIDES_CM2:g} cm2", words)
 
 
 def lung_on_end_slice(phase: str, cm2: tuple[float, float]) -> Finding:
     """Area of lung on the scan's first or last slice, the larger one, from `end_slices_cm2`."""
     area, end = max(zip(cm2, ("first", "last"), strict=True))
-    warn, fail = CUT_CM2
+    warn, fail = END_CM2
     words = f"{area:.1f} square centimetres of lung lie on the {end} slice on {phase}"
     if area > warn:
         words += ": the scan ends in the lungs, or gas below the diaphragm counts as lung"
