@@ -175,7 +175,7 @@ def test_metal_in_the_body_is_named_with_its_slices_and_the_lung_beside_it(
 
 def test_an_electrode_on_the_skin_is_no_metal_in_the_body(thorax: tuple[Volume, Labels]) -> None:
     volume, labels = thorax
-    array = np.array(volume.array)
+    array = np.array(volume.array, dtype=np.int16)
     array[20:24, 6:8, 62:66] = 3071  # 170 mm in front of the middle
     assert find_metal(Volume(array, volume.grid), labels, (1, 1, 1)) == Metal(0.0)
 
