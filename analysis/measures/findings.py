@@ -24,7 +24,7 @@ class Finding:
     unit : str
         UCUM unit of `value` (``"1"`` for a ratio, ``"mm"``, ``"ml"``, ``"%"``, ``"[hnsf'U]"``).
     limit : str
-        The limits in words, e.g. ``"warn > 0.85, fail >= 0.97"``.
+        The limits in words, e.g. ``"warn > 0.85, fail >= 0.95"``.
     sentence : str
         The verdict in one sentence a clinician can act on; no patient data.
     """

@@ -53,7 +53,7 @@ def volume_ratio(exp_ml: float, insp_ml: float) -> Finding:
     words = {
         "pass": f"expiratory lungs have {ratio:.0%} of the inspiratory volume",
         "warn": f"expiratory lungs have {ratio:.0%} of the inspiratory volume: a shallow breath",
-        "fail": f"expiratory lungs have {ratio:.0%} of the inspiratory volume: not two phases, swapped, or too shallow a breath",
+        "fail": f"expiratory lungs have {ratio:.0%} of the inspiratory volume: too shallow, one phase twice, or swapped",
     }
     return Finding("volume ratio", verdict, ratio, "1", "warn > 0.85, fail >= 0.95", words[verdict])
 

@@ -25,7 +25,7 @@ def refused(insp: Volume, exp: Volume) -> str:
 
 def test_swapped_phases_are_named(pair: tuple[Volume, Volume]) -> None:
     insp, exp = pair
-    assert "not two phases, swapped" in refused(exp, insp)
+    assert "one phase twice, or swapped" in refused(exp, insp)
 
 
 def test_a_scan_that_stops_in_the_lungs_is_named(pair: tuple[Volume, Volume]) -> None:
