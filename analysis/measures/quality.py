@@ -50,12 +50,9 @@ def volume_ratio(exp_ml: float, insp_ml: float) -> Finding:
     """Expiratory over inspiratory lung volume (COPD: 0.73 ± 0.14)."""
     ratio = exp_ml / insp_ml
     verdict = verdict_of(ratio >= 0.95, ratio > 0.85)
-    words = {
-        "pass": f"expiratory lungs have {ratio:.0%} of the inspiratory volume",
-        "warn": f"expiratory lungs have {ratio:.0%} of the inspiratory volume: a shallow breath",
-        "fail": f"expiratory lungs have {ratio:.0%} of the inspiratory volume: too shallow, one phase twice, or swapped",
-    }
-    return Finding("volume ratio", verdict, ratio, "1", "warn > 0.85, fail >= 0.95", words[verdict])
+    meaning = {"pass": "", "warn": ": a shallow breath", "fail": ": too shallow, one phase twice, or swapped"}
+    words = f"expiratory lungs have {ratio:.0%} of the inspiratory volume{meaning[verdict]}"
+    return Finding("volume ratio", verdict, ratio, "1", "warn > 0.85, fail >= 0.95", words)
 
 
 def mass_ratio(insp_g: float, exp_g: float) -> Finding:
