@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from .anatomy.regions import REGIONS
     from .anatomy.sides import Lung
     from .errors import AnalysisError, Rejected
-    from .measures.quality import Acquisition, Finding, QualityRejected
+    from .measures.findings import Finding, QualityRejected
+    from .measures.quality import Acquisition
     from .measures.table import MEASURES
     from .pipeline.pipeline import Analysis, Parameters, Phase, analyse, analyse_phases, order_phases
     from .volume import Grid, Volume
@@ -57,13 +58,13 @@ _HOMES = {
     "Acquisition": "measures.quality",
     "Analysis": "pipeline.pipeline",
     "AnalysisError": "errors",
-    "Finding": "measures.quality",
+    "Finding": "measures.findings",
     "Grid": "volume",
     "Lung": "anatomy.sides",
     "MEASURES": "measures.table",
     "Parameters": "pipeline.pipeline",
     "Phase": "pipeline.pipeline",
-    "QualityRejected": "measures.quality",
+    "QualityRejected": "measures.findings",
     "REGIONS": "anatomy.regions",
     "Rejected": "errors",
     "VQClass": "vq.classes",

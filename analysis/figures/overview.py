@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..anatomy.regions import REGIONS, ZONES_OF
 from ..limits_of_use import RESEARCH_USE
-from ..measures.quality import Finding
+from ..measures.findings import Finding
 from ..pipeline.pipeline import Analysis, Parameters
 from ..volume import Grid, Labels
 from ..vq.classes import NORMALISED_BY, VQClass

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from ..anatomy.regions import WHOLE
 from ..limits_of_use import LIMITS, RESEARCH_USE
-from ..measures.quality import Finding
+from ..measures.findings import Finding
 from ..measures.table import FIRM, FIRMNESS, measures_of
 from ..parameters import Parameters
 from ..pipeline.pipeline import Analysis

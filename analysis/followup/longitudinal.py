@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ..anatomy.sides import Lung
 from ..errors import Rejected
 from ..figures.overview import on_working_grid
-from ..measures.quality import Finding, Verdict, registration_findings
+from ..measures.findings import Finding, Verdict
+from ..measures.quality import registration_findings
 from ..measures.table import MEASURES
 from ..pipeline.pipeline import Analysis
 from ..registration import kernels

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..anatomy.lungs import segment
-from ..anatomy.outline import Outline
 from ..anatomy.regions import zones
-from ..measures import quality
 from ..measures import table as ms
+from ..measures.scan import Scan
 from ..parameters import Parameters
 from ..volume import Grid, Labels, Mask, Volume
 
@@ -35,12 +34,10 @@ class Phase:
         How many voxels of the CT one voxel of `work` averages, along k, j, i.
     densities : measures.Densities
         Histograms of the CT's own voxels by zone.
-    trachea_hu, edge_percent, mediastinal_hu : float
-        What `quality` judges of one phase.
+    scan : Scan
+        What is judged of one phase.
     ct : Volume
         The CT's own voxels of `work`.
-    outline : Outline
-        What the outline of the lungs looks like, for `quality`.
     """
 
     grid: Grid
@@ -49,11 +46,8 @@ class Phase:
     box: tuple[slice, slice, slice]
     factors: tuple[int, int, int]
     densities: ms.Densities
-    trachea_hu: float
-    edge_percent: float
-    mediastinal_hu: float
+    scan: Scan
     ct: Volume
-    outline: Outline
 
     @classmethod
     def of(cls, volume: Volume, parameters: Parameters) -> Phase:
@@ -79,16 +73,9 @@ class Phase:
         part = volume.crop(fine_box)
         ct = Volume(part.array.copy(), part.grid)  # not a view, which would keep the whole CT
         densities = ms.Densities.of(ct, _repeat(zone, (k, j, i)))
-        checks = (
-            quality.trachea_hu(found.airways, whole),
-            quality.edge_percent(found.labels, whole),
-            quality.mediastinal_hu(found.labels, whole),
-        )
+        scan = Scan.of(volume, whole, found, (k, j, i))
         work = Volume(np.ascontiguousarray(work.array, dtype=np.float32), work.grid)
-        outline = Outline.of(found.labels, whole)
-        return cls(
-            volume.grid, work, np.ascontiguousarray(lungs), box, (k, j, i), densities, *checks, ct, outline
-        )
+        return cls(volume.grid, work, np.ascontiguousarray(lungs), box, (k, j, i), densities, scan, ct)
 
     @property
     def lung_ml(self) -> float:

@@ -13,7 +13,11 @@ from ..anatomy.regions import LOBES, ZONES_OF, zones
 from ..errors import Rejected
 from ..measures import quality
 from ..measures import table as ms
-from ..measures.quality import Acquisition, Finding, QualityRejected
+from ..measures.bands import band, v_band
+from ..measures.effusion import effusion
+from ..measures.findings import Finding, QualityRejected, failed
+from ..measures.quality import Acquisition
+from ..measures.steps import place_of
 from ..parameters import Parameters
 from ..registration.registration import RegistrationQuality, register
 from ..volume import Float, Grid, Labels, Mask, Volume
@@ -156,6 +160,8 @@ def analyse_phases(
     mask, voxel_ml = pair.mask, pair.grid.voxel_ml
     classes = classify(v_n, q_n, mask, voxel_ml, parameters.low, parameters.min_defect_ml)
     findings += (quality.perfusion_agreement(maps["m"][mask], maps.pop("m deposit")[mask]),)
+    across = v_band(np.where(mask, maps["V"], np.float32(np.nan)), exp.lungs, pair.grid.spacing[0])
+    findings += (band(across, place_of(pair.grid, across.slice_index)),)
     progress("measures", 0.0)
     by_lobe = drawn.carried(insp, exp, registration.displacement, registration.inverse) if drawn else None
     regions = _regions(exp, by_lobe[1] if by_lobe else None)
@@ -184,27 +190,19 @@ def analyse_phases(
 
 
 def _pair_findings(insp: Phase, exp: Phase) -> tuple[Finding, ...]:
-    own = [
-        finding
-        for name, phase in (("inspiration", insp), ("expiration", exp))
-        for finding in (
-            quality.trachea_air(name, phase.trachea_hu),
-            quality.field_of_view(name, phase.edge_percent),
-            quality.mediastinal_density(name, phase.mediastinal_hu),
-            *quality.outline_findings(name, phase.outline),
-        )
-    ]
     masses = insp.densities.mass_g("lungs"), exp.densities.mass_g("lungs")
     return (
         quality.lungs_found(exp.lungs),
         quality.volume_ratio(exp.lung_ml, insp.lung_ml),
         quality.mass_ratio(*masses),
-        *own,
+        *insp.scan.findings("inspiration"),
+        *exp.scan.findings("expiration"),
+        effusion(insp.scan.behind_lungs_ml, exp.scan.behind_lungs_ml),
     )
 
 
 def _gate(findings: tuple[Finding, ...], parameters: Parameters) -> None:
-    if quality.failed(findings) and not parameters.accept_failed_checks:
+    if failed(findings) and not parameters.accept_failed_checks:
         raise QualityRejected(findings)
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis import errors as analysis_errors
-from analysis.measures.quality import Acquisition, Finding
+from analysis.measures.findings import Finding
+from analysis.measures.quality import Acquisition
 from analysis.parameters import Parameters
 from analysis.pipeline.pipeline import Analysis, Phase, analyse_phases, order_phases
 

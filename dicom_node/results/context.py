@@ -20,7 +20,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
 from analysis.figures.trend import Visit
-from analysis.measures.quality import Finding
+from analysis.measures.findings import Finding
 from analysis.pipeline.pipeline import Analysis
 from analysis.volume import Grid
 

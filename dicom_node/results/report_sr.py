@@ -34,7 +34,7 @@ from pydicom.sequence import Sequence as DicomSequence
 from analysis.anatomy.regions import REGIONS, WHOLE
 from analysis.figures.colours import CLASS_NAME
 from analysis.limits_of_use import LIMITS
-from analysis.measures.quality import Finding
+from analysis.measures.findings import Finding
 from analysis.measures.table import measures_of
 from analysis.pipeline.pipeline import Analysis
 

@@ -12,7 +12,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from analysis.anatomy.regions import REGIONS
-from analysis.measures.quality import Finding
+from analysis.measures.findings import Finding
 from analysis.measures.table import MEASURES
 from analysis.pipeline.pipeline import Analysis, Parameters
 from analysis.registration.registration import RegistrationQuality
@@ -107,7 +107,7 @@ def analysis_of(expiratory: Series, *, missing: Sequence[VQClass] = (), work: in
     maps |= {"ct_insp": maps["ct_exp"] - 100 * ramp}
     findings = (
         Finding(
-            "volume ratio", "pass", 0.7312, "1", "warn > 0.85, fail >= 0.97", "Expiration is deep enough."
+            "volume ratio", "pass", 0.7312, "1", "warn > 0.85, fail >= 0.95", "Expiration is deep enough."
         ),
         Finding("kernel", "warn", None, "1", "warn on sharp kernels", "The kernel B70f is sharp."),
     )

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from analysis.errors import Rejected
-from analysis.measures.quality import lungs_found, trachea_air, trachea_hu
+from analysis.measures.density import trachea_air, trachea_hu
+from analysis.measures.quality import lungs_found
 from analysis.pipeline.pipeline import Parameters, Phase, analyse, analyse_phases
 from analysis.truth.phantom import ThoraxShape, thorax_phantom
 from analysis.volume import Grid, Volume
@@ -24,7 +25,7 @@ def refused(insp: Volume, exp: Volume) -> str:
 
 def test_swapped_phases_are_named(pair: tuple[Volume, Volume]) -> None:
     insp, exp = pair
-    assert "not two phases, or swapped" in refused(exp, insp)
+    assert "one phase twice, or swapped" in refused(exp, insp)
 
 
 def test_a_scan_that_stops_in_the_lungs_is_named(pair: tuple[Volume, Volume]) -> None:

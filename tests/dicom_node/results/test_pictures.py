@@ -24,7 +24,7 @@ from analysis.figures.captures import OPACITY, WINDOW, lung_slices, worst_slices
 from analysis.figures.colours import CLASS_RGB, map_rgb, top_of
 from analysis.figures.report import A4, report_pdf
 from analysis.limits_of_use import RESEARCH_USE
-from analysis.measures.quality import Finding, Verdict
+from analysis.measures.findings import Finding, Verdict
 from analysis.measures.table import FIRMNESS, MEASURES
 from analysis.pipeline.pipeline import Analysis
 from analysis.volume import Grid, Volume

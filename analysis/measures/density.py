@@ -1,0 +1,76 @@
+"""Lungs and airways of one phase -> how dense air and the heart measure: calibration and contrast medium."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from ..anatomy.morphology import bounding_box
+from ..volume import Grid, Labels, Mask, Volume
+from .findings import Finding, verdict_of
+
+MIDDLE = 0.7  # share of the trachea's largest depth from which a voxel counts as its middle
+
+
+def trachea_air(phase: str, hu: float) -> Finding:
+    """Density of air as the scanner measures it, from `trachea_hu`; NaN where no trachea was found."""
+    name, limit = f"trachea air, {phase}", "warn > 20 HU from -1000"
+    if not np.isfinite(hu):
+        return Finding(name, "warn", None, "[hnsf'U]", limit, f"no trachea was found on {phase}")
+    off = abs(hu + 1000) > 20
+    words = f"air in the trachea measures {hu:.0f} HU on {phase}"
+    if off:
+        words += ": densities may be off by as much"
+    return Finding(name, verdict_of(False, off), hu, "[hnsf'U]", limit, words)
+
+
+def mediastinal_density(phase: str, hu: float) -> Finding:
+    """Density of the heart and great vessels, from `mediastinal_hu`; contrast makes it exceed 90 HU."""
+    name, limit = f"mediastinal density, {phase}", "fail > 90 HU"
+    if not np.isfinite(hu):
+        return Finding(
+            name, "pass", None, "[hnsf'U]", limit, f"no heart to measure between the lungs on {phase}"
+        )
+    words = f"tissue between the lungs measures {hu:.0f} HU on {phase}"
+    if hu > 90:
+        words += ": contrast medium was given, V/Q from density is not valid"
+    return Finding(name, verdict_of(hu > 90, False), hu, "[hnsf'U]", limit, words)
+
+
+def trachea_hu(airways: Mask, volume: Volume) -> float:
+    """Median HU in the middle of the trachea, where its wall does not blur in; NaN where none was found.
+
+    Parameters
+    ----------
+    airways : (k, j, i) bool
+        Air of the trachea and the main bronchi.
+    volume : Volume
+    """
+    box = bounding_box(airways)
+    if box is None:
+        return float("nan")
+    depth = ndimage.distance_transform_edt(np.pad(airways[box], 1), sampling=volume.grid.spacing)[
+        1:-1, 1:-1, 1:-1
+    ]
+    return float(np.median(volume.array[box][depth >= MIDDLE * depth.max()]))
+
+
+def mediastinal_hu(labels: Labels, volume: Volume) -> float:
+    """Median HU of soft tissue (-50…400 HU) between the lungs; NaN where there is less than 50 mL of it."""
+    values = np.asarray(volume.array, dtype=np.float32)[between_lungs(labels, volume.grid)]
+    soft = values[(values > -50) & (values < 400)]
+    return float(np.median(soft)) if soft.size * volume.grid.voxel_ml >= 50 else float("nan")
+
+
+def between_lungs(labels: Labels, grid: Grid) -> Mask:
+    """Voxels that have the right lung on one side and the left lung on the other, (k, j, i) bool."""
+    axis = int(np.argmax(np.abs(grid.affine[0, :3])))
+    right, left = labels == 1, labels == 2
+
+    def passed(mask: Mask, backwards: bool) -> Mask:
+        mask = np.flip(mask, axis) if backwards else mask
+        mask = np.logical_or.accumulate(mask, axis=axis)
+        return np.flip(mask, axis) if backwards else mask
+
+    patient_left_ascends = bool(grid.affine[0, axis] > 0)
+    return passed(right, not patient_left_ascends) & passed(left, patient_left_ascends) & (labels == 0)

@@ -1,0 +1,58 @@
+"""Lungs of two phases -> soft tissue between lung and ribs that only one phase shows: effusion or consolidation."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from ..volume import Labels, Volume
+from .findings import Finding, verdict_of
+
+BONE_HU = 180
+RIBS_MM = 14.0  # ribs are oblique: bone counts this far above and below
+SOFT_HU = (-150, 130)
+WALL_MM = 8.0  # of soft tissue between lung and bone that is the chest wall's own
+WARN_ML = 60.0  # a real pair without an effusion: 4 and 6 ml
+
+
+def effusion(insp_ml: float, exp_ml: float) -> Finding:
+    """What lies behind the lungs on one phase and not on the other, from `behind_lungs_ml`."""
+    more = abs(insp_ml - exp_ml)
+    name = "inspiration" if insp_ml > exp_ml else "expiration"
+    words = (
+        f"{insp_ml:.0f} ml of soft tissue lie behind the lungs on inspiration, {exp_ml:.0f} ml on expiration"
+    )
+    if more > WARN_ML:
+        words += f": an effusion or consolidation of at least {more:.0f} ml on {name}; V and Q beside it are not valid"
+    limit = f"warn where they differ by > {WARN_ML:g} ml"
+    return Finding("effusion", verdict_of(False, more > WARN_ML), more, "ml", limit, words)
+
+
+def behind_lungs_ml(labels: Labels, volume: Volume) -> float:
+    """Soft tissue straight behind the lungs, if bone comes next, less the chest wall's own 8 mm, ml.
+
+    A lower bound of an effusion of a patient on the back: fluid with no lung in front of it is not counted.
+
+    Parameters
+    ----------
+    labels : (k, j, i) uint8
+        Lungs on the volume's grid.
+    volume : Volume
+        Voxels of about 2 mm.
+    """
+    axis = int(np.argmax(np.abs(volume.grid.affine[1, :3])))
+    lung = np.moveaxis(labels > 0, axis, 0)
+    hu = np.moveaxis(np.asarray(volume.array, dtype=np.float32), axis, 0)
+    if volume.grid.affine[1, axis] < 0:
+        lung, hu = lung[::-1], hu[::-1]
+    others = [a for a in range(3) if a != axis]
+    up = int(np.argmax(np.abs(volume.grid.affine[2, others])))
+    reach = 2 * round(RIBS_MM / volume.grid.spacing[others[up]]) + 1
+    bone = ndimage.maximum_filter1d((hu > BONE_HU).astype(np.uint8), reach, axis=1 + up) > 0
+    behind = ~np.flip(np.logical_or.accumulate(np.flip(lung, 0), axis=0), 0) & lung.any(axis=0)
+    end = behind & (bone | (hu < SOFT_HU[0]) | (hu > SOFT_HU[1]))
+    first = np.argmax(end, axis=0)[None]
+    at_bone = np.take_along_axis(end & bone, first, axis=0)[0]
+    between = behind & (np.arange(len(hu))[:, None, None] < first)
+    thick = np.where(at_bone, between.sum(axis=0) * volume.grid.spacing[axis] - WALL_MM, 0)
+    return float(np.maximum(thick, 0).sum()) * volume.grid.voxel_ml / volume.grid.spacing[axis]

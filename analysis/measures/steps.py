@@ -1,0 +1,215 @@
+"""A CT volume -> the largest jump of the anatomy between neighbouring slices, and slices that were scanned twice.
+
+A breath or a movement between two positions of the table leaves a block out, scans it twice or moves it sideways.
+Neighbouring slices then differ by as much as slices do that lie far apart. How much that is at every distance is
+taken from the slices around, so that a jump comes in mm, whatever the patient, the kernel and the noise. The median
+over tiles of 48 mm that show the body is taken: heart, ribs and diaphragm have to jump together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ..volume import Float, Grid, Volume
+from .findings import Finding, verdict_of
+
+PIXEL_MM = 4.0
+SLICE_MM = 2.0  # of thinner slices every n-th is taken
+TILE = 12  # pixels
+MIN_TILES = 8
+REACH_MM = 15.0  # the largest distance that slices are compared over
+AROUND_MM = 24.0  # how far around a gap ordinary distances are learnt
+WINDOW_HU = (-1000.0, 200.0)
+BODY_HU = -850.0
+ALIKE = (
+    0.35,
+    0.6,
+)  # of the difference of neighbours: less is the same anatomy again; neighbours, and further apart
+WARN_MM = 1.5  # real CTs without a step reach 1.2
+FAIL_MM = 3.0
+FAIL_SIDEWAYS_MM = 8.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """The largest step of one scan.
+
+    Parameters
+    ----------
+    jump_mm : float
+        Distance over which slices differ as much as the two neighbours do, less their own distance.
+    along_mm : float
+        The same once the slices are moved onto each other sideways.
+    sideways_mm : float
+        How far they were moved for that.
+    repeat_mm : float
+        Height of the block that was scanned twice; 0 for none.
+    slices : (int, int)
+        The neighbours, from 0: of the jump, or of the repeat where there is one.
+    place : str
+        Where they lie, e.g. ``"z = -112.5 mm"``.
+    count : int
+        Slices of the scan.
+    """
+
+    jump_mm: float = 0.0
+    along_mm: float = 0.0
+    sideways_mm: float = 0.0
+    repeat_mm: float = 0.0
+    slices: tuple[int, int] = (0, 0)
+    place: str = ""
+    count: int = 0
+
+
+def step(phase: str, found: Step) -> Finding:
+    """Whether the patient breathed or moved while a phase was scanned, from `largest_step`."""
+    name = f"breathing step, {phase}"
+    limit = (
+        f"warn > {WARN_MM:g} mm, fail > {FAIL_MM:g} mm along the slices or {FAIL_SIDEWAYS_MM:g} mm sideways"
+    )
+    along = max(found.along_mm, found.repeat_mm)
+    fail = along > FAIL_MM or found.sideways_mm > FAIL_SIDEWAYS_MM
+    verdict = verdict_of(fail, max(found.jump_mm, found.sideways_mm, found.repeat_mm) > WARN_MM)
+    if verdict == "pass":
+        return Finding(name, verdict, found.jump_mm, "mm", limit, f"no step between slices on {phase}")
+    if found.repeat_mm > WARN_MM:
+        size, words = found.repeat_mm, "a block of {:.0f} mm was scanned twice"
+    elif found.sideways_mm > max(WARN_MM, found.along_mm):
+        size, words = found.sideways_mm, "the body jumps sideways by {:.0f} mm"
+    else:
+        size, words = found.jump_mm, "the anatomy jumps by as much as {:.0f} mm make elsewhere"
+    first, second = (k + 1 for k in found.slices)
+    where = f"between slices {first} and {second} of {found.count} ({found.place}) on {phase}"
+    sentence = f"{words.format(size)} {where}: the patient breathed or moved, V and Q near it are not valid"
+    return Finding(name, verdict, size, "mm", limit, sentence)
+
+
+def largest_step(volume: Volume) -> Step:
+    """The largest jump between neighbouring slices of a scan; all 0 where it is too small to be judged.
+
+    Parameters
+    ----------
+    volume : Volume
+        Slices along k, each of an instant or of a short time.
+    """
+    every = max(1, int(SLICE_MM / volume.grid.spacing[0]))
+    distance = every * volume.grid.spacing[0]
+    images = _small(volume, every)
+    lags = int(np.ceil(REACH_MM / distance))
+    if len(images) < 3 * lags or min(images.shape[1:]) < 2 * TILE:
+        return Step()
+    differences = [_tiles((images[n:] - images[:-n]) ** 2) for n in range(1, lags + 1)]
+    body = _tiles(images)[:-1] > BODY_HU
+    usual = [_usual(d, n, lags, distance) for n, d in enumerate(differences, 1)]
+    curve = np.maximum.accumulate([_middle(u / usual[0], body) for u in usual], axis=0)
+    ratio = _middle(differences[0] / usual[0], body)
+    jumps = np.array([_as_mm(r, c, distance) for r, c in zip(ratio, curve.T, strict=True)])
+    k = int(np.argmax(jumps))
+    again, height = _repeat(differences, body)
+    at = again if height else k
+    shift, aligned = _sideways(images[k], images[k + 1])
+    rest = _middle(_tiles(aligned[None] ** 2) / usual[0][k : k + 1], body[k : k + 1])[0]
+    return Step(
+        float(jumps[k]),
+        float(min(_as_mm(rest, curve[:, k], distance), jumps[k])),
+        float(np.linalg.norm(shift * _averaged(volume.grid) * volume.grid.spacing[1:])),
+        height * distance,
+        (at * every, (at + 1) * every),
+        place_of(volume.grid, (at + 0.5) * every),
+        volume.grid.shape[0],
+    )
+
+
+def _small(volume: Volume, every: int) -> Float:
+    """Every n-th slice in pixels of 4 mm, clipped to what shows lung and soft tissue."""
+    array = volume.array[::every]
+    j, i = _averaged(volume.grid)
+    n = array.shape[0], array.shape[1] // j, array.shape[2] // i
+    blocks = array[:, : n[1] * j, : n[2] * i].reshape(n[0], n[1], j, n[2], i)
+    return np.clip(blocks.mean(axis=(2, 4), dtype=np.float32), *WINDOW_HU)
+
+
+def _averaged(grid: Grid) -> tuple[int, int]:
+    """How many rows and columns make a pixel of about 4 mm."""
+    j, i = (max(1, round(PIXEL_MM / s)) for s in grid.spacing[1:])
+    return j, i
+
+
+def _tiles(images: Float) -> Float:
+    """Mean over tiles, (k, tile)."""
+    j, i = (n // TILE for n in images.shape[1:])
+    blocks = images[:, : j * TILE, : i * TILE].reshape(len(images), j, TILE, i, TILE)
+    return np.asarray(blocks.mean(axis=(2, 4)).reshape(len(images), -1) + np.float32(1e-3))
+
+
+def _usual(difference: Float, lag: int, lags: int, distance: float) -> Float:
+    """Mean squared difference at a lag around every gap, of pairs on one side of it; (gap, tile)."""
+    width = max(lags + 2, round(AROUND_MM / distance))
+    gaps = len(difference) + lag - 1
+    total = np.concatenate(
+        [np.zeros((1, difference.shape[1])), np.cumsum(difference, axis=0, dtype=np.float64)]
+    )
+    k = np.arange(gaps)
+    below = np.maximum(k - width, 0), np.maximum(k - lag + 1, 0)
+    above = np.minimum(k + 1, len(difference)), np.clip(k + 2 + width - lag, k + 1, len(difference))
+    above = above[0], np.maximum(above[1], above[0])
+    below = np.minimum(below[0], below[1]), below[1]
+    count = (below[1] - below[0]) + (above[1] - above[0])
+    sums = total[below[1]] - total[below[0]] + total[above[1]] - total[above[0]]
+    return np.asarray(sums / np.maximum(count, 1)[:, None], dtype=np.float32)
+
+
+def _middle(square: Float, body: np.ndarray) -> Float:
+    """Root of the median over the tiles of the body; 0 where they are too few."""
+    some = body.sum(axis=1) >= MIN_TILES
+    out = np.zeros(len(square), dtype=np.float32)
+    masked = np.where(body[some], square[some], np.nan)
+    out[some] = np.sqrt(np.nanmedian(masked, axis=1))
+    return out
+
+
+def _as_mm(ratio: float, curve: Float, distance: float) -> float:
+    """The distance at which slices differ by ``ratio``, less that of neighbours."""
+    return float(np.interp(ratio, curve, distance * np.arange(1, len(curve) + 1))) - distance
+
+
+def _repeat(differences: list[Float], body: np.ndarray) -> tuple[int, int]:
+    """First gap and height, in slices, of a block that comes again at once; (0, 0) for none.
+
+    All slices of the block must find themselves again, so that two that are alike by chance do not count.
+    """
+    usual = ndimage.median_filter(differences[0], (2 * len(differences) + 1, 1), mode="nearest")
+    for lag, difference in enumerate(differences, 1):
+        alike = _middle(difference / usual[: len(difference)], body[: len(difference)])
+        same = (alike > 0) & (alike < ALIKE[lag > 1])
+        runs, count = ndimage.label(same)
+        for n in range(1, count + 1):
+            run = np.flatnonzero(runs == n)
+            if len(run) >= lag:
+                return int(run[0]) + lag - 1, lag
+    return 0, 0
+
+
+def _sideways(here: Float, there: Float) -> tuple[np.ndarray, Float]:
+    """Shift (j, i) in pixels that brings a slice onto its neighbour, by Gauss-Newton, and what still differs."""
+    shift = np.zeros(2)
+    moved = there
+    for _ in range(8):
+        gradient = np.stack([g.ravel() for g in np.gradient(0.5 * (moved + here))], axis=1)
+        change, *_ = np.linalg.lstsq(gradient, (moved - here).ravel(), rcond=None)
+        shift += change
+        moved = ndimage.shift(there, shift, order=1, mode="nearest")
+    still = moved - here
+    if (still**2).sum() > ((there - here) ** 2).sum():
+        return np.zeros(2), there - here
+    return shift, still
+
+
+def place_of(grid: Grid, k: float) -> str:
+    """Return where slice k lies on the patient's axis that the slices follow, e.g. ``"z = -112.5 mm"``."""
+    axis = int(np.argmax(np.abs(grid.affine[:3, 0])))
+    point = grid.points(np.array([[k, (grid.shape[1] - 1) / 2, (grid.shape[2] - 1) / 2]]))[0]
+    return f"{'xyz'[axis]} = {point[axis]:.1f} mm"
