@@ -53,8 +53,8 @@ MOVES: Mapping[MoveName, Move] = {
     "postpone": Move("g", ("RUNNING",), "READY", "the disk or the database was away; due later"),
     "supersede": Move("h", ("READY",), "SUPERSEDED", "more images came before it began"),
     "retry": Move("i", ("REFUSED", "FAILED", "CANCELLED"), "READY", "an operator asks"),
-    "remake": Move("k", ("DONE",), "READY", "a file of its results was damaged or missing"),
     "cancel": Move("j", ("READY", "RUNNING"), "CANCELLED", "an operator asks; its process is ended"),
+    "remake": Move("k", ("DONE",), "READY", "a file of its results was damaged or missing"),
 }
 
 
@@ -103,6 +103,9 @@ def create(
         due_at=now,
     )
     if not connection.execute(insert.on_conflict_do_nothing(index_elements=["fingerprint"])).rowcount:
+        # images that were removed and came again: the job knows them again
+        removed = job.c.fingerprint == mark, job.c.pair == ""
+        connection.execute(sa.update(job).where(*removed).values(pair=dump(pair)))
         return None
     number = connection.scalar(sa.select(job.c.id).where(job.c.fingerprint == mark))
     older = sa.select(job.c.id).where(job.c.study_uid == study_uid, job.c.revision <= last)
@@ -223,8 +226,9 @@ def crashed(database: Database, job_id: int, attempt: int, max_crashes: int, how
     how : str
         The process ended, "ended by signal 9" say; `NO_VERDICT` where it could not write its verdict down.
     """
-    job_now = read(database, job_id)
-    crashes = job_now.crashes + (how != NO_VERDICT)
+    with database.reading() as connection:
+        before = connection.scalar(sa.select(job.c.crashes).where(job.c.id == job_id)) or 0
+    crashes = before + (how != NO_VERDICT)
     name: MoveName = "interrupt" if crashes < max_crashes else "fail"
     reason = (
         f"{crashes} attempts ended without a result; the process of the last {how}" if name == "fail" else ""
