@@ -33,6 +33,7 @@ def show_submodules(name: str) -> None:
     """Make pdoc list the modules of a package, which it leaves out where `__all__` does not name them."""
     module = importlib.import_module(name)
     if hasattr(module, "__all__") and hasattr(module, "__path__"):
+        vars(module).update({name: getattr(module, name) for name in module.__all__})  # loaded when asked for
         below = [found.name for found in pkgutil.iter_modules(module.__path__)]
         shown = vars(module)["__all__"]
         vars(module)["__all__"] = [*shown, *(n for n in below if n not in shown)]

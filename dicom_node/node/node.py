@@ -38,6 +38,7 @@ from ..store.database import Database
 from ..store.durable import FILE_MODE, make_folder
 from ..store.identity import join
 from ..studies.decide import search, settle
+from .check import open_to_all
 from .schedule import Schedule
 from .service_manager import notify
 
@@ -125,6 +126,8 @@ class Node:
         self._reader.start()
         self._schedule.start()
         self._keeping.start()
+        for warning in open_to_all(self.config):
+            LOG.warning("%s", warning)
         notify("READY=1")
         LOG.info(
             "%s listens on %s port %d", self.config.receive.ae_title, self.config.receive.host, self.port
