@@ -20,6 +20,8 @@ NICE = 19
 TOGETHER = 16
 #: Seconds the process may take to start: no file's fault.
 START_S = 120.0
+#: Why a file is unread where its reader ended; not for good: something else may have killed it.
+CRASHES, HANGS = "the file crashes its reader", "the file hangs its reader"
 T = TypeVar("T")
 
 
@@ -103,8 +105,7 @@ class Reader(Generic[T]):
                 for path in paths[len(values) :][:TOGETHER]:
                     values += self._read_some([path])
                 return values
-            how = "hangs" if isinstance(error, Late) else "crashes"
-            values.append(f"the file {how} its reader")
+            values.append(HANGS if isinstance(error, Late) else CRASHES)
         return values
 
 

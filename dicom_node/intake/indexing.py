@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ..audit.trail import Trail
+from ..errors import Unavailable
 from ..model import Header
 from ..store.archive import Archive, Stored, index
 from ..studies import queue as studies
@@ -33,9 +34,30 @@ def index_new(archive: Archive, reader: Reader[Header], trail: Trail, quiet: flo
         Where the database cannot be reached or the reader does not start; nothing is lost then.
     """
     while new := archive.unindexed(BATCH):
-        _record(archive, trail, new, reader.read_all([stored.path for stored in new]), quiet)
+        read = reader.read_all([stored.path for stored in new])
+        try:
+            _record(archive, trail, new, read, quiet)
+        except Unavailable:
+            raise
+        except Exception:  # one row that the database does not take must not keep the others unread
+            LOG.exception("a batch of %d headers cannot be written: one at a time", len(new))
+            _record_one_by_one(archive, trail, new, read, quiet)
         if len(new) < BATCH:
             return
+
+
+def _record_one_by_one(
+    archive: Archive, trail: Trail, new: Sequence[Stored], read: Sequence[Header | str], quiet: float
+) -> None:
+    """Write each header in a transaction of its own; one that cannot be written is its instance's problem."""
+    for stored, found in zip(new, read, strict=True):
+        try:
+            _record(archive, trail, [stored], [found], quiet)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001  values of anybody, which must not be logged
+            why = f"its header cannot be kept ({type(error).__name__})"
+            _record(archive, trail, [stored], [why], quiet)
 
 
 def _record(

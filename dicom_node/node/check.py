@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import time
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from ..delivery.kinds import SENDERS
 from ..errors import NodeError, Rejected, Unavailable
 from ..network.tls import expiring, server_context
 from ..settings.config import Config
-from ..settings.destinations import CStoreDestination
+from ..settings.destinations import CStoreDestination, StowRsDestination
 from ..store.database import Database, NoTables
 from ..store.durable import make_folder
 
@@ -41,11 +43,33 @@ def check(config: Config) -> list[Check]:
         Check("database", _database(config), True),
         Check(f"port {config.receive.port} on {config.receive.host}", _port(config), True),
     ]
+    checks += [Check("who may send", warning, False) for warning in open_to_all(config)]
     checks += _certificates(config)
     for destination in config.destinations:
         answer = SENDERS[type(destination)].probe(destination, config.receive.ae_title)
         checks.append(Check(f"destination {destination.name} ({destination.place})", answer, False))
     return checks
+
+
+def open_to_all(config: Config) -> list[str]:
+    """Return a sentence for each door that the configuration leaves open to anybody on the network."""
+    receive, found = config.receive, []
+    if not receive.peers and not ipaddress.ip_address(receive.host).is_loopback:
+        found.append(f"anybody who reaches {receive.host} may send: name [[receive.peers]]")
+    for destination in config.destinations:
+        if isinstance(destination, StowRsDestination) and destination.url.startswith("http://"):
+            secret = " and its authorization" if destination.authorization_file else ""
+            if not _is_loopback(destination.url):
+                found.append(f"results{secret} go to {destination.name} in the clear: use https://")
+    return found
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _certificates(config: Config) -> list[Check]:

@@ -21,7 +21,7 @@ from ..delivery.outcome import Parcel
 from ..dicom.headers import read_header
 from ..errors import Unavailable
 from ..intake import storage_commitment as commit
-from ..intake.header_reader import Reader
+from ..intake.header_reader import CRASHES, HANGS, Reader
 from ..intake.indexing import index_new
 from ..intake.receivers import LOST_SECONDS, Acceptors, keep
 from ..jobs import queue as jobs
@@ -38,6 +38,7 @@ from ..store.database import Database
 from ..store.durable import FILE_MODE, make_folder
 from ..store.identity import join
 from ..studies.decide import search, settle
+from .check import open_to_all
 from .schedule import Schedule
 from .service_manager import notify
 
@@ -45,6 +46,8 @@ LOG = logging.getLogger(__name__)
 
 #: Between two looks at what may be removed.
 RETENTION_SECONDS = 60.0
+#: At each start, so many images whose reader ended are read again: it may not have been their fault.
+READ_AGAIN = 100
 #: Acceptors outlive a killed node for a moment; the next one waits for them, seconds.
 LOCK_SECONDS = 3.0
 
@@ -120,11 +123,15 @@ class Node:
         again = jobs.reconcile(self.database, set(), self.config.jobs.max_crashes, time.time())
         if drafts or adopted or again:
             LOG.info("recovered: %d drafts removed, %d files adopted, %d jobs again", drafts, adopted, again)
+        if blamed := self.archive.read_again((CRASHES, HANGS), READ_AGAIN):
+            LOG.info("%d images whose reader ended are read again", blamed)
         self.trail.activity(started=True)
         self.port = self._acceptors.start()
         self._reader.start()
         self._schedule.start()
         self._keeping.start()
+        for warning in open_to_all(self.config):
+            LOG.warning("%s", warning)
         notify("READY=1")
         LOG.info(
             "%s listens on %s port %d", self.config.receive.ae_title, self.config.receive.host, self.port

@@ -148,7 +148,7 @@ def status(database: Database, limit: int = 50) -> Status:
             _rows(Unreadable, connection, _unreadable().limit(limit)),
             _rows(Study, connection, _studies().limit(limit)),
             _rows(Job, connection, _jobs().limit(limit)),
-            _rows(Delivery, connection, _deliveries().limit(4 * limit)),
+            _rows(Delivery, connection, _deliveries(limit)),
             _rows(Commitment, connection, _commitments().limit(limit)),
         )
 
@@ -210,7 +210,7 @@ def _jobs() -> sa.Select[Any]:
     return sa.select(*(job.c[name] for name in names)).order_by(job.c.id.desc())
 
 
-def _deliveries() -> sa.Select[Any]:
+def _deliveries(limit: int) -> sa.Select[Any]:
     groups = result.c.job_id, delivery.c.destination, delivery.c.state
     waiting = sa.case((delivery.c.state == "QUEUED", delivery.c.due_at))
     values = (
@@ -219,8 +219,13 @@ def _deliveries() -> sa.Select[Any]:
         sa.func.min(waiting).label("due_at"),
         sa.func.max(delivery.c.reason).label("reason"),
     )
-    query = sa.select(*groups, *values).select_from(delivery.join(result)).group_by(*groups)
-    return query.order_by(result.c.job_id.desc(), delivery.c.destination)
+    # of the newest jobs all, of the others what has not arrived: all deliveries there ever were are too many to count
+    newest = sa.select(job.c.id).order_by(job.c.id.desc()).limit(limit).scalar_subquery()
+    of_newest = sa.select(delivery.c.id).join(result).where(result.c.job_id.in_(newest))
+    still_open = sa.select(delivery.c.id).where(delivery.c.state.in_(("QUEUED", "DEAD")))
+    shown = delivery.c.id.in_(of_newest.union(still_open))
+    query = sa.select(*groups, *values).select_from(delivery.join(result)).where(shown).group_by(*groups)
+    return query.order_by(result.c.job_id.desc(), delivery.c.destination).limit(4 * limit)
 
 
 def _commitments() -> sa.Select[Any]:

@@ -1,4 +1,4 @@
-"""What `check-config` says of certificates before a node is started."""
+"""What `check-config` says of certificates and open doors before a node is started."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 from certificates import authority, sign
 
-from dicom_node.node.check import check
+from dicom_node.node.check import check, open_to_all
 from dicom_node.settings.config import Config, ReceiveSettings
-from dicom_node.settings.peers import TlsSettings
+from dicom_node.settings.destinations import StowRsDestination
+from dicom_node.settings.peers import Peer, TlsSettings
 
 
 def told(config: Config) -> list[tuple[str, bool]]:
@@ -39,3 +40,21 @@ def test_certificates_that_cannot_be_used_are_fatal(tmp_path: Path) -> None:
 
 def test_without_certificates_nothing_is_said_of_them(tmp_path: Path) -> None:
     assert told(Config(storage=tmp_path / "storage", receive=ReceiveSettings(port=0))) == []
+
+
+def test_a_door_that_is_open_to_anybody_is_named_and_keeps_no_node_from_starting(tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    everywhere = ReceiveSettings(host="0.0.0.0", port=0)
+    web = StowRsDestination("web", url="http://pacs.example.org/dicom-web", authorization_file=secret)
+    found = open_to_all(Config(storage=tmp_path, receive=everywhere, destinations=(web,)))
+    assert found == [
+        "anybody who reaches 0.0.0.0 may send: name [[receive.peers]]",
+        "results and its authorization go to web in the clear: use https://",
+    ]
+    known = replace(everywhere, peers=(Peer("CT1"),))
+    safe = replace(web, url="https://pacs.example.org/dicom-web")
+    here = replace(web, url="http://127.0.0.1:8042/dicom-web")
+    assert open_to_all(Config(storage=tmp_path, receive=known, destinations=(safe,))) == []
+    assert open_to_all(Config(storage=tmp_path, destinations=(here,))) == []
+    told = [one for one in check(Config(storage=tmp_path, receive=everywhere)) if one.name == "who may send"]
+    assert [(one.problem, one.fatal) for one in told] == [(found[0], False)]

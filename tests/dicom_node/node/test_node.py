@@ -10,6 +10,7 @@ from typing import Any
 import killer
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from node_values import dying_run, endless_run, make_pair, send, write_scan
 from pydicom import Dataset, dcmread
 from pynetdicom import AE, evt
@@ -18,13 +19,14 @@ from running_node import config, done, running, until
 from analysis.volume import Grid, Volume
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.errors import Rejected, Unavailable
-from dicom_node.intake.header_reader import Reader
+from dicom_node.intake.header_reader import CRASHES, Reader
 from dicom_node.model import PairingRules
 from dicom_node.node.node import Node
 from dicom_node.node.status import Status, status
 from dicom_node.pairing.analyse import in_order
 from dicom_node.settings.config import AuditSettings, JobSettings
 from dicom_node.settings.destinations import CStoreDestination
+from dicom_node.store.tables import instance
 from dicom_node.studies import queue as studies
 
 
@@ -263,3 +265,18 @@ def test_a_command_that_names_another_instance_is_told_once_and_the_data_set_cou
     told = [r.getMessage() for r in caplog.records if "came under another SOP Instance UID" in r.getMessage()]
     assert 1 <= len(told) < 5
     assert "of PROXY" in told[0]
+
+
+def test_an_image_whose_reader_was_killed_is_read_again_at_the_next_start(
+    tmp_path: Path, insp: list[Path]
+) -> None:
+    settings = config(tmp_path)
+    with running(settings) as node:
+        send(node.port, insp)
+        until(node, decided)
+        with node.database.writing() as connection:  # as after the out-of-memory killer took its reader
+            blamed = sa.update(instance).where(instance.c.sop_instance_uid == insp[0].stem)
+            connection.execute(blamed.values(header=None, problem=CRASHES))
+        assert status(node.database).instances.unreadable == 1
+    with running(settings) as node:
+        until(node, lambda found: found.instances.unreadable == found.instances.to_be_read == 0)
