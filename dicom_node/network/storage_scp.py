@@ -39,8 +39,8 @@ REQUEST_SECONDS = 10.0
 #: Connections the system keeps until a process accepts them.
 BACKLOG = 128
 
-#: Storage classes that pynetdicom's list of 170 omits: those of Supplement 252, which keep what a pair needs not, and the
-#: private one in which Siemens' consoles send what is no image. They are kept and trigger nothing.
+#: Storage classes that pynetdicom's list of 170 omits. CT For Processing (Supplement 252) and the private class of
+#: Siemens' consoles for what is no image are kept and trigger nothing.
 MORE_STORAGE_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2.3": "CT Image Storage - For Processing",
     "1.2.840.10008.5.1.4.1.1.2.4": "Enhanced CT Image Storage - For Processing",

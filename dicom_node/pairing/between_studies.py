@@ -1,4 +1,4 @@
-"""Two series of different studies -> whether they are one examination: some sites make each breath-hold its own study."""
+"""Two series of different studies -> whether they are one examination: some sites make a study of each breath."""
 
 from __future__ import annotations
 

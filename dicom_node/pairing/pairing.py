@@ -67,7 +67,8 @@ def pair(assembled: Assembled, rules: PairingRules) -> Pair | NoPair:
     Notes
     -----
     Where a phase has several stacks (thin and thick, soft and sharp), the pair of the lowest rank is taken:
-    one position of the patient, axial before oblique, original before derived, soft kernels before sharp ones, one kernel for both,
+    one study, one position of the patient, axial before oblique, original before derived, soft kernels before sharp
+    ones, one kernel for both,
     thinner slices (down to 1 mm), closest spacing, largest coverage, and at last the lower UID of the series.
     """
     usable = [s for s in assembled.series if _slice_mm(s) <= rules.max_slice_mm]

@@ -26,7 +26,7 @@ WORDS: dict[Phase, frozenset[str]] = {
         "einatmung", "einatmen", "eingeatmet",  # German
         "inademing", "inademen", "ingeademd",  # Dutch
         "inandning", "inandad", "indanding", "innanding", "innpust",  # Swedish, Danish, Norwegian
-        "wdech", "nadech", "nadych", "vdech", "vdychnutie", "udah", "udisaj", "vdih",  # Polish, Czech, Slovak, South Slavic
+        "wdech", "nadech", "nadych", "vdech", "vdychnutie", "udah", "udisaj", "vdih",  # Slavic
         "belegzes", "belelegzes", "sisaanhengitys", "sisaanh", "sissehingamine",  # Hungarian, Finnish, Estonian
         "ikvepimas", "ieelpa", "eispnoi", "εισπνοη",  # Lithuanian, Latvian, Greek
         "вдох", "вдоха", "вдохе", "вдих", "вдиху", "вдишване", "удах",  # Russian, Ukrainian, Bulgarian, Serbian

@@ -1,4 +1,4 @@
-"""What a result copies of a CT can be written again, whatever bytes a sender put there, and is known before any pixel is."""
+"""What a result copies of a CT can be written again, whatever bytes a sender put there."""
 
 from __future__ import annotations
 

@@ -87,7 +87,8 @@ def test_the_heart_is_no_lung_volume(text: str) -> None:
     [
         ("0%", "inspiration", True), ("T=50%", "expiration", True), ("CT 50,0 %", "expiration", True),
         ("20.0%", None, True), ("Resp 100% In", "inspiration", True), ("Resp 0% Ex", "expiration", True),
-        ("Resp 50% Ex", None, True), ("ASiR 40%", None, False), ("ECG 75%", None, False), ("BestDiast 50 %", None, False),
+        ("Resp 50% Ex", None, True), ("ASiR 40%", None, False), ("ECG 75%", None, False),
+        ("BestDiast 50 %", None, False),
         ("0% - 90%", None, False), ("iDose 50%", None, False),
     ],
 )  # fmt: skip

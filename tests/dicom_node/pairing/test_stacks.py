@@ -245,7 +245,8 @@ def test_slices_of_two_patients_are_no_stack() -> None:
     ("position", "text", "lie", "told"),
     [
         ("HFS", "Thorax", "supine", False), ("FFP", "Thorax", "prone", False), ("HFDL", "", "decubitus left", False),
-        ("", "HRCT PRONE", "prone", True), ("", "Thorax Bauchlage", "prone", True), ("", "décubitus ventral", "prone", True),
+        ("", "HRCT PRONE", "prone", True), ("", "Thorax Bauchlage", "prone", True),
+        ("", "décubitus ventral", "prone", True),
         ("", "Tórax decúbito prono", "prone", True), ("", "Thorax Rückenlage", "supine", True),
         ("", "Rt lateral decubitus", "decubitus right", True), ("", "仰卧位", "supine", True),
         ("HFS", "HRCT prone insp", "supine", True), ("HFDR", "decubitus", "decubitus right", False),

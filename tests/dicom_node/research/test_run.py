@@ -64,7 +64,9 @@ def test_spaces_around_an_id_do_not_count(plain: Path) -> None:
 def test_a_series_given_twice_is_refused_before_the_analysis(plain: Path) -> None:
     for path in (plain / "insp").iterdir():
         spoil([path], {("SeriesDescription", "LO"): b"Thorax"})
-    assert "is given twice: inspiration and expiration are the same images" in refusal(plain / "insp", plain / "insp")
+    assert "is given twice: inspiration and expiration are the same images" in refusal(
+        plain / "insp", plain / "insp"
+    )
 
 
 def test_a_turned_patient_is_refused(plain: Path) -> None:
@@ -84,7 +86,10 @@ def test_a_refusal_says_how_many_files_for_which_reason(plain: Path) -> None:
     for n in range(4):
         (plain / f"note{n}.txt").write_text("no DICOM " * 50)
     said = refusal(plain)
-    assert "(4 files: is not a DICOM file; 3 files: cannot be read: its SOP Instance UID (0008,0018) is no UID)" in said
+    assert (
+        "(4 files: is not a DICOM file; 3 files: cannot be read: its SOP Instance UID (0008,0018) is no UID)"
+        in said
+    )
 
 
 def test_one_uid_for_all_slices_is_told(plain: Path) -> None:
