@@ -1,11 +1,12 @@
-"""Inputs that others' files and days make, through `dicom-node run`, and through `dicom-node serve` with storescu.
+"""Inputs that others' files and days make, through `dicom-node run`, and `dicom-node serve` with dcmtk's storescu.
 
     python benchmarks/cases.py CASES OUT [--only NAME] [--no-run] [--no-serve] [--quick]
 
 CASES holds one folder a kind with a ``make.py OUT [variant]`` that writes the input. Each case says what it must get:
-a result, or a refusal whose sentence is matched. Prints a line a case and way, and ends with 1 where one differs. An
-analysis takes a minute and more; with --quick `run` reads, pairs, decodes and makes every object of a made-up one, and
-`serve` is believed once a job has read both series.
+a result, or a refusal whose sentence is matched. Prints a line a case and way, and ends with 1 where one differs.
+
+An analysis takes a minute and more. With --quick, `run` reads, pairs, decodes and makes every object of a made-up one,
+and `serve` is believed once a job has read both series.
 """
 
 from __future__ import annotations

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable, Iterable
-from hashlib import sha256
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pydicom import Dataset, dcmread
-from pydicom.valuerep import PersonName
 
 from ..errors import Rejected
-from ..model import Header, Person, Slice
+from ..model import Header, Slice
 from .attributes import is_uid, named
 from .decoding_limits import TooMuch, check_inflated
 from .malformed import MALFORMED
+from .persons import person_of
+from .pixel_attributes import unreadable_pixels
 from .transfer_syntaxes import syntax_problem
+from .values import numbers_of, text_of, value_of
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -30,16 +29,14 @@ OWN_MANUFACTURER = "vq-dicom-node"
 TAGS = [
     "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate",
     "FrameOfReferenceUID", "ManufacturerModelName", "DeviceSerialNumber", "ImageType", "SOPClassUID",
-    "SOPInstanceUID", "Modality", "Manufacturer",
-    "SeriesDescription", "ProtocolName", "ImageComments", "BodyPartExamined", "PatientPosition",
-    "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "AcquisitionNumber",
-    "AcquisitionContextSequence", "StudyInstanceUID", "SeriesInstanceUID",
-    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
-    "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation",
-    "RescaleSlope", "RescaleIntercept", "SliceThickness", "ConvolutionKernel", "ContrastBolusAgent",
-    "ContrastBolusAgentSequence",
-    "GantryDetectorTilt", "TemporalPositionIdentifier", "TemporalPositionIndex",
-    "NominalPercentageOfRespiratoryPhase", "NumberOfFrames",
+    "SOPInstanceUID", "Modality", "Manufacturer", "SeriesDescription", "ProtocolName", "ImageComments",
+    "BodyPartExamined", "PatientPosition", "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime",
+    "AcquisitionNumber", "AcquisitionContextSequence", "StudyInstanceUID", "SeriesInstanceUID",
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "SamplesPerPixel",
+    "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation", "RescaleSlope",
+    "RescaleIntercept", "SliceThickness", "ConvolutionKernel", "ContrastBolusAgent",
+    "ContrastBolusAgentSequence", "GantryDetectorTilt", "TemporalPositionIdentifier",
+    "TemporalPositionIndex", "NominalPercentageOfRespiratoryPhase", "NumberOfFrames",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 
@@ -56,6 +53,9 @@ UNFIT = {
     "IODINE": "derived image", "MONOENERGETIC": "derived image", "VNC": "derived image",
     "EVIDENCE": "derived image", "DOSE_INFO": "dose report",
 }  # fmt: skip
+
+#: What names the scanner.
+DEVICE = "Manufacturer", "ManufacturerModelName", "DeviceSerialNumber"
 
 #: Where a phase may be named in words.
 TEXTS = ("SeriesDescription", "ProtocolName", "ImageComments", "ImageType")
@@ -104,7 +104,7 @@ def read_header(path: Path) -> Header:
 
 def _header(path: Path, ds: Dataset) -> Header:
     uids = {
-        k: _text(ds, k) for k in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+        k: text_of(ds, k) for k in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
     }
     for keyword, value in uids.items():
         if not value:
@@ -113,53 +113,26 @@ def _header(path: Path, ds: Dataset) -> Header:
             name = _name(path, "" if keyword == "SOPInstanceUID" else uids["SOPInstanceUID"])
             raise Rejected(f"SOP instance {name} cannot be read: its {named(keyword)} is no UID")
     slices, ignored = _slices(ds, uids["SOPClassUID"], uids["SOPInstanceUID"])
-    percent = _numbers(ds, "NominalPercentageOfRespiratoryPhase", 1)
+    percent = numbers_of(ds, "NominalPercentageOfRespiratoryPhase", 1)
     return Header(
         uids["SOPClassUID"], uids["SOPInstanceUID"], uids["SeriesInstanceUID"], uids["StudyInstanceUID"],
-        modality=_text(ds, "Modality"),
+        modality=text_of(ds, "Modality"),
         slices=slices,
-        texts=tuple(_text(ds, k) for k in TEXTS),
+        texts=tuple(text_of(ds, k) for k in TEXTS),
         phase_code=_phase_code(ds),
         phase_percent=percent[0] if percent else None,
-        kernel=slices[0].acquisition[1] if slices else _text(ds, "ConvolutionKernel"),
+        kernel=slices[0].acquisition[1] if slices else text_of(ds, "ConvolutionKernel"),
         contrast=_contrast(ds),
-        gantry_tilt=(_numbers(ds, "GantryDetectorTilt", 1) or (0.0,))[0],
-        body_part=_text(ds, "BodyPartExamined"),
-        acquired=_text(ds, "AcquisitionDateTime")
-        or _text(ds, "AcquisitionDate") + _text(ds, "AcquisitionTime"),
-        patient_position=_text(ds, "PatientPosition"),
+        gantry_tilt=(numbers_of(ds, "GantryDetectorTilt", 1) or (0.0,))[0],
+        body_part=text_of(ds, "BodyPartExamined"),
+        acquired=text_of(ds, "AcquisitionDateTime")
+        or text_of(ds, "AcquisitionDate") + text_of(ds, "AcquisitionTime"),
+        patient_position=text_of(ds, "PatientPosition"),
         ignored=ignored,
-        person=_person(ds),
-        frame_of_reference=_text(ds, "FrameOfReferenceUID"),
-        device=" ".join(_text(ds, k) for k in ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber")).strip(),
+        person=person_of(ds),
+        frame_of_reference=text_of(ds, "FrameOfReferenceUID"),
+        device=" ".join(text_of(ds, k) for k in DEVICE).strip(),
     )  # fmt: skip
-
-
-def _person(ds: Dataset) -> Person:
-    """Digests of who the patient is: padding, the case of a name, accents and empty components do not count."""
-
-    def digest(text: str) -> str:
-        return sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else ""
-
-    patient_id, issuer, birth_date = (
-        digest(_text(ds, k).strip()) for k in ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
-    )
-    return Person(patient_id, issuer, birth_date, digest(_plain_name(_text(ds, "PatientName"))))
-
-
-def _plain_name(name: str) -> str:
-    """Family and given name of the first component group that is there; "ae" for "ä" and the like are folded.
-
-    Examples
-    --------
-    >>> _plain_name("MÜLLER^Hans^^Dr.") == _plain_name("Mueller^Hans ")
-    True
-    """
-    group = next((g for g in name.split("=") if g.strip("^ ")), "")
-    parts = [" ".join(part.split()) for part in group.split("^")[:2]]
-    folded = unicodedata.normalize("NFKD", "^".join(parts).rstrip("^")).casefold()
-    plain = "".join(c for c in folded if not unicodedata.combining(c))
-    return re.sub("([aou])e", r"\1", plain)
 
 
 def _read(path: Path) -> Dataset:
@@ -186,34 +159,8 @@ def _name(path: Path, otherwise: str = "") -> str:
     return path.stem if re.fullmatch(r"[0-9.]{8,64}", path.stem) else otherwise or "of unknown UID"
 
 
-def _value(ds: Dataset, keyword: str) -> Any:
-    try:
-        return ds.get(keyword)
-    except MALFORMED:
-        return None
-
-
-def _text(ds: Dataset, keyword: str) -> str:
-    value = _value(ds, keyword)
-    if value is None:
-        return ""
-    several = isinstance(value, Iterable) and not isinstance(value, (str, bytes, PersonName))
-    values = value if several else [value]
-    return "\\".join(str(v).strip("\0 ") for v in values)
-
-
-def _numbers(ds: Dataset, keyword: str, n: int) -> tuple[float, ...]:
-    """The n finite numbers of an attribute (n = 1: the first), or nothing where there are not exactly n."""
-    parts = _text(ds, keyword).split("\\")
-    try:
-        values = tuple(float(p) for p in (parts[:1] if n == 1 else parts))
-    except ValueError:
-        return ()
-    return values if len(values) == n and all(abs(v) < 1e9 for v in values) else ()
-
-
 def _items(ds: Dataset, keyword: str) -> list[Dataset]:
-    value = _value(ds, keyword)
+    value = value_of(ds, keyword)
     try:
         return [item for item in value or [] if isinstance(item, Dataset)]
     except MALFORMED:
@@ -224,7 +171,7 @@ def _slices(ds: Dataset, sop_class_uid: str, sop_instance_uid: str) -> tuple[tup
     """The slices of an instance, or why it has none."""
     if sop_class_uid not in CT_CLASSES:
         return (), "not CT"
-    if _text(ds, "Manufacturer") == OWN_MANUFACTURER:
+    if text_of(ds, "Manufacturer") == OWN_MANUFACTURER:
         return (), "our own result"
     if sop_class_uid == CT_IMAGE:
         return _slice_of(sop_instance_uid, 1, lambda _: ds, ds)
@@ -272,11 +219,11 @@ def _groups(ds: Dataset, shared: Dataset, frame: Dataset) -> Find:
 
 
 def _slice_of(sop_instance_uid: str, n: int, find: Find, ds: Dataset) -> tuple[tuple[Slice, ...], str]:
-    image_type = _text(find("FrameType"), "FrameType") or _text(ds, "ImageType")
+    image_type = text_of(find("FrameType"), "FrameType") or text_of(ds, "ImageType")
     if unfit := _unfit(image_type.split("\\")):
         return (), unfit
     geometry = {
-        k: _numbers(find(k), k, n)
+        k: numbers_of(find(k), k, n)
         for k, n in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2),
                      ("Rows", 1), ("Columns", 1))
     }  # fmt: skip
@@ -286,10 +233,10 @@ def _slice_of(sop_instance_uid: str, n: int, find: Find, ds: Dataset) -> tuple[t
             (),
             f"no {named(lacking[0])} in SOP instance {sop_instance_uid}, expected {EXPECTED[lacking[0]]}",
         )
-    if n == 1 and (unusable := _unreadable_pixels(ds)):
+    if n == 1 and (unusable := unreadable_pixels(ds, text_of(ds, "SOPClassUID") == CT_IMAGE)):
         return (), f"no {unusable} in SOP instance {sop_instance_uid}"
     position, orientation, spacing, rows, columns = geometry.values()
-    thickness = _numbers(find("SliceThickness"), "SliceThickness", 1)
+    thickness = numbers_of(find("SliceThickness"), "SliceThickness", 1)
     return (
         Slice(
             sop_instance_uid, n,
@@ -307,48 +254,13 @@ EXPECTED = {
     "ImagePositionPatient": "3 numbers", "ImageOrientationPatient": "6 numbers", "PixelSpacing": "2 numbers",
     "Rows": "1 number", "Columns": "1 number",
 }  # fmt: skip
-#: What pixels must say to be decoded (PS3.3 C.7.6.3, C.8.2.1): keyword, what is expected, whether a value is that.
-PIXELS: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
-    ("SamplesPerPixel", "1", lambda v: v == "1"),
-    (
-        "PhotometricInterpretation",
-        "MONOCHROME1 or MONOCHROME2",
-        lambda v: v in ("MONOCHROME1", "MONOCHROME2"),
-    ),
-    ("BitsAllocated", "8, 16 or 32", lambda v: v in ("8", "16", "32")),
-    ("BitsStored", "1 to 32", lambda v: v.isdigit() and 1 <= int(v) <= 32),
-    ("PixelRepresentation", "0 or 1", lambda v: v in ("0", "1")),
-)
-#: How values become HU: at the root of a single-frame image, in functional groups of others.
-RESCALE = "RescaleSlope", "RescaleIntercept"
-
-
-def _unreadable_pixels(ds: Dataset) -> str:
-    """The attribute without which pixels cannot be decoded or have no unit, and what was expected of it."""
-    for keyword, expected, right in PIXELS:
-        if not right(value := _text(ds, keyword)):
-            return f"usable {named(keyword)} ({_shown(value)}, expected {expected})"
-    if _text(ds, "SOPClassUID") != CT_IMAGE:
-        return ""
-    for keyword in RESCALE:
-        values = _text(ds, keyword).split("\\")
-        if len(values) > 1:
-            return f"usable {named(keyword)} ({len(values)} values, expected 1)"
-        if not _numbers(ds, keyword, 1) or (keyword == "RescaleSlope" and _numbers(ds, keyword, 1) == (0.0,)):
-            return f"usable {named(keyword)} ({_shown(values[0])}, expected a number)"
-    return ""
-
-
-def _shown(value: str) -> str:
-    """A value of an attribute that holds nothing of the patient, as far as it can be one."""
-    return value if re.fullmatch(r"[A-Z0-9_.+-]{1,16}", value) else "absent" if not value else "not readable"
 
 
 def _acquisition(find: Find, ds: Dataset, image_type: str) -> tuple[str, ...]:
     """What must not be mixed, in the order of `model.ACQUISITION`."""
 
     def first(*keywords: str) -> str:
-        return next((t for k in keywords if (t := _text(find(k), k))), "")
+        return next((t for k in keywords if (t := text_of(find(k), k))), "")
 
     return (
         first("FrameAcquisitionNumber", "AcquisitionNumber"),
@@ -380,12 +292,12 @@ def _phase_code(ds: Dataset) -> str:
         PHASE_CODES[code]
         for item in _items(ds, "AcquisitionContextSequence")
         for concept in _items(item, "ConceptCodeSequence")
-        if (code := _text(concept, "CodeValue")) in PHASE_CODES
+        if (code := text_of(concept, "CodeValue")) in PHASE_CODES
     }
     return found.pop() if len(found) == 1 else ""
 
 
 def _contrast(ds: Dataset) -> str:
-    agents = [_text(item, "CodeMeaning") for item in _items(ds, "ContrastBolusAgentSequence")]
-    agent = _text(ds, "ContrastBolusAgent") or next((a for a in agents if a), "")
+    agents = [text_of(item, "CodeMeaning") for item in _items(ds, "ContrastBolusAgentSequence")]
+    agent = text_of(ds, "ContrastBolusAgent") or next((a for a in agents if a), "")
     return "" if agent.upper() in NO_CONTRAST else agent

@@ -297,24 +297,34 @@ def _one_frame_of_reference(images: Sequence[Dataset]) -> tuple[str, ...]:
 
 
 def _place(ds: Dataset, slices: Sequence[Slice]) -> None:
-    """Where the slices lie, as the node reads it: a decimal string of 20 characters is none that may be copied."""
-    groups = ds.get("PerFrameFunctionalGroupsSequence")
-    ds.Rows, ds.Columns = slices[0].rows, slices[0].columns
+    """Where the slices lie, as the node reads it: a decimal string of 20 characters is none that may be copied.
+
+    Of a multi-frame instance the frames of a stack share all but their position (PS3.3 C.7.6.16.2).
+    """
+    first = slices[0]
+    ds.Rows, ds.Columns = first.rows, first.columns
+    measures = {"PixelSpacing": first.spacing, "SliceThickness": first.thickness}
+    orientation = {"ImageOrientationPatient": first.orientation}
+    frames = ds.get("PerFrameFunctionalGroupsSequence")
+    if not frames:
+        _set(ds, {**measures, **orientation, "ImagePositionPatient": first.position})
+        return
+    if not ds.get("SharedFunctionalGroupsSequence"):
+        ds.SharedFunctionalGroupsSequence = [Dataset()]
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    shared.pop(Tag("PlanePositionSequence"), None)
+    for name, values in (("PixelMeasuresSequence", measures), ("PlaneOrientationSequence", orientation)):
+        _set_macro(shared, name, values)
+        for frame in frames:
+            frame.pop(Tag(name), None)
     for one in slices:
-        macros: dict[str, dict[str, float | Sequence[float] | None]] = {
-            "PixelMeasuresSequence": {"PixelSpacing": one.spacing, "SliceThickness": one.thickness},
-            "PlanePositionSequence": {"ImagePositionPatient": one.position},
-            "PlaneOrientationSequence": {"ImageOrientationPatient": one.orientation},
-        }
-        for name, values in macros.items():
-            if groups:
-                item = Dataset()
-                setattr(groups[one.frame - 1], name, [item])
-            _set(item if groups else ds, values)
-    if groups:
-        for shared in ds.get("SharedFunctionalGroupsSequence") or []:
-            for name in ("PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence"):
-                shared.pop(Tag(name), None)
+        _set_macro(frames[one.frame - 1], "PlanePositionSequence", {"ImagePositionPatient": one.position})
+
+
+def _set_macro(groups: Dataset, name: str, values: Mapping[str, float | Sequence[float] | None]) -> None:
+    item = Dataset()
+    _set(item, values)
+    setattr(groups, name, [item])
 
 
 def _set(ds: Dataset, values: Mapping[str, float | Sequence[float] | None]) -> None:

@@ -45,8 +45,8 @@ def pair_between(
         found = _decide(assemble([*own, *headers(other, None)], rules), rules, assigned, as_one=True)
         if isinstance(found, Pair) or found.people:
             return found
-    if not own or rules.between_studies_minutes == 0:
-        return None
+    if not own or rules.between_studies_minutes == 0 or assemble(own, rules).refused:
+        return None  # what is incomplete here may still come: no other study's series stands for it
     for other in others:
         first = headers(other, 1)
         if first and same_patient((own[0].person,), (first[0].person,)):

@@ -76,7 +76,7 @@ def test_stow_rs_waits_for_credentials_and_for_a_server_that_is_away(
 def test_what_orthanc_cannot_take_stops_no_other(
     web: StowRsDestination, database: Database, tmp_path: Path
 ) -> None:
-    queue(database, tmp_path, "web")[0].write_bytes(b"no DICOM at all")
+    queue(database, tmp_path, "web")[0].write_bytes(bytes(128) + b"DICM, and nothing more")
     deliver_at(database, tmp_path, web, 1.0)
     first, *others = rows(database)
     assert first.state in ("QUEUED", "DEAD")

@@ -165,6 +165,7 @@ def test_what_cannot_be_unpacked_is_named(tmp_path: Path, make: Callable[[Path],
 
 def test_any_changed_byte_is_read_or_named(tmp_path: Path) -> None:
     whole = zipped(tmp_path / "a.zip", content={"IM1": bytes(range(256))}).read_bytes()
+    said = []
     for at in range(len(whole)):
         (tmp_path / "a.zip").write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
         if not kind_of(tmp_path / "a.zip"):

@@ -78,7 +78,7 @@ def test_a_program_of_the_user_draws_them(tmp_path: Path) -> None:
     ("command", "words"),
     [
         (("no-such-program", "{ct}"), "cannot be started"),
-        ((sys.executable, "-c", "raise SystemExit(3)"), "ended with 3"),
+        ((sys.executable, "-c", "raise SystemExit(3)"), "ended with exit code 3"),
     ],
 )
 def test_a_program_that_fails_is_named(command: Sequence[str], words: str) -> None:

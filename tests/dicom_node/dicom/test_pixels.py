@@ -237,9 +237,7 @@ def test_a_syntax_nothing_decodes_is_refused_with_the_header(tmp_path: Path) -> 
     ds = dcmread(path)
     ds.file_meta.TransferSyntaxUID = UID("1.2.840.113619.5.2")
     dcmwrite(path, ds, implicit_vr=False, little_endian=True, enforce_file_format=False)
-    with pytest.raises(
-        Rejected, match=r"nothing here decodes its Transfer Syntax UID \(0002,0010\) 1.2.840.113619.5.2"
-    ):
+    with pytest.raises(Rejected, match=r"nothing here decodes its Transfer Syntax UID \(0002,0010\) 1\.2"):
         read_header(path)
 
 
