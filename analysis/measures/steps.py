@@ -18,6 +18,7 @@ from .findings import Finding, verdict_of
 
 PIXEL_MM = 4.0
 SLICE_MM = 2.0  # of thinner slices every n-th is taken
+COARSE_MM = 2.5  # the limits hold to here; of slices further apart a jump is known no better than they lie
 TILE = 12  # pixels
 MIN_TILES = 8
 REACH_MM = 15.0  # the largest distance that slices are compared over
@@ -53,6 +54,8 @@ class Step:
         Where they lie, e.g. ``"z = -112.5 mm"``.
     count : int
         Slices of the scan.
+    distance_mm : float
+        Between the slices that were compared.
     """
 
     jump_mm: float = 0.0
@@ -62,22 +65,25 @@ class Step:
     slices: tuple[int, int] = (0, 0)
     place: str = ""
     count: int = 0
+    distance_mm: float = 0.0
 
 
 def step(phase: str, found: Step) -> Finding:
     """Whether the patient breathed or moved while a phase was scanned, from `largest_step`."""
     name = f"breathing step, {phase}"
+    coarse = found.distance_mm > COARSE_MM
+    warn_mm, fail_mm = (found.distance_mm, 2 * found.distance_mm) if coarse else (WARN_MM, FAIL_MM)
     limit = (
-        f"warn > {WARN_MM:g} mm, fail > {FAIL_MM:g} mm along the slices or {FAIL_SIDEWAYS_MM:g} mm sideways"
+        f"warn > {warn_mm:g} mm, fail > {fail_mm:g} mm along the slices or {FAIL_SIDEWAYS_MM:g} mm sideways"
     )
     along = max(found.along_mm, found.repeat_mm)
-    fail = along > FAIL_MM or found.sideways_mm > FAIL_SIDEWAYS_MM
-    verdict = verdict_of(fail, max(found.jump_mm, found.sideways_mm, found.repeat_mm) > WARN_MM)
+    fail = along > fail_mm or found.sideways_mm > FAIL_SIDEWAYS_MM
+    verdict = verdict_of(fail, max(found.jump_mm, found.sideways_mm, found.repeat_mm) > warn_mm)
     if verdict == "pass":
         return Finding(name, verdict, found.jump_mm, "mm", limit, f"no step between slices on {phase}")
-    if found.repeat_mm > WARN_MM:
+    if found.repeat_mm > warn_mm:
         size, words = found.repeat_mm, "a block of {:.0f} mm was scanned twice"
-    elif found.sideways_mm > max(WARN_MM, found.along_mm):
+    elif found.sideways_mm > max(warn_mm, found.along_mm):
         size, words = found.sideways_mm, "the body jumps sideways by {:.0f} mm"
     else:
         size, words = found.jump_mm, "the anatomy jumps by as much as {:.0f} mm make elsewhere"
@@ -120,6 +126,7 @@ def largest_step(volume: Volume) -> Step:
         (at * every, (at + 1) * every),
         place_of(volume.grid, (at + 0.5) * every),
         volume.grid.shape[0],
+        distance,
     )
 
 

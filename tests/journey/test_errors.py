@@ -208,7 +208,9 @@ def sentence(study: str) -> tuple[str, str]:
         "tilt_in_the_header_only": (
             "WAITING", none + f"{first} refused: gantry tilt of 12.5°, but the slices are described as leaning 0.0°",
         ),
-        "one_breath_twice": ("REFUSED", "expiratory lungs have 100% of the inspiratory volume: not two phases"),
+        "one_breath_twice": (
+            "REFUSED", "expiratory lungs have 100% of the inspiratory volume: too shallow, one phase twice, or swapped",
+        ),
         "names_swapped": (
             "REFUSED", f"series {one} says expiration (SeriesDescription 'Thorax Exp'), but its lungs are larger",
         ),

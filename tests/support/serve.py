@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -29,7 +27,8 @@ class Serve:
         self.log, self.destination = folder / "node.log", destination
         self.config.write_text(
             f"tick_seconds = 0.1\n[receive]\nport = {self.port}\nquiet_seconds = {quiet}\nmin_free_mb = 1\n"
-            f"[analysis]\n{analysis}\n[[destinations]]\nname = 'pacs'\n"
+            # the phantoms of many studies are one patient's, of one device
+            f"[pairing]\nbetween_studies_minutes = 0.0\n[analysis]\n{analysis}\n[[destinations]]\nname = 'pacs'\n"
             f"ae_title = 'ORTHANC'\nhost = '127.0.0.1'\nport = {destination}\nretry_seconds = 0.5\n"
             "max_retry_seconds = 1\nobjects = ['seg', 'sr']\n"
         )
@@ -44,7 +43,7 @@ class Serve:
     def kill(self) -> None:
         """kill -9 the node and its children at once."""
         if self.process is not None and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            subprocess.run(["pkill", "-KILL", "-s", str(self.process.pid)], check=True)  # its session
             self.process.wait()
 
     def stop(self) -> None:
