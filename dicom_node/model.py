@@ -10,6 +10,8 @@ from .errors import Rejected
 Phase = Literal["inspiration", "expiration"]
 Point = tuple[float, float, float]
 
+#: Attributes in which a phase may be named in words: what the values of `Header.texts` are, in order.
+TEXTS = ("SeriesDescription", "ProtocolName", "ImageComments", "ImageType")
 #: What the values of `Slice.acquisition` are, in order.
 ACQUISITION = ("acquisition", "kernel", "image type", "respiratory phase", "temporal position")
 

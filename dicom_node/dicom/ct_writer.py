@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 from pydicom import Dataset, FileMetaDataset, dcmwrite
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
 from analysis.volume import Volume
 
 from ..errors import Rejected
-
-CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def _common(volume: Volume, scan: Scan) -> Dataset:
     values: dict[str, Any] = {
         "SpecificCharacterSet": "ISO_IR 192",
         "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
-        "SOPClassUID": CT_IMAGE_STORAGE,
+        "SOPClassUID": CTImageStorage,
         "StudyDate": date, "SeriesDate": date, "AcquisitionDate": date, "ContentDate": date,
         "StudyTime": time, "SeriesTime": time, "AcquisitionTime": time, "ContentTime": time,
         "AccessionNumber": "", "Modality": "CT", "Manufacturer": "vq-dicom-node phantom",

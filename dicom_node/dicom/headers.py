@@ -9,22 +9,16 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 
 from ..errors import Rejected
-from ..model import Header, Slice
+from ..model import TEXTS, Header, Slice
 from .attributes import is_uid, named
 from .decoding_limits import TooMuch, check_inflated
 from .malformed import MALFORMED
+from .part10 import MANUFACTURER
 from .persons import person_of
 from .pixel_attributes import unreadable_pixels
 from .transfer_syntaxes import syntax_problem
+from .uids import CT_CLASSES, CTImageStorage
 from .values import numbers_of, text_of, value_of
-
-CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
-LEGACY_ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.2"
-CT_CLASSES = frozenset({CT_IMAGE, ENHANCED_CT, LEGACY_ENHANCED_CT})
-
-#: Manufacturer of our own results (the loop guard).
-OWN_MANUFACTURER = "vq-dicom-node"
 
 TAGS = [
     "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate",
@@ -57,8 +51,6 @@ UNFIT = {
 #: What names the scanner.
 DEVICE = "Manufacturer", "ManufacturerModelName", "DeviceSerialNumber"
 
-#: Where a phase may be named in words.
-TEXTS = ("SeriesDescription", "ProtocolName", "ImageComments", "ImageType")
 
 #: Codes of Acquisition Context items (CID 3823, 3337; SCT, its old SRT form, DCM) -> the code of the phase.
 PHASE_CODES = {
@@ -171,9 +163,9 @@ def _slices(ds: Dataset, sop_class_uid: str, sop_instance_uid: str) -> tuple[tup
     """The slices of an instance, or why it has none."""
     if sop_class_uid not in CT_CLASSES:
         return (), "not CT"
-    if text_of(ds, "Manufacturer") == OWN_MANUFACTURER:
+    if text_of(ds, "Manufacturer") == MANUFACTURER:
         return (), "our own result"
-    if sop_class_uid == CT_IMAGE:
+    if sop_class_uid == CTImageStorage:
         return _slice_of(sop_instance_uid, 1, lambda _: ds, ds)
     shared = (_items(ds, "SharedFunctionalGroupsSequence") or [Dataset()])[0]
     frames = _items(ds, "PerFrameFunctionalGroupsSequence")
@@ -233,7 +225,7 @@ def _slice_of(sop_instance_uid: str, n: int, find: Find, ds: Dataset) -> tuple[t
             (),
             f"no {named(lacking[0])} in SOP instance {sop_instance_uid}, expected {EXPECTED[lacking[0]]}",
         )
-    if n == 1 and (unusable := unreadable_pixels(ds, text_of(ds, "SOPClassUID") == CT_IMAGE)):
+    if n == 1 and (unusable := unreadable_pixels(ds, text_of(ds, "SOPClassUID") == CTImageStorage)):
         return (), f"no {unusable} in SOP instance {sop_instance_uid}"
     position, orientation, spacing, rows, columns = geometry.values()
     thickness = numbers_of(find("SliceThickness"), "SliceThickness", 1)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 #: Implementation Class UID (PS3.7 D.3.3.2) of this node, from a UUID (PS3.5 B.2).
+#: Manufacturer (0008,0070) of our own results: by it they are known again, and start nothing.
+MANUFACTURER = "vq-dicom-node"
 IMPLEMENTATION_CLASS_UID = "2.25.92895074691723704340970795110280166650"
 IMPLEMENTATION_VERSION = "VQ_DICOM_NODE"
 

@@ -28,6 +28,7 @@ __all__ = [
     "STUDY_ROOT_MOVE",
     "VERIFICATION",
     "BasicTextSRStorage",
+    "CTImageStorage",
     "Comprehensive3DSRStorage",
     "EncapsulatedPDFStorage",
     "ExplicitVRLittleEndian",

@@ -16,7 +16,6 @@ from analysis.measures.table import MEASURES
 from ..audit import messages as audit_message
 from ..delivery import outcome as parcel
 from ..delivery import storage_commitment as confirm
-from ..dicom import headers
 from ..dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from ..dicom.uids import CT_CLASSES
 from ..intake import mpps as performed
@@ -123,7 +122,7 @@ def _storage() -> Iterable[str]:
     yield from _table(("status", "Error Comment, or meaning"), stored)
     yield from _wrapped(
         "Every class is taken in every transfer syntax below; where several are proposed, the first of this list. "
-        f"Only {', '.join(sorted(UID(uid).name for uid in headers.CT_CLASSES))} can be part of a result."
+        f"Only {', '.join(sorted(UID(uid).name for uid in CT_CLASSES))} can be part of a result."
     )
     yield from _uids("transfer syntax", receive.TRANSFER_SYNTAXES)
     yield from _uids("SOP class", receive.STORAGE_CLASSES)

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from ..model import PairingRules, Phase
+from ..model import TEXTS, PairingRules, Phase
 
 CODES: dict[str, Phase] = {"14910006": "inspiration", "58322009": "expiration"}
 
@@ -14,8 +14,6 @@ CODES: dict[str, Phase] = {"14910006": "inspiration", "58322009": "expiration"}
 PERCENT_WIDTH = 5
 PERCENT: tuple[tuple[float, Phase], ...] = ((0, "inspiration"), (100, "inspiration"), (50, "expiration"))
 
-#: What the texts of a header are called, in the order of their weight.
-TEXTS = ("SeriesDescription", "ProtocolName", "ImageComments", "ImageType")
 
 #: Whole words, without accents, lower case, by language. German, French, Italian, Spanish, Portuguese, Romanian and
 #: English forms of "inspiration" are stems (`STEMS`).

@@ -26,11 +26,11 @@ from analysis.volume import Grid
 
 from ..dicom.attributes import clean, is_uid, named
 from ..dicom.malformed import MALFORMED
+from ..dicom.part10 import MANUFACTURER
 from ..errors import Rejected
 from ..model import Pair, Series, Slice
 from .kinds import series_number
 
-MANUFACTURER = "vq-dicom-node"
 MODEL_NAME = "VQ CT"
 #: Serial number of the device: the software has one make only.
 DEVICE_SERIAL = "1"

@@ -38,8 +38,9 @@ from analysis.measures.findings import Finding
 from analysis.measures.table import measures_of
 from analysis.pipeline.pipeline import Analysis
 
+from ..dicom.part10 import MANUFACTURER
 from . import codes
-from .context import DEVICE_SERIAL, MANUFACTURER, MODEL_NAME, Case
+from .context import DEVICE_SERIAL, MODEL_NAME, Case
 from .image_library import image_library
 from .kinds import Making
 from .seg import REGION_SEGMENT

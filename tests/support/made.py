@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID, EnhancedCTImageStorage, ExplicitVRLittleEndian
 
 from analysis.anatomy.regions import REGIONS
 from analysis.measures.findings import Finding
@@ -19,7 +19,7 @@ from analysis.registration.registration import RegistrationQuality
 from analysis.volume import Grid, Volume
 from analysis.vq.classes import VQClass
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
-from dicom_node.dicom.headers import ENHANCED_CT, read_header
+from dicom_node.dicom.headers import read_header
 from dicom_node.dicom.pixels import grid_of
 from dicom_node.model import Header, Pair, Series, Slice
 from dicom_node.pairing.stacks import assemble
@@ -158,7 +158,7 @@ def headers(
     return out
 
 
-def enhanced(folder: Path, sop_class: str = ENHANCED_CT, description: str = "Exp") -> Path:
+def enhanced(folder: Path, sop_class: str = EnhancedCTImageStorage, description: str = "Exp") -> Path:
     """A volume as one Enhanced CT: orientation and measures shared, positions per frame."""
     volume = thorax()
     paths = write_ct_series(volume, folder / "single", Scan(description, "s"))
