@@ -1,8 +1,8 @@
-"""What can go wrong in the node, split by what to do next.
+"""The errors of the node, split by what to do next.
 
 NodeError
 ├── Rejected      bad data or bad settings: say why, never retry
-└── Unavailable   a peer, the disk or the database is away: retry later
+└── Unavailable   a peer, the disk or the database cannot be reached: retry later
 
 Anything else is a bug: it is logged with its trace and the job is FAILED.
 """

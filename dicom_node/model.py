@@ -1,4 +1,4 @@
-"""The nouns of the journey: Slice, Header, Series, Pair. Plain values; no DICOM library, no database."""
+"""Plain values that all rooms share: Slice, Header, Series, Pair. No DICOM library, no database."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ Point = tuple[float, float, float]
 
 #: Attributes in which a phase may be named in words: what the values of `Header.texts` are, in order.
 TEXTS = ("SeriesDescription", "ProtocolName", "ImageComments", "ImageType")
-#: What the values of `Slice.acquisition` are, in order.
+#: The names of the values of `Slice.acquisition`, in order.
 ACQUISITION = ("acquisition", "kernel", "image type", "respiratory phase", "temporal position")
 
 
 @dataclass(frozen=True)
 class Person:
-    """Who an instance says the patient is, as digests: they can be compared, but not read.
+    """The patient that an instance names, as digests, which can be compared but not read.
 
     Parameters
     ----------
     patient_id, issuer, birth_date, name : str
-        Of Patient ID (0010,0020), Issuer of Patient ID (0010,0021), Patient's Birth Date (0010,0030) and Patient's
-        Name (0010,0010): SHA-256 of the value without padding; "" where it is empty.
+        SHA-256 of the values of Patient ID (0010,0020), Issuer of Patient ID (0010,0021), Patient's Birth Date
+        (0010,0030) and Patient's Name (0010,0010), without padding; "" where the value is empty.
     """
 
     patient_id: str = ""
@@ -43,16 +43,16 @@ class Slice:
     frame : int
         Frame number from 1; 1 for a single-frame instance.
     position : (3,) float
-        Image Position (Patient), mm, LPS (PS3.3 C.7.6.2.1.1).
+        Image Position (Patient) in LPS (mm; PS3.3 C.7.6.2.1.1).
     orientation : (6,) float
         Image Orientation (Patient): direction cosines of a row, then of a column.
     spacing : (2,) float
-        Pixel Spacing: mm between rows, mm between columns.
+        Pixel Spacing: distance between rows, then between columns (mm).
     rows, columns : int
     thickness : float or None
-        Slice Thickness, mm.
+        Slice Thickness (mm).
     acquisition : tuple of str
-        What must not be mixed in one stack, one value for each name of `ACQUISITION`; "" where not given.
+        Values that must not differ within one stack, one for each name of `ACQUISITION`; "" where not given.
     """
 
     sop_instance_uid: str
@@ -68,7 +68,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Header:
-    """What the node reads of one stored instance, once, to decide with; of name and ID only digests.
+    """The header values that the node decides with, read once from a stored instance; name and ID only as digests.
 
     Parameters
     ----------
@@ -81,13 +81,13 @@ class Header:
     phase_code : str
         Value of the Acquisition Context item that codes the phase ("14910006", "58322009"), or "".
     phase_percent : float or None
-        Nominal Percentage of Respiratory Phase (0020,9245).
+        Nominal Percentage of Respiratory Phase (0020,9245) (%).
     kernel : str
         Convolution Kernel (0018,1210).
     contrast : str
         Contrast/Bolus Agent (0018,0010), or the first agent's name; "" for none.
     gantry_tilt : float
-        Gantry/Detector Tilt (0018,1120), degrees.
+        Gantry/Detector Tilt (0018,1120) (degrees).
     body_part : str
         Body Part Examined (0018,0015).
     acquired : str
@@ -95,7 +95,7 @@ class Header:
     patient_position : str
         Patient Position (0018,5100).
     ignored : str
-        Why it takes no part in a pair ("derived image", "localizer", "not CT"); "" where it does.
+        Why the instance cannot be part of a pair ("derived image", "localizer", "not CT"); "" where it can.
     person : Person
     frame_of_reference, device : str
         Frame of Reference UID (0020,0052); Manufacturer, Manufacturer's Model Name and Device Serial Number.
@@ -124,7 +124,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Series:
-    """One stack of CT slices in the order of space, ascending along row x column.
+    """One stack of CT slices, sorted by position along the slice normal (row x column), ascending.
 
     Parameters
     ----------
@@ -132,26 +132,27 @@ class Series:
     slices : tuple of Slice
         At least two, evenly spaced, one orientation, one size, one acquisition.
     phase : {"inspiration", "expiration"} or None
-        What the text and codes say; None where they say nothing or contradict themselves.
+        The phase that texts and codes give; None where they give none or contradict each other.
     evidence : str
-        Why: "acquisition context", "SeriesDescription 'Thorax Insp 2.0'", … or why there is none.
+        Where the phase was found: "acquisition context", "SeriesDescription 'Thorax Insp 2.0'", …; or why there
+        is none.
     gap : float
-        mm between slices.
+        Distance between slices (mm).
     description, kernel, contrast : str
     acquired : str
-        When the first of its slices was acquired; two reconstructions of one breath-hold share it.
+        Acquisition time of its first slice; two reconstructions of one breath-hold have the same.
     patient_position : str
         Patient Position (0018,5100) of its slices; "" where not given.
     derived : bool
         True where the scanner calls the images DERIVED although they are plain reconstructions.
     people : tuple of Person
-        Every different one that its instances name.
+        Every different patient that its instances name.
     lie : str
         How the patient lies, as far as known: "supine", "prone", "decubitus right" or "decubitus left".
     notes : tuple of str
-        What a reader of the result should know of its headers, a sentence each.
+        Sentences about its headers that a reader of the result should know.
     frame_of_reference, device : str
-        Of its first slice.
+        Values of its first slice.
     """
 
     series_instance_uid: str
@@ -174,7 +175,7 @@ class Series:
 
     @property
     def sop_instance_uids(self) -> tuple[str, ...]:
-        """The instances of the stack, each once, in slice order."""
+        """Return the SOP Instance UIDs of the stack, each once, in slice order."""
         return tuple(dict.fromkeys(s.sop_instance_uid for s in self.slices))
 
 
@@ -182,7 +183,8 @@ class Series:
 class Pair:
     """Two stacks of one study to be analysed together.
 
-    Where neither says which phase it is (`decided` is False), the larger segmented lung volume decides.
+    Where the headers do not say which phase each stack is (`decided` is False), the stack with the larger segmented
+    lung volume is the inspiration.
     """
 
     inspiratory: Series
@@ -216,19 +218,20 @@ class Assembled:
 
 @dataclass(frozen=True)
 class PairingRules:
-    """What a site may say about its own series.
+    """Rules by which a site adapts the pairing to its own series.
 
     Parameters
     ----------
     inspiration_words, expiration_words : tuple of str
-        Words of the site's protocol names besides the built-in ones; whole words, case does not matter.
+        Words in the site's protocol names that mean the phase, besides the built-in ones. They match whole words;
+        case does not matter.
     max_slice_mm : float
-        Stacks whose slices lie further apart, or are thicker, are no candidates.
+        Largest slice distance and thickness of a stack that may be part of a pair (mm).
     different_positions : bool
-        Also pair inspiration and expiration between which the patient was turned, e.g. from supine to prone.
+        True to pair inspiration and expiration also where the patient was turned in between, e.g. from supine to prone.
     between_studies_minutes : float
-        Series of one patient in different studies are a pair where they were taken within so many minutes, in one
-        Frame of Reference or on one device; 0 for never.
+        Longest time between two series of one patient that are paired although they lie in different studies (min).
+        They must share the Frame of Reference or the device; 0 never pairs across studies.
     """
 
     inspiration_words: tuple[str, ...] = ()

@@ -1,22 +1,22 @@
-"""Text that others sent -> text that cannot act on a terminal, a log or a page: every sign is one that is printed.
+"""Text that others sent -> text that cannot act on a terminal, a log or a page: only printable characters.
 
-An AE title, a UID or a sentence with such a value in it may hold a line break, which forges a log line, or ESC, with
-which a terminal takes commands. They stay readable: ``\\n``, ``\\x1b``.
+An AE title or a UID that somebody sent may hold a line break, which forges a log line, or ESC, which begins a command
+to a terminal. Such characters are replaced by a readable form: ``\\n``, ``\\x1b``.
 """
 
 from __future__ import annotations
 
 import logging
 
-#: Longer text is cut; no value that is told of is longer.
+#: Longer text is cut; no value that belongs in a message is longer (characters).
 LONGEST = 4000
 
 
 def printable(text: str) -> str:
-    r"""Return `text` on one line, each character that is not printed written as Python writes it.
+    r"""Return `text` on one line, with escapes as in Python for characters that are not printable.
 
-    Unicode's separators, controls, formats (which reorder text), surrogates and private characters are not printed;
-    the space is. What is longer than `LONGEST` characters ends in "…".
+    Unicode's separators other than the space, controls, formats (which reorder text), surrogates and private
+    characters count as not printable. Text longer than `LONGEST` characters is cut and ends in "…".
 
     Examples
     --------
@@ -32,14 +32,14 @@ def printable(text: str) -> str:
 
 
 class PrintableFormatter(logging.Formatter):
-    """A formatter of records in one line each; lines of a trace are indented, so that none looks like a record."""
+    """Formats each record as one line, and indents the lines of a trace so that none looks like a record."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line of a record, with its message made printable."""
+        """Return the line of a record with a printable message."""
         record.message = printable(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: object) -> str:
-        """Return a trace; the message of an exception may hold what a sender wrote."""
+        """Return a printable trace, since the message of an exception may quote what a sender wrote."""
         trace: str = super().formatException(ei)  # type: ignore[arg-type]
         return "\n".join(f"    {printable(line)}" for line in trace.split("\n"))

@@ -1,7 +1,8 @@
-"""Child processes: started within limits of time and memory, watched, and ended with all that they started.
+"""Child processes: started within limits of time and memory, watched, and ended with everything they started.
 
-Each child leads a process group of its own: whatever it starts belongs to it, and is killed with it, also where the
-child was killed first. (Not a session: Linux schedules sessions as groups, and niceness would count within one only.)
+Each child leads a process group of its own. Every program it starts belongs to that group and is killed with it, even
+where the child itself was killed first. (Not a session: Linux schedules each session as one group, and niceness would
+count only within it.)
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Task = TypeVar("Task")
 
 @dataclass(frozen=True)
 class Ended(Generic[Task]):
-    """An order whose process has ended, and how."""
+    """An order whose process has ended, and how the process ended."""
 
     order: Task
     how: str
@@ -36,7 +37,7 @@ class Ended(Generic[Task]):
 
 @dataclass(frozen=True)
 class _Running(Generic[Task]):
-    """A process, its order, and when its time is over (`time.monotonic`)."""
+    """A process, its order, and the time at which it is killed (`time.monotonic`, s)."""
 
     process: BaseProcess
     order: Task
@@ -44,37 +45,37 @@ class _Running(Generic[Task]):
 
 
 class Crew(Generic[Task]):
-    """Processes of running orders.
+    """A crew of child processes, each working on one order.
 
     Parameters
     ----------
     run : callable
-        A module's function (it is pickled by name), given the order in a process of its own.
+        Function of a module (it is pickled by name) that is called with the order in a process of its own.
     size : int
-        Processes at one time.
+        Most processes at one time.
     seconds : float
-        How long each may run (s).
+        Time limit of each process (s).
     """
 
     def __init__(self, run: Callable[[Task], None], size: int, seconds: float) -> None:
         self._run, self._size, self._seconds = run, size, seconds
-        # read by OpenMP in the processes: waiting threads that spin cost five times the time on busy cores
+        # OpenMP in the processes reads this: on busy cores, threads that spin while waiting take five times as long
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self._running: list[_Running[Task]] = []
         self._late: set[int] = set()
 
     @property
     def free(self) -> int:
-        """How many more orders can start."""
+        """Return how many more orders can start."""
         return self._size - len(self._running)
 
     def start(self, order: Task) -> None:
-        """Run an order in a new process (spawned: threads and locks of the node stay out of it).
+        """Run an order in a new process, spawned so that it inherits no threads or locks of the node.
 
         Raises
         ------
         Unavailable
-            Where the system has no room for a further process now.
+            Where the system cannot start another process now.
         """
         process = get_context("spawn").Process(target=self._run, args=(order,), name="worker")
         try:
@@ -85,19 +86,19 @@ class Crew(Generic[Task]):
 
     @property
     def orders(self) -> list[Task]:
-        """What is being worked on."""
+        """Return the orders that are being worked on."""
         return [one.order for one in self._running]
 
     def end(self, order: Task) -> None:
-        """End the process of one order, and all that it started; `ended` names it then."""
+        """End the process of one order and everything it started; `ended` then lists the order."""
         for one in self._running:
             if one.order is order:
                 _kill(one.process)
 
     def ended(self) -> list[Ended[Task]]:
-        """Return the orders whose process ended, or ran too long and is killed.
+        """Return the orders whose process has ended, and kill those that ran too long.
 
-        They are named until `forget` is called; whether they ended with a verdict, the database knows.
+        An order is listed until `forget` is called for it. Whether it reached a verdict is recorded in the database.
         """
         now, over = time.monotonic(), []
         for one in self._running:
@@ -105,17 +106,17 @@ class Crew(Generic[Task]):
                 self._late.add(id(one))
                 _kill(one.process)
             if not one.process.is_alive():
-                _kill(one.process)  # what it started may live on
+                _kill(one.process)  # processes that it started may live on
                 late = f"ran longer than {self._seconds / 60:g} minutes" if id(one) in self._late else ""
                 over.append(Ended(one.order, late or _how(one.process.exitcode or 0)))
         return over
 
     def forget(self, order: Task) -> None:
-        """Forget an order whose end was written down."""
+        """Stop listing an order whose end has been recorded."""
         self._running = [one for one in self._running if one.order is not order]
 
     def stop(self) -> list[Task]:
-        """End all processes at once; returns their orders."""
+        """End all processes at once and return their orders."""
         for one in self._running:
             _kill(one.process)
         orders, self._running = self.orders, []
@@ -125,16 +126,16 @@ class Crew(Generic[Task]):
 def begin(
     prepare: Callable[[], None] | None = None, nice: int = 0, memory: int = resource.RLIM_INFINITY
 ) -> None:
-    """Set up this child process: a group of its own, that ends with the node and gives way to receiving.
+    """Set up this child process with a group of its own, so that it ends with the node and yields to receiving.
 
     Parameters
     ----------
     prepare : callable, optional
-        E.g. configures the log.
+        Called in this process, e.g. to configure its log.
     nice : int
-        Added to the niceness; positive also offers this process to the out-of-memory killer before the node.
+        Added to the niceness; a positive value also makes the out-of-memory killer prefer this process to the node.
     memory : int
-        Bytes this process may allocate; more is a MemoryError.
+        Most memory that this process may allocate (bytes); beyond it a MemoryError is raised.
     """
     with suppress(PermissionError):  # it leads a session, and so a group, already
         os.setpgid(0, 0)
@@ -151,23 +152,23 @@ def begin(
 
 
 def run_program(words: Sequence[str], seconds: float) -> int:
-    """Run a program of the user's to its end, and return its exit code; what it prints is not kept.
+    """Run a program that the user configured and return its exit code; its output is not kept.
 
     Parameters
     ----------
     words : sequence of str
         The program and its arguments; no shell reads them.
     seconds : float
-        How long it may run (s); then it is killed, with all that it started.
+        Time limit (s); after it the program is killed, with everything it started.
 
     Raises
     ------
     Rejected
-        Where it cannot be started, or runs too long.
+        Where the program cannot be started or runs too long.
     """
     none = subprocess.DEVNULL
     try:
-        # of this process's group: it dies with it
+        # it belongs to this process's group and is killed with it
         program = subprocess.Popen(words, stdin=none, stdout=none, stderr=none)
     except OSError as error:
         raise Rejected(f"the program {words[0]} cannot be started: {error.strerror}") from error
@@ -205,12 +206,12 @@ def _signal(pid: int) -> None:
 
 
 def _group(leader: int) -> list[int]:
-    """The processes of the group that a process leads, or led."""
+    """Return the processes of the group that `leader` leads, or led before it ended."""
     return [pid for pid, (_, group) in _processes() if group == leader]
 
 
 def _descendants(ancestor: int) -> list[int]:
-    """The processes that a process started, and those that they started."""
+    """Return the processes that `ancestor` started, and those that they started in turn."""
     parents = {pid: parent for pid, (parent, _) in _processes()}
     found = [ancestor]
     for one in found:
@@ -219,7 +220,7 @@ def _descendants(ancestor: int) -> list[int]:
 
 
 def _processes() -> Iterator[tuple[int, tuple[int, int]]]:
-    """Each process with its parent and its group (proc(5): the second and third field after the name)."""
+    """Yield each process with its parent and its group (proc(5): the second and third field after the name)."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             fields = stat.read_text(errors="replace").rpartition(")")[2].split()

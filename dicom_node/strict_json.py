@@ -1,4 +1,4 @@
-"""Values <-> strict JSON: no NaN, no infinity; a file names its schema, and one file name has one schema."""
+"""Values <-> strict JSON without NaN and infinity; each file names its schema, and one file name has one schema."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def encode(value: object, indent: int | None = None) -> str:
-    """Return a value as strict JSON (RFC 8259); a number that is none becomes null, a dataclass an object.
+    """Return a value as strict JSON (RFC 8259); NaN and infinity become null, a dataclass an object.
 
     Examples
     --------
@@ -32,27 +32,27 @@ def write_json(path: Path, schema: str, content: Mapping[str, object]) -> None:
     Parameters
     ----------
     schema : str
-        Name and version of what the file holds, e.g. ``"vq-dicom-node measures 1"``.
+        Name and version of the file's schema, e.g. ``"vq-dicom-node measures 1"``.
     content : mapping
-        Values that `encode` takes.
+        Values that `encode` accepts.
 
     Raises
     ------
     OSError
-        Where it cannot be written.
+        Where the file cannot be written.
     """
     path.write_text(encode({"schema": schema, **content}, indent=1) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path, schema: str) -> dict[str, Any]:
-    """Return what `write_json` wrote under that schema.
+    """Return the content that `write_json` wrote under this schema.
 
     Raises
     ------
     Rejected
-        Where the file is not JSON, or of another schema.
+        Where the file is not JSON or names another schema.
     OSError
-        Where it cannot be read.
+        Where the file cannot be read.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -67,7 +67,7 @@ def read_json(path: Path, schema: str) -> dict[str, Any]:
 
 
 def dump(value: object) -> str:
-    """Return a frozen dataclass as compact JSON; `load` brings it back."""
+    """Return a frozen dataclass as compact JSON, which `load` reads back."""
     plain = _plain(dataclasses.asdict(cast(Any, value)))
     return json.dumps(plain, allow_nan=False, separators=(",", ":"), sort_keys=True)
 
@@ -87,7 +87,7 @@ def load(cls: type[T], text: str) -> T:
 
 
 def build(kind: Any, raw: Any) -> Any:
-    """Return the value of a type, a dataclass' field's say, from what JSON makes of it."""
+    """Return a value of the type `kind` (e.g. of a dataclass field) from its decoded JSON."""
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
         return cast(Any, kind)(**{name: build(hints[name], item) for name, item in raw.items()})
@@ -105,7 +105,7 @@ def build(kind: Any, raw: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """What `json` writes strictly: objects, arrays, texts, finite numbers, null."""
+    """Return a value as the types that strict JSON has: objects, arrays, texts, finite numbers, null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _plain(dataclasses.asdict(value))
     if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
-"""What happened -> a DICOM audit message (PS3.15 A.5), as XML; without the patient, who must not be in a log of ours.
+"""An event -> a DICOM audit message (PS3.15 A.5) in XML, without the patient, who must not appear in our logs.
 
-The Patient participant that A.5.3.7 has is left out: the Study Instance UID names what was transferred.
+The Patient participant of A.5.3.7 is left out; the Study Instance UID identifies what was transferred.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..printable import printable
 
 Code = tuple[str, str, str]
 
-#: CID 400, 401, 402, 403: what happens, in which way, in which role. Ours, where CID 403 has none: 99VQ.
+#: Codes of events, their types and roles (CID 400 to 403); where CID 403 has none, a private code of scheme 99VQ.
 APPLICATION_ACTIVITY: Code = ("110100", "DCM", "Application Activity")
 START: Code = ("110120", "DCM", "Application Start")
 STOP: Code = ("110121", "DCM", "Application Stop")
@@ -39,20 +39,20 @@ ALERTS: Mapping[AlertKind, Code] = {
     "two patients": ("two patients", "99VQ", "Series of two patients where one pair was expected"),
 }
 
-#: EventOutcomeIndicator: well; a failure that was mitigated.
+#: EventOutcomeIndicator: success, and a minor failure.
 WELL, MINOR_FAILURE = "0", "4"
 
 
 @dataclass(frozen=True)
 class Party:
-    """One side of an event.
+    """One participant of an event.
 
     Parameters
     ----------
     ae_title, address : str
-        "" where unknown.
+        AE title and address; "" where unknown.
     own : bool
-        This node, whose process is known.
+        True for this node, whose process ID is known.
     """
 
     ae_title: str
@@ -61,14 +61,14 @@ class Party:
 
 
 def activity(source: Party, started: bool, at: float) -> bytes:
-    """Application Activity (A.5.3.1)."""
+    """Return an Application Activity message (A.5.3.1): the node started or stopped."""
     root = _event(APPLICATION_ACTIVITY, "E", WELL, at, START if started else STOP)
     _participant(root, source, APPLICATION, requestor=False)
     return _finished(root, source)
 
 
 def operated(source: Party, user: str, what: str, at: float) -> bytes:
-    """Application Activity of a person (A.5.3.1): what was decided, with a command."""
+    """Return an Application Activity message (A.5.3.1): a person decided something with a command."""
     root = _event(APPLICATION_ACTIVITY, "E", WELL, at, OPERATED, what)
     _participant(root, source, APPLICATION, requestor=False)
     _person(root, user)
@@ -76,7 +76,7 @@ def operated(source: Party, user: str, what: str, at: float) -> bytes:
 
 
 def exported(source: Party, user: str, study_uid: str, at: float) -> bytes:
-    """Export (A.5.3.4): a person wrote images or results of a study into a folder."""
+    """Return an Export message (A.5.3.4): a person wrote images or results of a study into a folder."""
     root = _event(EXPORT, "R", WELL, at)
     _person(root, user, SOURCE)
     media = {"UserID": "folder", "UserIsRequestor": "false"}
@@ -88,7 +88,7 @@ def exported(source: Party, user: str, study_uid: str, at: float) -> bytes:
 
 
 def deleted(source: Party, study_uid: str, at: float) -> bytes:
-    """DICOM Study Deleted (A.5.3.8): the images of a study, and its results, were removed."""
+    """Return a DICOM Study Deleted message (A.5.3.8): images and results of a study were removed."""
     root = _event(STUDY_DELETED, "D", WELL, at)
     _participant(root, source, None, requestor=True)
     _source(root, source)
@@ -99,15 +99,15 @@ def deleted(source: Party, study_uid: str, at: float) -> bytes:
 def transferred(
     source: Party, sender: Party, receiver: Party, study_uid: str, counts: Mapping[str, int], at: float
 ) -> bytes:
-    """DICOM Instances Transferred (A.5.3.7), of one study.
+    """Return a DICOM Instances Transferred message (A.5.3.7) for one study.
 
     Parameters
     ----------
     source : Party
-        This node; it is the sender or the receiver too.
+        This node, which is also the sender or the receiver.
     counts : mapping of SOP Class UID to int
     """
-    # a sender does not know what the receiver held before: then the action is Read
+    # a sender does not know what the receiver held before, so its action is Read
     root = _event(INSTANCES_TRANSFERRED, "C" if receiver.own else "R", WELL, at)
     _participant(root, sender, SOURCE, requestor=True)
     _participant(root, receiver, DESTINATION, requestor=False)
@@ -120,7 +120,7 @@ def transferred(
 
 
 def alert(source: Party, kind: AlertKind, peer: Party, reason: str, at: float) -> bytes:
-    """Security Alert (A.5.3.11): what was tried, by whom, and that it was not let happen."""
+    """Return a Security Alert message (A.5.3.11): what a peer attempted and that it was prevented."""
     root = _event(SECURITY_ALERT, "E", MINOR_FAILURE, at, ALERTS[kind], reason)
     _participant(root, source, None, requestor=False)
     _participant(root, peer, None, requestor=False)
@@ -144,7 +144,7 @@ def _event(
 
 
 def _participant(root: Element, party: Party, role: Code | None, *, requestor: bool) -> None:
-    """A process; of one elsewhere only its AE title or address is known (A.5.2.1)."""
+    """Add a process; of one on another machine, only AE title or address are known (A.5.2.1)."""
     title = printable(party.ae_title)
     user = str(os.getpid()) if party.own else title or party.address or "unknown"
     values = {"UserID": user, "UserIsRequestor": str(requestor).lower()}
@@ -158,7 +158,7 @@ def _participant(root: Element, party: Party, role: Code | None, *, requestor: b
 
 
 def _person(root: Element, user: str, role: Code | None = None) -> None:
-    """Who typed a command, by the name that the operating system has."""
+    """Add the person who typed a command, under the operating system's user name."""
     found = SubElement(root, "ActiveParticipant", UserID=printable(user), UserIsRequestor="true")
     if role is not None:
         _coded(found, "RoleIDCode", role)

@@ -1,4 +1,4 @@
-"""Messages -> an audit repository: RFC 5424 over TCP (RFC 6587) or TLS (RFC 5425), or lines of a file."""
+"""Audit messages -> a repository, as RFC 5424 over TCP (RFC 6587) or TLS (RFC 5425), or lines of a file."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..store.durable import FILE_MODE
 
 #: Facility 10, security messages; severity 5, normal but significant, or 4, warning (PS3.15 A.6).
 NOTICE, WARNING = 85, 84
-#: Seconds a repository may take.
+#: Time limit of a repository's connection and answer (s).
 TIMEOUT = 3.0
 
 
 def line(message: bytes, priority: int, at: float) -> str:
-    """A syslog message without a line break (RFC 5424 6); `message` is XML in ASCII.
+    """Return a syslog message without a line break (RFC 5424 6); `message` is XML in ASCII.
 
     Examples
     --------
@@ -35,15 +35,15 @@ def line(message: bytes, priority: int, at: float) -> str:
 
 
 def send(settings: AuditSettings, lines: Sequence[str]) -> None:
-    """Hand messages over, in their order.
+    """Send messages in their order.
 
-    Over TCP nobody says which message came; what is known is that the repository's machine took every byte: this
-    side closes, and waits until the other has too.
+    TCP does not confirm single messages. To know at least that the repository's machine took every byte, this side
+    closes and waits until the other has closed too.
 
     Raises
     ------
     Unavailable
-        Where that cannot be; nobody knows what came of the messages then.
+        Where the messages cannot be sent; nobody knows then which of them arrived.
     """
     try:
         if settings.file is not None:
@@ -66,14 +66,14 @@ def _append(path: Path, lines: Sequence[str]) -> None:
 
 
 def _transmit(settings: AuditSettings, lines: Sequence[str]) -> None:
-    """Octet counting (RFC 6587 3.4.1, RFC 5425 4.3)."""
+    """Send lines framed by octet counting (RFC 6587 3.4.1, RFC 5425 4.3)."""
     frames = b"".join(b"%d %s" % (len(one), one.encode("ascii")) for one in lines)
     connection: socket.socket = socket.create_connection((settings.host, settings.port), TIMEOUT)
     if settings.tls is not None:
         connection = client_context(settings.tls).wrap_socket(connection, server_hostname=settings.host)
     with closing(connection):
         connection.sendall(frames)
-        # a repository that keeps its side open has taken what was sent, as far as can be known
+        # a repository that keeps its side open has accepted everything, as far as can be known
         with suppress(TimeoutError, ssl.SSLEOFError):
             _close(connection)
 

@@ -1,7 +1,7 @@
-"""What happens in the node -> a spool in the database -> the audit repository; nothing waits for that one.
+"""Events in the node -> a spool in the database -> the audit repository, for which nothing waits.
 
-A transfer is told once a study, a peer and a direction have been quiet, not for every image. Alerts are counted in
-memory for a second, so that whoever is rejected ten thousand times causes one message, and no ten thousand commits.
+Transfers are reported once for each study, peer and direction when these have been quiet, not for every image. Alerts
+are counted in memory for a second, so that ten thousand rejections of one peer make one message and one commit.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from .messages import AlertKind, Party
 
 LOG = logging.getLogger(__name__)
 
-#: Messages sent at one time.
+#: Most messages sent at one time.
 BATCH = 200
-#: Different alerts that are remembered between two flushes; further ones are only logged.
+#: Most different alerts kept between two flushes; further ones are only logged.
 ALERTS = 500
-#: A study is told of once nothing came, or went, for so long, seconds.
+#: Time without images received or sent after which a study's transfers are reported (s).
 QUIET_SECONDS = 30.0
-#: Pause after a repository was away, seconds.
+#: Pause after a repository could not be reached (s).
 PAUSE_SECONDS = 15.0
 
 Direction = Literal["import", "export"]
 
 
 class Trail:
-    """The audit trail of one process of a node; without settings, nothing is told.
+    """The audit trail of one process of a node; without settings, nothing is reported.
 
     Parameters
     ----------
     database : Database
     settings : AuditSettings or None
     ae_title : str
-        Of the node.
+        AE title of the node.
     """
 
     def __init__(self, database: Database, settings: AuditSettings | None, ae_title: str) -> None:
@@ -58,22 +58,22 @@ class Trail:
         self._not_before = 0.0
 
     def activity(self, started: bool) -> None:
-        """The node starts, or stops."""
+        """Report that the node starts or stops."""
         if self._settings is not None:
             now = time.time()
             with self._database.writing() as connection:
                 self._spool(connection, [audit_message.activity(self._own, started, now)], now)
 
     def operated(self, what: str) -> None:
-        """Tell that a person decided something with a command, e.g. "cancel job 7"; never patient data."""
+        """Report what a person decided with a command, e.g. "cancel job 7", without patient data."""
         self._tell_of_person(lambda user, now: audit_message.operated(self._own, user, what, now))
 
     def exported(self, study_uid: str) -> None:
-        """Tell that a person wrote images or results of a study into a folder."""
+        """Report that a person wrote images or results of a study into a folder."""
         self._tell_of_person(lambda user, now: audit_message.exported(self._own, user, study_uid, now))
 
     def deleted(self, connection: sa.Connection, study_uid: str) -> None:
-        """Tell that a study was removed, in a transaction of the caller's."""
+        """Report, in the caller's transaction, that a study was removed."""
         if self._settings is not None:
             now = time.time()
             self._spool(connection, [audit_message.deleted(self._own, study_uid, now)], now)
@@ -92,7 +92,7 @@ class Trail:
         study_uid: str,
         counts: Mapping[str, int],
     ) -> None:
-        """Instances came or went, in a transaction of the caller's.
+        """Report, in the caller's transaction, that instances were received or sent.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class Trail:
             connection.execute(insert.on_conflict_do_update(index_elements=list(row), set_=more))
 
     def alert(self, kind: AlertKind, ae_title: str, address: str, reason: str) -> None:
-        """Something was not let happen; told at the next `flush`."""
+        """Count something that was prevented; the next `flush` reports it."""
         if self._settings is None:
             return
         key = kind, Party(ae_title, address), reason
@@ -121,12 +121,12 @@ class Trail:
                 self._alerts[key] += 1
 
     def flush(self) -> None:
-        """Spool the alerts so far.
+        """Spool the alerts that were counted so far.
 
         Raises
         ------
         Unavailable
-            Where the database is; they are kept.
+            Where the database cannot be reached; the alerts are kept.
         """
         with self._lock:
             alerts, self._alerts = self._alerts, Counter()
@@ -146,7 +146,7 @@ class Trail:
             raise
 
     def send(self) -> None:
-        """Spool what is due, and send what is spooled; a message leaves the spool once it was taken."""
+        """Spool the transfers that are due and send the spool; a message leaves it once it was accepted."""
         if self._settings is None:
             return
         self.flush()
@@ -169,7 +169,7 @@ class Trail:
                 connection.execute(sa.delete(audit_spool).where(taken))
 
     def tell(self, quiet: float) -> None:
-        """Spool the transfers that have been quiet for so long, seconds."""
+        """Spool the transfers that have been quiet for `quiet` seconds."""
         now, of = time.time(), (audit_transfer.c.direction, audit_transfer.c.study_uid, audit_transfer.c.peer)
         last = sa.func.max(audit_transfer.c.last_at)
         still = is_due(last + quiet, now, 2 * quiet)
@@ -192,7 +192,7 @@ class Trail:
     def _spool(
         self, connection: sa.Connection, messages: list[bytes], at: float, priority: int = syslog.NOTICE
     ) -> None:
-        """Append to the spool, whose oldest messages make room where it is full."""
+        """Append messages to the spool, dropping the oldest where it is full."""
         assert self._settings is not None
         rows: list[dict[str, Any]] = [{"line": syslog.line(message, priority, at)} for message in messages]
         connection.execute(sa.insert(audit_spool), rows)

@@ -14,11 +14,11 @@ from .outcome import Outcome, Parcel
 def send(
     parcels: Sequence[Parcel], destination: FolderDestination, _calling_ae_title: str
 ) -> Iterator[tuple[Parcel, Outcome]]:
-    """Each object as ``<folder>/<SOP Instance UID>.dcm``, whole or not there; drafts lie in ``.drafts``."""
+    """Write each object as ``<folder>/<SOP Instance UID>.dcm``, completely or not at all; drafts lie in ``.drafts``."""
     folder = destination.folder
     for parcel in parcels:
         try:
-            if not folder.is_dir():  # not made here: an absent mount must not become a folder on this disk
+            if not folder.is_dir():  # not created here: a missing mount must not become a folder on this disk
                 raise Unavailable(f"the folder {folder} is not there")
             drafts = make_folder(folder / ".drafts")
             write_file(folder / f"{parcel.sop_instance_uid}.dcm", [parcel.path.read_bytes()], drafts)

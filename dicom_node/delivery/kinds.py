@@ -1,4 +1,4 @@
-"""Every kind of destination -> how results are sent to it: one row a kind."""
+"""The kinds of destination -> how results are sent to each, one row for each kind."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .outcome import Outcome, Parcel
 
 @dataclass(frozen=True)
 class Sender:
-    """How results are sent to one kind of destination; each callable is given the destination's own dataclass.
+    """The functions that serve one kind of destination; each gets the dataclass of that kind.
 
     Parameters
     ----------
     send : callable
-        Parcels, the destination, the AE title of this node -> what came of each parcel that was tried.
+        Takes parcels, the destination and this node's AE title; yields the outcome of each parcel that was tried.
     probe : callable
-        The destination, the AE title -> "" where it would take something now, or why not.
+        Takes the destination and this node's AE title; returns "" where it would accept objects now, else why not.
     confirm : callable, optional
-        Asks the destination to commit to what was sent, where it is to.
+        Asks the destination to commit to the objects sent, where the settings say so.
     """
 
     send: Callable[[Sequence[Parcel], Any, str], Iterator[tuple[Parcel, Outcome]]]

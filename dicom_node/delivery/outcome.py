@@ -1,4 +1,4 @@
-"""What is sent to a destination, what came of it, and what each status of an answer means."""
+"""Parcels that are sent to a destination, their outcomes, and the meaning of each status of an answer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Verdict = Literal["sent", "later", "never"]
 
 @dataclass(frozen=True)
 class Parcel:
-    """One object due at one destination.
+    """One object that is due at one destination.
 
     Parameters
     ----------
     job_id : int
-        The job it is a result of.
+        Number of the job that made the object.
     sha256 : str
-        Of the file as it was made; "" where an older version did not keep it.
+        Digest of the file as it was made; "" where an older version did not record it.
     """
 
     id: int
@@ -36,12 +36,12 @@ class Parcel:
 
     @property
     def problem(self) -> str:
-        """What is wrong with the file: "" where it is as it was made.
+        """Return what is wrong with the file, or "" where it is as it was made.
 
         Raises
         ------
         OSError
-            Where it cannot be read.
+            Where the file cannot be read.
         """
         try:
             content = self.path.read_bytes()
@@ -54,15 +54,15 @@ class Parcel:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of sending one parcel.
+    """The outcome of sending one parcel.
 
     Parameters
     ----------
     verdict : {"sent", "later", "never"}
-        ``later`` also where nobody knows whether it arrived: it is sent again, with the same UIDs.
+        ``later`` also where it is unknown whether the object arrived: it is sent again with the same UIDs.
     reason : str
     status : int or None
-        Of the C-STORE response, or the HTTP status; None where there was no answer.
+        Status of the C-STORE response, or HTTP status; None where there was no answer.
     """
 
     verdict: Verdict
@@ -70,7 +70,7 @@ class Outcome:
     status: int | None = None
 
 
-#: What to do after a status (PS3.4 B.2.3, PS3.7 Annex C): first and last status, verdict, meaning.
+#: Verdict on each range of statuses (PS3.4 B.2.3, PS3.7 Annex C): first and last status, verdict, meaning.
 STATUSES: tuple[tuple[int, int, Verdict, str], ...] = (
     (0x0000, 0x0000, "sent", "stored"),
     (0x0111, 0x0111, "sent", "there already: duplicate SOP instance"),
@@ -85,7 +85,7 @@ STATUSES: tuple[tuple[int, int, Verdict, str], ...] = (
 
 
 def judge(status: int) -> Outcome:
-    """What to do after a C-STORE status, or a Failure Reason (0008,1197), and its meaning.
+    """Return the outcome that a C-STORE status or a Failure Reason (0008,1197) stands for.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def judge(status: int) -> Outcome:
 
 
 class Retried(Protocol):
-    """Where something is sent again and again; a `config.Destination`, or who waits for a report."""
+    """A peer to which sending is retried: a destination, or the requester of a report."""
 
     @property
     def retry_seconds(self) -> float: ...
@@ -108,6 +108,6 @@ class Retried(Protocol):
 
 
 def pause(peer: Retried, attempts: int) -> float:
-    """Seconds until the next attempt: doubled each time up to the longest, less up to a quarter of jitter."""
+    """Return the pause before the next attempt (s), doubled each time up to the longest, less up to a quarter."""
     longest = min(peer.retry_seconds * 2.0 ** min(attempts, 30), peer.max_retry_seconds)
     return longest * random.uniform(0.75, 1.0)

@@ -1,4 +1,4 @@
-"""Results -> their destinations, each with a queue of its own, until all are answered for."""
+"""Results -> their destinations, each with a queue of its own, until every object has an answer."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ LOG = logging.getLogger(__name__)
 
 DeliveryState = Literal["QUEUED", "SENT", "CONFIRMED", "DEAD"]
 BATCH = 100
-#: At so many attempts a damaged file is asked to be made again; further ones only wait for it.
+#: Number of first attempts that ask for a damaged file to be made again; later attempts only wait for it.
 REPAIRS = 2
 
-#: A delivery is created QUEUED (a): letter, source, target of each further move. From SENT on, where a destination
-#: offers storage commitment, `confirm` moves it: CONFIRMED (f), QUEUED again (g), DEAD (h).
+#: Letter, source and target of each move of a delivery, which is created QUEUED (a). Where a destination offers storage
+#: commitment, `confirm` moves it on from SENT: to CONFIRMED (f), QUEUED again (g) or DEAD (h).
 MOVES: Mapping[str, tuple[str, DeliveryState, DeliveryState]] = {
     "sent": ("b", "QUEUED", "SENT"),
     "later": ("c", "QUEUED", "QUEUED"),
@@ -42,7 +42,7 @@ def queue(
     destinations: Iterable[str],
     now: float,
 ) -> None:
-    """Queue stored results for every destination, once."""
+    """Queue stored results for every destination; results already queued stay as they are."""
     destinations = list(destinations)
     for uid in uids:
         for name in destinations:
@@ -60,17 +60,17 @@ def deliver(
     on_sent: Callable[[sa.Connection, Parcel], None] = lambda connection, parcel: None,
     on_damaged: Callable[[Parcel], None] = lambda parcel: None,
 ) -> None:
-    """Send what is due at one destination; records what became of each object as soon as it is known.
+    """Send the objects that are due at one destination, recording each outcome as soon as it is known.
 
-    A response that did not come means unknown: the object is sent again, with the same UIDs. One object that cannot be
-    sent holds up no other: it has its own reason, attempts and end.
+    Without a response it is unknown whether an object arrived, so it is sent again with the same UIDs. An object that
+    cannot be sent delays no other, since each has its own reason, attempts and end.
 
     Parameters
     ----------
     on_sent : callable
         Called in the transaction that records an object as SENT.
     on_damaged : callable
-        Called for an object whose file is not as it was made, at its first attempts.
+        Called at the first attempts for an object whose file is damaged.
     """
     whole, waiting = [], {}
     for parcel in due(database, storage, destination, clock()):
@@ -91,7 +91,7 @@ def deliver(
         raise
     except (
         Exception
-    ) as error:  # the boundary of one destination: what is not answered has a reason and an end
+    ) as error:  # the boundary of one destination: each unanswered object gets a reason and an end
         LOG.exception("destination %s", destination.name)
         for parcel in waiting.values():
             reason = f"internal error: {type(error).__name__}"
@@ -101,12 +101,12 @@ def deliver(
 def _problem(parcel: Parcel) -> str:
     try:
         return parcel.problem
-    except OSError as error:  # the storage may be away
+    except OSError as error:  # the storage may be unmounted
         return f"its file cannot be read: {error.strerror}"
 
 
 def due(database: Database, storage: Path, destination: Destination, now: float) -> list[Parcel]:
-    """What is due at a destination, the oldest first."""
+    """Return the objects that are due at a destination, the oldest first."""
     when = is_due(delivery.c.due_at, now, destination.max_retry_seconds)
     columns = delivery.c.id, delivery.c.created, delivery.c.attempts, result.c.job_id, result.c.sha256
     query = (
@@ -129,7 +129,7 @@ def due(database: Database, storage: Path, destination: Destination, now: float)
 
 
 def retry(database: Database, job_id: int, now: float) -> int:
-    """Queue again what of a job was given up; returns how many objects."""
+    """Queue the given-up objects of a job again and return how many there are."""
     _, source, target = MOVES["retry"]
     mine = sa.select(result.c.sop_instance_uid).where(result.c.job_id == job_id)
     where = delivery.c.sop_instance_uid.in_(mine), delivery.c.state == source

@@ -1,4 +1,4 @@
-"""What a destination took -> CONFIRMED: storage commitment, as SCU of the Push Model (PS3.4 Annex J)."""
+"""Objects that a destination accepted -> CONFIRMED: storage commitment SCU, Push Model (PS3.4 Annex J)."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from .outcome import pause
 LOG = logging.getLogger(__name__)
 
 BATCH = 500
-#: A PACS that reports on the association of the request does so at once; any other opens one of its own.
+#: Time to wait for a report on the association of its request (s); a later report comes on an association of the PACS.
 LINGER_SECONDS = 1.0
 
 Answer = Literal["kept", "again", "ask", "never"]
 
-#: Failure Reason (0008,1197) of PS3.3 C.14.1.1: what to do, and its meaning; any other: send again.
+#: Reaction to each Failure Reason (0008,1197; PS3.3 C.14.1.1), and its meaning; after any other, send again.
 FAILURES: Mapping[int, tuple[Answer, str]] = {
     0x0110: ("ask", "processing failure"),
     0x0112: ("again", "no such object instance"),
@@ -42,7 +42,7 @@ FAILURES: Mapping[int, tuple[Answer, str]] = {
 }
 
 SUCCESS = 0x0000
-#: Every status a report is answered with (PS3.7 10.1.1.1.8).
+#: Every status that answers a report (PS3.7 10.1.1.1.8).
 STATUSES: Mapping[str, Status] = {
     **COMMON,
     "recorded": Status(0x0000),
@@ -56,10 +56,10 @@ def ask(
     calling_ae_title: str,
     clock: Callable[[], float] = time.time,
 ) -> None:
-    """Request storage commitment for what is SENT and due; the report comes to `on_report`.
+    """Request storage commitment for the objects that are SENT and due; `on_report` handles the report.
 
-    The transaction is in the database before it is requested, so no report can come too early. Without a report
-    in time it is requested again, under a new Transaction UID.
+    The transaction is in the database before the request is sent, so no report can come too early. Without a report
+    in time, commitment is requested again under a new Transaction UID.
     """
     rows = _due(database, destination, clock())
     if not rows:
@@ -87,7 +87,7 @@ def ask(
 
 
 def on_report(database: Database, destinations: Sequence[Destination], event: Any) -> tuple[Dataset, None]:
-    """Handler of EVT_N_EVENT_REPORT."""
+    """Handle EVT_N_EVENT_REPORT, a report on a request of this node."""
 
     def serve() -> str:
         report = read_attributes(event.request.EventInformation, event.context.transfer_syntax)
@@ -97,9 +97,9 @@ def on_report(database: Database, destinations: Sequence[Destination], event: An
 
 
 def record(database: Database, destinations: Sequence[Destination], report: Dataset, now: float) -> bool:
-    """Record a Storage Commitment Result (PS3.4 J.3.3.1); False where its transaction is unknown.
+    """Record a Storage Commitment Result (PS3.4 J.3.3.1); return False where its transaction is unknown.
 
-    What the report does not name stays SENT, and is asked for again.
+    Objects that the report does not name stay SENT, and their commitment is requested again.
     """
     answers: dict[str, tuple[Answer, str]] = {}
     with hostile():
@@ -125,7 +125,7 @@ def record(database: Database, destinations: Sequence[Destination], report: Data
 def _move(
     row: Any, answer: Answer, reason: str, destination: CStoreDestination, now: float
 ) -> dict[str, Any]:
-    """The new values of a delivery after a report on it."""
+    """Return the new values of a delivery after a report on it."""
     if answer == "kept":
         return {"state": "CONFIRMED", "since": now, "reason": reason}
     if answer != "never" and now - row.created > destination.max_age_hours * 3600:
@@ -139,7 +139,7 @@ def _move(
 
 
 def _due(database: Database, destination: CStoreDestination, now: float) -> Sequence[Any]:
-    """What is to be asked for now; what is unconfirmed for too long is given up."""
+    """Return the deliveries to request commitment for now, giving up those unconfirmed for too long."""
     mine = delivery.c.destination == destination.name, delivery.c.state == "SENT"
     longest = max(destination.confirm_seconds, destination.max_retry_seconds)
     when = is_due(delivery.c.due_at, now, longest)
@@ -163,7 +163,7 @@ def _request(
     transaction_uid: str,
     rows: Sequence[Any],
 ) -> str:
-    """The N-ACTION (PS3.4 J.3.2): "" once the destination accepted it, else why not; raises as `associate`."""
+    """Send the N-ACTION (PS3.4 J.3.2); return "" where it was accepted, else why not. Raises as `associate`."""
     handler = (evt.EVT_N_EVENT_REPORT, lambda event: on_report(database, [destination], event))
     contexts = [build_context(STORAGE_COMMITMENT, [str(s) for s in SYNTAXES])]
     assoc = associate(destination, calling_ae_title, contexts, serves=True, evt_handlers=[handler])
@@ -186,7 +186,7 @@ def _request(
 
 
 def _action(transaction_uid: str, rows: Sequence[Any]) -> Dataset:
-    """Action Information (PS3.4 Table J.3-1)."""
+    """Return the Action Information (PS3.4 Table J.3-1)."""
     ds = Dataset()
     ds.TransactionUID = UID(transaction_uid)
     ds.ReferencedSOPSequence = []
@@ -199,7 +199,7 @@ def _action(transaction_uid: str, rows: Sequence[Any]) -> Dataset:
 
 
 def _linger(database: Database, assoc: Any, transaction_uid: str) -> None:
-    """Leave the association open for a report on it, until there is one."""
+    """Keep the association open for a moment, or until a report on it has arrived."""
     waiting = sa.select(delivery.c.id).where(
         delivery.c.transaction_uid == transaction_uid, delivery.c.state == "SENT"
     )

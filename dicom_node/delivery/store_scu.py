@@ -1,4 +1,4 @@
-"""Parcels -> one association -> what came of each: the C-STORE and C-ECHO SCU (PS3.4 Annex B, PS3.7 9.1)."""
+"""Parcels -> one association -> the outcome of each: the C-STORE and C-ECHO SCU (PS3.4 Annex B, PS3.7 9.1)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 def send(
     parcels: Sequence[Parcel], destination: CStoreDestination, calling_ae_title: str
 ) -> Iterator[tuple[Parcel, Outcome]]:
-    """Send over one association; what is not named in the answer was not tried.
+    """Send parcels over one association and yield the outcome of each parcel that was tried.
 
-    A SOP class whose presentation context is refused stops no other.
+    Where the presentation context of a SOP class is refused, the other classes are still sent.
     """
     try:
         assoc = associate(destination, calling_ae_title, _contexts(parcels))
@@ -46,7 +46,7 @@ def send(
 
 
 def store(assoc: Any, parcel: Parcel) -> Outcome:
-    """One C-STORE; without a response nobody knows whether it arrived."""
+    """Send one C-STORE; without a response it is unknown whether the object arrived."""
     try:
         response = assoc.send_c_store(dcmread(parcel.path))
     except RuntimeError:
@@ -59,7 +59,7 @@ def store(assoc: Any, parcel: Parcel) -> Outcome:
 
 
 def echo(destination: CStoreDestination, calling_ae_title: str) -> str:
-    """C-ECHO a destination: "" where it answers, else why not."""
+    """Send a C-ECHO to a destination; return "" where it answers, else why it does not."""
     try:
         assoc = associate(destination, calling_ae_title, [build_context(VERIFICATION)])
     except Unavailable as error:

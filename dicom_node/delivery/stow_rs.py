@@ -1,4 +1,4 @@
-"""Parcels -> a DICOMweb server -> what came of each: the STOW-RS user agent (PS3.18 10.5)."""
+"""Parcels -> a DICOMweb server -> the outcome of each: the STOW-RS user agent (PS3.18 10.5)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..settings.destinations import StowRsDestination
 from .outcome import Outcome, Parcel, Verdict, judge
 
 JSON = "application/dicom+json"
-#: Statuses after which the same request can succeed: timeout, too many, and whatever the server calls its own.
+#: HTTP statuses after which the same request can succeed later: access, time-out, too many, and server errors.
 AGAIN = frozenset({401, 403, 404, 408, 423, 425, 429, *range(500, 600)})
 
 
 def send(
     parcels: Sequence[Parcel], destination: StowRsDestination, _calling_ae_title: str
 ) -> Iterator[tuple[Parcel, Outcome]]:
-    """One Store Instances request an object, over one connection, so that each has an answer of its own."""
+    """Send one Store Instances request for each object over one connection, so that each gets its own answer."""
     try:
         opened = _client(destination)
     except OSError as error:
@@ -32,11 +32,11 @@ def send(
             outcome = store(client, destination, parcel)
             yield parcel, outcome
             if outcome.status is None:
-                return  # the server is away: the rest stays due
+                return  # the server cannot be reached: the rest stays due
 
 
 def store(client: httpx.Client, destination: StowRsDestination, parcel: Parcel) -> Outcome:
-    """Store one instance; without an answer nobody knows whether it arrived."""
+    """Send one instance; without an answer it is unknown whether it arrived."""
     boundary = uuid.uuid4().hex
     head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
     body = b"".join((head, parcel.path.read_bytes(), f"\r\n--{boundary}--\r\n".encode()))
@@ -53,7 +53,7 @@ def store(client: httpx.Client, destination: StowRsDestination, parcel: Parcel) 
 
 
 def read_answer(answer: httpx.Response) -> Outcome:
-    """What a Store Instances Response says of its one instance (PS3.18 10.5.3 and Annex I.2)."""
+    """Return the outcome that a Store Instances Response gives its one instance (PS3.18 10.5.3 and Annex I.2)."""
     status = answer.status_code
     if status in (200, 202, 409):
         try:
@@ -75,7 +75,7 @@ def _of_payload(status: int, payload: Any) -> Outcome:
 
 
 def probe(destination: StowRsDestination, _calling_ae_title: str) -> str:
-    """A search for at most one study: "" where the server answers it, else why not."""
+    """Search the server for one study; return "" where it answers, else why it does not."""
     try:
         with _client(destination) as client:
             answer = client.get(_studies(destination), params={"limit": "1"})
@@ -90,7 +90,7 @@ def _client(destination: StowRsDestination) -> httpx.Client:
     headers = {"Accept": JSON}
     if destination.authorization_file is not None:
         headers["Authorization"] = destination.authorization_file.read_text().strip()
-    trust = ssl.create_default_context()  # the system's authorities, where a hospital puts its own
+    trust = ssl.create_default_context()  # trust the system's authorities, to which a hospital adds its own
     return httpx.Client(headers=headers, timeout=destination.timeout, verify=trust)
 
 

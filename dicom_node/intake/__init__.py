@@ -1,4 +1,4 @@
-"""Whatever comes over the network -> durable files and rows, and studies that are to be looked at.
+"""Messages received over the network -> durable files and rows, and studies that must be looked at.
 
 In: one listening port, shared by several processes. Out: rows of instances, procedure steps and commitments.
 """

@@ -1,4 +1,4 @@
-"""Files -> headers, read in a process of its own: hostile bytes crash or hang that process, not the node."""
+"""Files -> headers, read in a separate process, so that hostile bytes crash or hang it and not the node."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..dicom.decoding_limits import READER_BYTES
 from ..errors import Rejected, Unavailable
 from ..processes import begin
 
-#: Images that come now go before headers of those that have come.
+#: Niceness of the process: receiving images goes before reading the headers of stored ones.
 NICE = 19
-#: Files it is handed at one time: each hand-over takes as long as a file.
+#: Number of files handed over at one time, since each hand-over takes as long as a file.
 TOGETHER = 16
-#: Seconds the process may take to start: no file's fault.
+#: Time limit of the process's start, for which no file is to blame (s).
 START_S = 120.0
-#: Why a file is unread where its reader ended; not for good: something else may have killed it.
+#: Reasons why a file is unread where its reader ended; it is tried again, since something else may have killed it.
 CRASHES, HANGS = "the file crashes its reader", "the file hangs its reader"
 T = TypeVar("T")
 
@@ -33,9 +33,9 @@ class Reader(Generic[T]):
     read : callable
         A module's function (it is pickled by name): path -> value; raises `Rejected` for an unreadable file.
     prepare : callable, optional
-        Run first in the process, e.g. to configure its log.
+        Called first in the process, e.g. to configure its log.
     timeout : float
-        Seconds `TOGETHER` files may take, and one alone; the start of the process has `START_S`.
+        Time limit of `TOGETHER` files, and of one file alone (s); the start of the process has `START_S`.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class Reader(Generic[T]):
         self._closed = False
 
     def start(self) -> None:
-        """Start the process before there is a file, so that it does not take its time from receiving one."""
+        """Start the process before the first file arrives, so that its start does not slow receiving down."""
         self._running().submit(_ready, self._read)
 
     def read_all(self, paths: Iterable[Path]) -> list[T | str]:
-        """What was read of each file, or why it cannot be read, in one sentence.
+        """Return the value read of each file, or one sentence that says why it cannot be read.
 
         Raises
         ------
         Unavailable
-            Where the reader was closed meanwhile or does not start: no file is to blame.
+            Where the reader was closed meanwhile or does not start, for which no file is to blame.
         """
         if self._closed:
             raise Unavailable("the reader of headers is closed")
@@ -66,7 +66,7 @@ class Reader(Generic[T]):
         return values
 
     def close(self) -> None:
-        """End the process, at once and for good."""
+        """End the process at once and for good."""
         self._closed = True
         self._end()
 
@@ -86,7 +86,7 @@ class Reader(Generic[T]):
             process.kill()
 
     def _read_some(self, paths: list[Path]) -> list[T | str]:
-        """Read until the process dies or hangs; the files it was at are tried again alone, and blamed."""
+        """Read until the process dies or hangs; then try its files again one by one to find the cause."""
         pool, values = self._running(), list[T | str]()
         try:
             pool.submit(_ready, self._read).result(START_S)
@@ -110,7 +110,7 @@ class Reader(Generic[T]):
 
 
 def _ready(read: Callable[[Path], T]) -> None:
-    """Done when the process is there and has imported what reads."""
+    """Do nothing: this task is done once the process has started and has imported the module of `read`."""
 
 
 def _attempt_all(read: Callable[[Path], T], paths: list[Path]) -> list[T | str]:

@@ -1,4 +1,4 @@
-"""Instances whose header was not read yet -> their rows, and the studies that are to be looked at again."""
+"""Instances whose header was not read yet -> their rows, and the studies that must be looked at again."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ BATCH = 200
 
 
 def index_new(archive: Archive, reader: Reader[Header], trail: Trail, quiet: float) -> None:
-    """Read the headers of new instances; their studies become due.
+    """Read the headers of new instances and make their studies due.
 
-    What comes meanwhile is for the next tick: few rows at a time would hold up those who write what comes.
+    Instances that arrive meanwhile wait for the next tick, since writing few rows at a time would slow receiving down.
 
     Parameters
     ----------
     quiet : float
-        A study is looked at once nothing more of it came for so long (s).
+        Time without new images after which a study is looked at (s).
 
     Raises
     ------
@@ -39,7 +39,7 @@ def index_new(archive: Archive, reader: Reader[Header], trail: Trail, quiet: flo
             _record(archive, trail, new, read, quiet)
         except Unavailable:
             raise
-        except Exception:  # one row that the database does not take must not keep the others unread
+        except Exception:  # one row that the database refuses must not keep the others unread
             LOG.exception("a batch of %d headers cannot be written: one at a time", len(new))
             _record_one_by_one(archive, trail, new, read, quiet)
         if len(new) < BATCH:
@@ -49,13 +49,13 @@ def index_new(archive: Archive, reader: Reader[Header], trail: Trail, quiet: flo
 def _record_one_by_one(
     archive: Archive, trail: Trail, new: Sequence[Stored], read: Sequence[Header | str], quiet: float
 ) -> None:
-    """Write each header in a transaction of its own; one that cannot be written is its instance's problem."""
+    """Write each header in a transaction of its own, and record one that fails as a problem of its instance."""
     for stored, found in zip(new, read, strict=True):
         try:
             _record(archive, trail, [stored], [found], quiet)
         except Unavailable:
             raise
-        except Exception as error:  # noqa: BLE001  values of anybody, which must not be logged
+        except Exception as error:  # noqa: BLE001  its text may quote values that must not be logged
             why = f"its header cannot be kept ({type(error).__name__})"
             _record(archive, trail, [stored], [why], quiet)
 
@@ -63,7 +63,7 @@ def _record_one_by_one(
 def _record(
     archive: Archive, trail: Trail, new: Sequence[Stored], read: Sequence[Header | str], quiet: float
 ) -> None:
-    """Write down in one transaction what was read of each instance, or why it cannot be read."""
+    """Record, in one transaction, the header of each instance or why it cannot be read."""
     changed: dict[str, float] = {}
     came: dict[tuple[str, str], Counter[str]] = {}
     for stored, found in zip(new, read, strict=True):
@@ -85,7 +85,7 @@ def _record(
 
 
 def _tell_renamed(renamed: Sequence[str], senders: Mapping[str, str]) -> None:
-    """One line a sender, not one an instance."""
+    """Log one line for each sender instead of one for each instance."""
     for sender, count in Counter(senders[uid] for uid in renamed).items():
         first = next(uid for uid in renamed if senders[uid] == sender)
         LOG.warning(

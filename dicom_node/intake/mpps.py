@@ -1,4 +1,4 @@
-"""What a scanner says of its procedure step -> the images it lists: MPPS, as SCP (PS3.4 F.7). A hint, never a must."""
+"""A scanner's report on its procedure step -> the images it lists: SCP of MPPS (PS3.4 F.7). Nothing depends on it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ..store.tables import performed_image, performed_step, performed_study
 
 LOG = logging.getLogger(__name__)
 
-#: Steps that did not change for so long are forgotten, seconds.
+#: Time without change after which a step is forgotten (s).
 FORGET_SECONDS = 30 * 86400.0
 
-#: Performed Procedure Step Status (0040,0252). Only IN PROGRESS ones change.
+#: Performed Procedure Step Status (0040,0252). Only steps IN PROGRESS may change.
 StepState = Literal["IN PROGRESS", "COMPLETED", "DISCONTINUED"]
 
-#: Every status an N-CREATE or N-SET is answered with (PS3.4 F.7.2.1.4, F.7.2.2.4; PS3.7 Annex C).
+#: Every status that answers an N-CREATE or N-SET (PS3.4 F.7.2.1.4, F.7.2.2.4; PS3.7 Annex C).
 STATUSES: Mapping[str, Status] = {
     **COMMON,
     "accepted": Status(0x0000),
@@ -37,12 +37,12 @@ STATUSES: Mapping[str, Status] = {
 
 
 def on_create(database: Database, event: Any) -> tuple[Dataset, None]:
-    """Handler of EVT_N_CREATE: a step begins."""
+    """Handle EVT_N_CREATE: a procedure step begins."""
     return _answer("N-CREATE of a procedure step", lambda: _create(database, event, time.time())), None
 
 
 def on_set(database: Database, event: Any) -> tuple[Dataset, None]:
-    """Handler of EVT_N_SET: a step goes on, or ends."""
+    """Handle EVT_N_SET: a procedure step continues or ends."""
     return _answer("N-SET of a procedure step", lambda: _set(database, event, time.time())), None
 
 
@@ -101,7 +101,7 @@ def _set(database: Database, event: Any, now: float) -> str:
 
 
 def _uid(value: Any) -> str:
-    """The UID, or "" where it is none."""
+    """Return the UID, or "" where it is not valid."""
     try:
         return valid_uid(value)
     except Rejected:
@@ -109,7 +109,7 @@ def _uid(value: Any) -> str:
 
 
 def _images(ds: Dataset) -> dict[str, str]:
-    """The series of every image of the Performed Series Sequence (0040,0340); other objects take no part."""
+    """Return the series of every image in the Performed Series Sequence (0040,0340), without other objects."""
     return {
         valid_uid(text(image, "ReferencedSOPInstanceUID")): valid_uid(text(series, "SeriesInstanceUID"))
         for series in ds.get("PerformedSeriesSequence") or []
@@ -124,7 +124,7 @@ def _list(connection: sa.Connection, step_uid: str, images: Mapping[str, str]) -
 
 
 def _forget(connection: sa.Connection, now: float) -> None:
-    """Drop steps nothing has been said of for long."""
+    """Delete steps that have not changed for `FORGET_SECONDS`."""
     old = performed_step.c.changed < now - FORGET_SECONDS
     uids = connection.scalars(sa.select(performed_step.c.sop_instance_uid).where(old)).all()
     for uid in uids:

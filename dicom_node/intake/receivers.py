@@ -1,4 +1,4 @@
-"""One port -> several processes that receive: started, restarted, and ended with the node, however it ends."""
+"""One port -> several processes that receive; they are started, restarted, and ended together with the node."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from . import storage_commitment as commit
 
 LOG = logging.getLogger(__name__)
 
-#: Alerts are spooled so often, seconds.
+#: Interval at which alerts are spooled (s).
 FLUSH_SECONDS = 1.0
-#: A process that ended, or could not be started, is started again after so long: first and longest pause, seconds.
+#: First and longest pause before a process that ended, or could not be started, is started again (s).
 AGAIN_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
-#: The first pause is the next one again where a process has accepted connections for so long, seconds.
+#: Time of accepting connections after which the next pause is the first one again (s).
 STEADY_SECONDS = 60.0
-#: A process that does not accept connections so long after its start is ended, seconds.
+#: Time after its start at which a process that does not accept connections yet is ended (s).
 START_SECONDS = 120.0
-#: Where no process has accepted connections for so long, none will: the node is to end, and be started again, seconds.
+#: Time without any process that accepts connections after which the node must end and be started again (s).
 LOST_SECONDS = 120.0
-#: What a process says once it accepts connections.
+#: Message that a process sends once it accepts connections.
 ACCEPTS = b"accepts"
 
 
 class Held:
-    """A file descriptor that a spawned process holds too: a lock on it lasts until the last of them has ended."""
+    """A file descriptor that spawned processes hold too, so that its lock lasts until the last of them has ended."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -62,7 +62,7 @@ def _hold(duplicate: Any) -> Held:
 
 @dataclass(frozen=True)
 class _Order:
-    """What an acceptor process is given."""
+    """The arguments of an acceptor process."""
 
     config: Config
     listening: Any
@@ -75,16 +75,16 @@ class _Order:
 class Acceptors:
     """The processes that receive for a node.
 
-    The socket listens in the node's process and is shared: whichever process is free accepts, and connections that
-    wait outlive a process that dies. They write files and rows by themselves.
+    The socket listens in the node's process and is shared: any free process accepts, and waiting connections outlive a
+    process that dies. The processes write files and rows by themselves.
 
     Parameters
     ----------
     config : Config
     lock : int
-        Descriptor of the storage's lock; the processes hold it too, so that no other node begins while one is left.
+        Descriptor of the storage's lock; the processes hold it too, so that no other node starts while one is alive.
     prepare : callable, optional
-        A module's function called first in each process, e.g. to configure its log.
+        Function of a module that is called first in each process, e.g. to configure its log.
     """
 
     def __init__(self, config: Config, lock: int, prepare: Callable[[], None] | None = None) -> None:
@@ -97,18 +97,18 @@ class Acceptors:
 
     @property
     def accepting(self) -> int:
-        """How many processes accept connections now; `receive.acceptors` where all is well."""
+        """Return how many processes accept connections now; normally `receive.acceptors`."""
         return len(self._accepting)
 
     @property
     def lost(self) -> bool:
-        """Whether no process accepts connections, and none has for `LOST_SECONDS`."""
+        """Return whether no process has accepted connections for `LOST_SECONDS`."""
         if self._accepting:
             self._last_accepted = time.monotonic()
         return time.monotonic() - self._last_accepted > LOST_SECONDS
 
     def start(self) -> int:
-        """Listen and start the processes; returns the port.
+        """Listen, start the processes, and return the port.
 
         Raises
         ------
@@ -127,7 +127,7 @@ class Acceptors:
         return int(self._listening.getsockname()[1])
 
     def stop(self) -> None:
-        """Stop listening and end the processes; what was not acknowledged will be sent again."""
+        """Stop listening and end the processes; peers send again what was not acknowledged."""
         self._stopping.set()
         for keeper in self._keepers:
             keeper.join()
@@ -135,7 +135,7 @@ class Acceptors:
             self._listening.close()
 
     def _keep(self, order: _Order) -> None:
-        """Run one process, again whenever it ends or cannot be started, until the node stops."""
+        """Run one process until the node stops, and start it again whenever it ends or cannot be started."""
         pause = AGAIN_SECONDS
         while not self._stopping.is_set():
             begun = time.monotonic()
@@ -150,10 +150,10 @@ class Acceptors:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _run(self, order: _Order) -> str:
-        """Run one process until it ends, or the node stops; how it ended."""
+        """Run one process until it ends or the node stops, and return how it ended."""
         try:
             process, pipe = _spawn(order)
-        except Exception as error:  # noqa: BLE001  no file handle or memory is left, say: this thread must go on
+        except Exception as error:  # noqa: BLE001  e.g. no file handle is left; this thread must go on
             return f"cannot be started ({getattr(error, 'strerror', None) or type(error).__name__})"
         latest, why = time.monotonic() + START_SECONDS, ""
         while process.is_alive() and not self._stopping.is_set() and not why:
@@ -163,7 +163,7 @@ class Acceptors:
                 self._accepting.add(order.own)
             elif time.monotonic() > latest:
                 why = f"did not accept connections after {START_SECONDS:g} s"
-        pipe.close()  # which tells it to end
+        pipe.close()  # tells the process to end
         process.join(2 * STOP_SECONDS if self._stopping.is_set() else 0.0)
         process.kill()
         process.join()
@@ -171,7 +171,7 @@ class Acceptors:
 
 
 def _accepts(pipe: Connection) -> bool:
-    """Whether a process says that it accepts connections; waits a moment for that."""
+    """Wait a moment, and return whether a process says that it accepts connections."""
     try:
         return pipe.poll(0.1) and pipe.recv_bytes() == ACCEPTS
     except (OSError, EOFError):  # it has ended
@@ -194,7 +194,7 @@ def _spawn(order: _Order) -> tuple[BaseProcess, Connection]:
 
 
 def _accept(order: _Order, pipe: Connection) -> None:
-    """In a process of its own: receive until the node says to end, or ends."""
+    """Receive, in a process of its own, until the node ends or tells it to end."""
     begin(order.prepare)
     try:
         _receive(order, pipe)
@@ -209,9 +209,9 @@ def _receive(order: _Order, pipe: Connection) -> None:
     Raises
     ------
     Unavailable
-        Where the storage or the database is, or connections are accepted no longer.
+        Where the storage or the database is unavailable, or connections are no longer accepted.
     """
-    # half the time that an A-ASSOCIATE-RQ of 128 contexts takes; UIDs that matter are checked by `valid_uid`
+    # this halves the time of an A-ASSOCIATE-RQ of 128 contexts; `valid_uid` checks the UIDs that matter
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     config = order.config
     database = Database(config.database_url)
@@ -233,7 +233,7 @@ def _receive(order: _Order, pipe: Connection) -> None:
     pipe.send_bytes(ACCEPTS)
     while not pipe.poll(FLUSH_SECONDS):  # until the node closes its end
         _flush(trail)
-        if not receiver.accepts:  # its thread has met a bug: another process is better than none
+        if not receiver.accepts:  # its thread ended with a bug; a new process replaces this one
             raise Unavailable("the thread that accepts connections has ended")
     receiver.stop()
     _flush(trail)
@@ -243,12 +243,12 @@ def _receive(order: _Order, pipe: Connection) -> None:
 def _flush(trail: Trail) -> None:
     try:
         trail.flush()
-    except Unavailable as error:  # the alerts are kept until it is back
+    except Unavailable as error:  # the alerts are kept until the database can be reached
         LOG.warning("audit: %s", error)
 
 
 def keep(archive: Archive, trail: Trail, received: Received) -> Literal["stored", "same", "other"]:
-    """Make an instance durable that came over the network."""
+    """Store an instance that came over the network durably."""
     outcome = archive.store(
         sop_class_uid=received.sop_class_uid,
         sop_instance_uid=received.sop_instance_uid,

@@ -1,4 +1,4 @@
-"""What a scanner asks to be kept -> a report of what is: storage commitment, as SCP (PS3.4 Annex J)."""
+"""A scanner's request to keep instances -> a report on which are kept: storage commitment SCP (PS3.4 Annex J)."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from ..store.tables import commitment, instance
 
 LOG = logging.getLogger(__name__)
 
-#: An association that is still open so long after its request gets the report, seconds.
+#: Time after a request at which the report is sent on its association, if that is still open (s).
 HERE_SECONDS = 1.0
-#: Otherwise the report goes out on a new one, so long after the request.
+#: Time after a request at which the report is otherwise sent on a new association (s).
 ELSEWHERE_SECONDS = 3.0
-#: A response to a report is waited for so long before the report is sent again.
+#: Time to wait for the response to a report before the report is sent again (s).
 RESPONSE_SECONDS = 30.0
-#: UIDs looked up at one time, and reports sent at one tick.
+#: Most UIDs looked up at one time, and most reports sent at one tick.
 BATCH, REPORTS = 500, 20
 
-#: Every status an N-ACTION is answered with (PS3.7 10.1.4.1.10), and its Error Comment.
+#: Every status that answers an N-ACTION (PS3.7 10.1.4.1.10), and its Error Comment.
 STATUSES: Mapping[str, Status] = {
     **COMMON,
     "accepted": Status(0x0000),
@@ -70,24 +70,25 @@ REFUSALS: Mapping[int, str] = {
     0x0119: "class/instance conflict",
 }
 
-#: QUEUED: to be reported at `due_at`. REPORTED: the report was taken. DEAD: it was refused, or too long not taken.
+#: QUEUED: to be reported at `due_at`. REPORTED: the report was accepted. DEAD: it was refused, or given up with age.
 CommitmentState = Literal["QUEUED", "REPORTED", "DEAD"]
 Reference = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Requester:
-    """Where the reports of a request go, and how often.
+    """The requester of storage commitment: where its reports are sent, and how often they are tried.
 
     Parameters
     ----------
-    ae_title, host, port : of the requester
+    ae_title, host, port
+        AE title and address of the requester.
     calling_ae_title : str
-        What it called this node.
+        AE title by which it called this node.
     tls : TlsSettings, optional
-        Of the receiving side: reports go the way requests come.
+        Certificates of the receiving side, since reports are sent the way that requests come.
     timeout, retry_seconds, max_retry_seconds, max_age_hours : float
-        As of a destination.
+        As in `Destination`.
     """
 
     ae_title: str
@@ -102,13 +103,13 @@ class Requester:
 
     @property
     def name(self) -> str:
-        """What a reason calls it."""
+        """Return the requester's name for use in a reason."""
         return "the requester"
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What came of a report: the status of its response, or why there is none; how many instances failed."""
+    """The outcome of a report: its response's status or why there is none, and how many instances failed."""
 
     status: int | None = None
     problem: str = ""
@@ -116,7 +117,7 @@ class _Outcome:
 
 
 def on_action(database: Database, storage: Path, event: Any) -> tuple[Dataset, None]:
-    """Handler of EVT_N_ACTION: the transaction is in the database before it is answered."""
+    """Handle EVT_N_ACTION, committing the transaction to the database before the answer."""
     accepted: list[str] = []
 
     def serve() -> str:
@@ -134,7 +135,7 @@ def on_action(database: Database, storage: Path, event: Any) -> tuple[Dataset, N
 def check(
     database: Database, storage: Path, asked: Sequence[Reference]
 ) -> tuple[list[Reference], list[tuple[Reference, int]]]:
-    """What is kept of some instances, and the Failure Reason of each other.
+    """Return which of some instances are kept, and the Failure Reason of each other one.
 
     Parameters
     ----------
@@ -142,7 +143,7 @@ def check(
 
     Notes
     -----
-    Kept is what has a row of that class, and a file of the size it was received with.
+    An instance is kept where it has a row with that SOP class and a file of the size that was received.
     """
     columns = "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "size", "path"
     query = sa.select(*(instance.c[name] for name in columns))
@@ -180,7 +181,7 @@ def report(
 
 
 def _record(database: Database, event: Any, now: float) -> tuple[str, str]:
-    """The answer to a request, and its Transaction UID; where it is accepted, it is due from now on."""
+    """Record a request, which is then due, and return the answer to it and its Transaction UID."""
     request, requestor = event.request, event.assoc.requestor
     if str(request.RequestedSOPInstanceUID) != STORAGE_COMMITMENT_INSTANCE:
         return "no such instance", ""
@@ -218,7 +219,7 @@ def _record(database: Database, event: Any, now: float) -> tuple[str, str]:
         "reason": "",
     }
     again = database.insert(commitment).values(**values)
-    # asked once more, e.g. where the response was lost: reported once more
+    # a repeated request, e.g. where the response was lost, is reported once more
     again = again.on_conflict_do_update(
         index_elements=["transaction_uid"], set_=values, where=commitment.c.digest == values["digest"]
     )
@@ -229,7 +230,7 @@ def _record(database: Database, event: Any, now: float) -> tuple[str, str]:
 
 
 def _why_not_kept(storage: Path, reference: Reference, row: Any) -> int:
-    """0 where an instance is kept, else the Failure Reason."""
+    """Return 0 where an instance is kept, else the Failure Reason."""
     if row is None:
         return 0x0112
     if row.sop_class_uid != reference[0]:
@@ -245,9 +246,9 @@ def _why_not_kept(storage: Path, reference: Reference, row: Any) -> int:
 
 
 def _claim(database: Database, where: Any, now: float) -> Any:
-    """A transaction to be reported now, by nobody else; None where there is none.
+    """Claim a transaction to be reported now, so that nobody else does; return None where there is none.
 
-    Whoever claims it and dies leaves it due again after `RESPONSE_SECONDS`.
+    Where the claiming process dies, the transaction is due again after `RESPONSE_SECONDS`.
     """
     with database.writing() as connection:
         row = connection.execute(sa.select(commitment).where(where, commitment.c.state == "QUEUED")).first()
@@ -273,7 +274,7 @@ def _report_here(database: Database, storage: Path, assoc: Any, context: Any, tr
     primitive.EventInformation = BytesIO(encode(ds, syntax.is_implicit_VR, syntax.is_little_endian) or b"")
 
     def on_response(status: int | None) -> None:
-        # whatever it dislikes here, it may like elsewhere: at once
+        # what it refuses here it may accept on a new association, which is tried at once
         requester = Requester(row.calling_ae, row.address, 0, row.called_ae, retry_seconds=0.0)
         problem = f"refused on the association of the request (0x{status or 0:04X})"
         taken = _Outcome(0x0000, "", failed) if status == 0x0000 else _Outcome(None, problem, failed)
@@ -310,7 +311,7 @@ def _report_elsewhere(database: Database, storage: Path, requester: Requester, r
 
 
 def _event(database: Database, storage: Path, row: Any) -> tuple[Dataset, int, int]:
-    """Event Information and Event Type ID (PS3.4 J.3.3.1), and how many instances failed."""
+    """Return Event Information, Event Type ID (PS3.4 J.3.3.1) and the number of failed instances."""
     asked: list[Reference] = [(sop_class, uid) for sop_class, uid in json.loads(row.asked)]
     kept, failed = check(database, storage, asked)
     ds = Dataset()
@@ -333,7 +334,7 @@ def _items(references: Sequence[Reference]) -> Iterator[Dataset]:
 
 
 def _requester(settings: ReceiveSettings, row: Any) -> Requester:
-    """Where a report goes: what the first peer that fits says, and is the requester."""
+    """Return the requester of a report: the settings of the first peer that matches it."""
     for peer in settings.peers:
         if peer.port and peer.matches(row.calling_ae, row.address):
             host = peer.host or row.address
@@ -342,7 +343,7 @@ def _requester(settings: ReceiveSettings, row: Any) -> Requester:
 
 
 def _settle(database: Database, row: Any, requester: Requester, outcome: _Outcome, now: float) -> None:
-    """Record what came of a report."""
+    """Record the outcome of a report."""
     status = -1 if outcome.status is None else outcome.status
     values: dict[str, Any] = {"reason": outcome.problem, "since": now}
     if status == 0x0000:

@@ -1,4 +1,4 @@
-"""Results the node has made -> what it knows of a patient's earlier dates, for the report's trend."""
+"""Results that the node has made -> a patient's earlier visits, for the trend in the report."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def keep(
     version: str,
     measures: Mapping[str, float],
 ) -> None:
-    """Remember the numbers of a result; they outlive its images and files.
+    """Record the measures of a result, which stay when its images and files are removed.
 
     Parameters
     ----------
     patient : str
-        As `objects.case.Case.patient`: no name, no ID. Nothing is kept for "".
+        Key of the patient as in `objects.case.Case.patient`, without name and ID. Nothing is recorded for "".
     acquired : str
-        "YYYYMMDD…"; nothing is kept without a date.
+        Acquisition date, "YYYYMMDD…"; nothing is recorded without one.
     version : str
-        Of the software.
+        Version of the software.
     measures : mapping of str to float
-        Of both lungs.
+        Measures of both lungs together.
     """
     if not patient or _day(acquired) is None:
         return
@@ -45,10 +45,10 @@ def keep(
 
 
 def earlier(database: Database, job_id: int, patient: str, acquired: str, version: str) -> tuple[Visit, ...]:
-    """A patient's earlier dates as they were known when a job was created, so that a retry finds the same.
+    """Return a patient's earlier visits as known when the job was created, so that a retry finds the same ones.
 
-    Of a study analysed several times, the last result. A result of the same day as the job's counts too, but not one of
-    its own study.
+    A study that was analysed several times counts with its last result. Results of the same day count too, but not
+    those of the job's own study.
     """
     if not patient or _day(acquired) is None:
         return ()
@@ -81,7 +81,7 @@ def earlier(database: Database, job_id: int, patient: str, acquired: str, versio
 def trend(
     database: Database, job_id: int, patient: str, acquired: str, version: str, measures: Mapping[str, float]
 ) -> tuple[Visit, ...]:
-    """The earlier dates and this one; nothing where there is no earlier one."""
+    """Return the earlier visits and this one; nothing where there is no earlier one."""
     before = earlier(database, job_id, patient, acquired, version)
     today = _day(acquired)
     return (*before, Visit(today, measures)) if before and today else ()

@@ -1,4 +1,4 @@
-"""A Pair -> a job: its states, and every move between them, in one table."""
+"""A Pair -> a job: its states and every move between them, in one table."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ MoveName = Literal[
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds until a job is tried again after the disk or the database was away: the longest pause there is.
+#: Pause before a job is tried again after the disk or the database could not be reached (s); no pause is longer.
 POSTPONED = 30.0
 
 
 @dataclass(frozen=True)
 class Move:
-    """One move between states; it happens only from its sources."""
+    """One move between states, possible only from its source states."""
 
     letter: str
     sources: tuple[JobState, ...]
@@ -40,7 +40,7 @@ class Move:
     why: str
 
 
-#: Exit code of a worker whose verdict could not be written down (EX_TEMPFAIL of sysexits.h), as a `Crew` names it.
+#: Exit code of a worker that could not record its verdict (EX_TEMPFAIL of sysexits.h).
 TEMPFAIL = 75
 NO_VERDICT = f"ended with exit code {TEMPFAIL}"
 #: A job is created READY (a). No other move exists.
@@ -60,7 +60,7 @@ MOVES: Mapping[MoveName, Move] = {
 
 @dataclass(frozen=True)
 class Job:
-    """A job as a worker needs it."""
+    """The values of a job that a worker needs."""
 
     id: int
     study_uid: str
@@ -81,12 +81,12 @@ def create(
     version: str,
     now: float,
 ) -> int | None:
-    """Queue a pair as the next revision of its study's result; older ones not begun are superseded.
+    """Queue a pair as the next revision of its study's result, superseding older jobs that have not begun.
 
     Returns
     -------
     int or None
-        Number of the job; None where there is one of this fingerprint already.
+        Number of the job; None where there is already a job with this fingerprint.
     """
     study_uid = pair.expiratory.study_instance_uid
     mark = fingerprint(pair, parameters, version)
@@ -103,7 +103,7 @@ def create(
         due_at=now,
     )
     if not connection.execute(insert.on_conflict_do_nothing(index_elements=["fingerprint"])).rowcount:
-        # images that were removed and came again: the job knows them again
+        # the job's images were removed and have come again: it gets their list back
         removed = job.c.fingerprint == mark, job.c.pair == ""
         connection.execute(sa.update(job).where(*removed).values(pair=dump(pair)))
         return None
@@ -122,14 +122,14 @@ def move(
     during: int | None = None,
     **values: Any,
 ) -> bool:
-    """Make one move; False, and nothing changed, where the job is in none of the move's source states.
+    """Make one move; where the job is in none of its source states, change nothing and return False.
 
     Parameters
     ----------
     during : int, optional
-        Only while the job is in this attempt: a worker given up cannot finish another one's run.
+        Number of the attempt that the job must be in, so that an abandoned worker cannot finish the run of another.
     **values
-        Further columns to set.
+        Values of further columns.
     """
     step = MOVES[name]
     where = [job.c.id == job_id, job.c.state.in_(step.sources)]
@@ -140,7 +140,7 @@ def move(
 
 
 def start_next(database: Database, now: float) -> Job | None:
-    """Take the oldest job that is due: RUNNING, one attempt more."""
+    """Take the oldest job that is due; it is RUNNING then, with one more attempt."""
     due = is_due(job.c.due_at, now, POSTPONED)
     query = sa.select(job).where(job.c.state == "READY", due).order_by(job.c.created, job.c.id)
     with database.writing() as connection:
@@ -153,12 +153,12 @@ def start_next(database: Database, now: float) -> Job | None:
 
 
 def read(database: Database, job_id: int) -> Job:
-    """The job of that number.
+    """Return the job of this number.
 
     Raises
     ------
     Rejected
-        Where there is none, or its images were removed.
+        Where there is no such job, or its images were removed.
     """
     with database.reading() as connection:
         row = connection.execute(sa.select(job).where(job.c.id == job_id)).one_or_none()
@@ -185,28 +185,29 @@ def state_of(database: Database, job_id: int) -> str:
 
 
 def progress(database: Database, job_id: int, attempt: int, stage: str, fraction: float) -> None:
-    """Say how far a running job is."""
+    """Record the progress of a running job."""
     where = job.c.id == job_id, job.c.state == "RUNNING", job.c.attempt == attempt
     with database.writing() as connection:
         connection.execute(sa.update(job).where(*where).values(stage=stage, fraction=fraction))
 
 
 def interrupt(database: Database, now: float) -> int:
-    """Put back what runs while the node stops as it should: no crash is counted. Returns how many jobs."""
+    """Put running jobs back in an orderly stop, without counting a crash, and return how many there are."""
     with database.writing() as connection:
         running = connection.scalars(sa.select(job.c.id).where(job.c.state == "RUNNING")).all()
         return sum(move(connection, number, "interrupt", now, due_at=now) for number in running)
 
 
 def reconcile(database: Database, alive: Collection[int], max_crashes: int, now: float) -> int:
-    """Put back every job that is RUNNING and has no process; returns how many.
+    """Put back every job that is RUNNING but has no process, and return how many there are.
 
-    At the start of a node these ran when the last one died, which counts: one of them may be why.
+    At the start of a node, such jobs were running when the last node died. That counts as a crash of each, since one
+    of them may be the cause.
 
     Parameters
     ----------
     alive : collection of int
-        Jobs that a process of this node works on.
+        Numbers of the jobs that a process of this node works on.
     """
     query = sa.select(job.c.id, job.c.attempt).where(job.c.state == "RUNNING")
     with database.reading() as connection:
@@ -217,14 +218,14 @@ def reconcile(database: Database, alive: Collection[int], max_crashes: int, now:
 
 
 def crashed(database: Database, job_id: int, attempt: int, max_crashes: int, how: str, now: float) -> None:
-    """Record that the process of a job ended: nothing where it left a verdict.
+    """Record that the process of a job ended; change nothing where it left a verdict.
 
-    Else the job is READY again, and FAILED where that happened too often.
+    Otherwise the job is READY again, or FAILED where it has crashed too often.
 
     Parameters
     ----------
     how : str
-        The process ended, "ended by signal 9" say; `NO_VERDICT` where it could not write its verdict down.
+        How the process ended, e.g. "ended by signal 9"; `NO_VERDICT` where it could not record its verdict.
     """
     with database.reading() as connection:
         before = connection.scalar(sa.select(job.c.crashes).where(job.c.id == job_id)) or 0
@@ -238,7 +239,7 @@ def crashed(database: Database, job_id: int, attempt: int, max_crashes: int, how
 
 
 def postponed(database: Database, job_id: int, attempt: int, reason: str, now: float) -> None:
-    """Put a job back that could not begin, for a while; no crash is counted."""
+    """Put back a job that could not begin, to be tried later, without counting a crash."""
     with database.writing() as connection:
         move(connection, job_id, "postpone", now, during=attempt, reason=reason, due_at=now + POSTPONED)
 
@@ -249,7 +250,7 @@ def retry(database: Database, job_id: int, now: float) -> None:
     Raises
     ------
     Rejected
-        Where it is in another state, or there is none.
+        Where the job is in another state, or there is no such job.
     """
     read(database, job_id)
     with database.writing() as connection:
@@ -258,7 +259,7 @@ def retry(database: Database, job_id: int, now: float) -> None:
 
 
 def remake(database: Database, job_id: int, now: float) -> None:
-    """Run a job again whose results are damaged; with the same images it makes the same bytes and UIDs."""
+    """Run a job with damaged results again; from the same images it makes the same bytes and UIDs."""
     reason = "a file of its results was damaged or missing: they are made again"
     with database.writing() as connection:
         kept = connection.scalar(sa.select(job.c.pair).where(job.c.id == job_id))
@@ -267,12 +268,12 @@ def remake(database: Database, job_id: int, now: float) -> None:
 
 
 def cancel(database: Database, job_id: int, now: float) -> None:
-    """Give a job up before it ends.
+    """Cancel a job that has not ended.
 
     Raises
     ------
     Rejected
-        Where it has ended, or there is none.
+        Where the job has ended, or there is no such job.
     """
     read(database, job_id)
     with database.writing() as connection:
@@ -281,7 +282,7 @@ def cancel(database: Database, job_id: int, now: float) -> None:
 
 
 def cancelled(database: Database, job_ids: Collection[int]) -> set[int]:
-    """Which of some jobs an operator gave up."""
+    """Return which of these jobs an operator has cancelled."""
     if not job_ids:
         return set()
     query = sa.select(job.c.id).where(job.c.id.in_(job_ids), job.c.state == "CANCELLED")
@@ -290,7 +291,7 @@ def cancelled(database: Database, job_ids: Collection[int]) -> set[int]:
 
 
 def study_of(connection: sa.Connection, sop_instance_uid: str) -> str:
-    """The study of the job that a result came of."""
+    """Return the study of the job that made a result."""
     query = sa.select(job.c.study_uid).join(result, result.c.job_id == job.c.id)
     return str(connection.scalar(query.where(result.c.sop_instance_uid == sop_instance_uid)))
 

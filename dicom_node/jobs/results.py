@@ -1,4 +1,4 @@
-"""A job that is done -> its record and its images."""
+"""A finished job -> its record and its images."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from . import queue
 
 
 def find(place: str, layout: Layout, database_url: str) -> Path:
-    """Return where the record of a result lies.
+    """Return the path of the record of a result.
 
     Parameters
     ----------
     place : str
-        Number of a job of the node, or a folder of results as `dicom-node run` writes it ("./12" where it is called
-        a number).
+        Number of a job, or a folder of results as `dicom-node run` writes it ("./12" where its name is a number).
     layout : Layout
-        Of the node's storage.
+        Names in the node's storage.
     database_url : str
-        Of the node; asked for a number only.
+        URL of the node's database, which is opened only for a number.
 
     Raises
     ------
     Rejected
-        Where there is no such job, or it has no result.
+        Where there is no such job, or the job has no result.
     """
     if not place.isdecimal():
         return Path(place) / NAME
@@ -42,7 +41,7 @@ def find(place: str, layout: Layout, database_url: str) -> Path:
 
 
 def images(job_id: int, layout: Layout, database_url: str) -> tuple[Pair, dict[str, Path]]:
-    """Return the pair of a job, and where its images are stored by SOP Instance UID.
+    """Return the pair of a job, and the files of its images by SOP Instance UID.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One job, in a process of its own: load, analyse, make the objects, store them, queue them for delivery."""
+"""One job in a process of its own: load, analyse, make the objects, store them, queue them for delivery."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-#: How long a worker tries to write its verdict down (s).
+#: Time for which a worker tries to record its verdict (s).
 VERDICT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker process is told."""
+    """The arguments of a worker process."""
 
     database_url: str
     storage: Path
@@ -61,13 +61,13 @@ class Order:
 
 
 def run(order: Order) -> None:
-    """Run one job to its verdict (the target of the worker process).
+    """Run one job until it has a verdict (the target of the worker process).
 
-    Whatever goes wrong becomes a state of the job with a sentence; the log gets the trace of a bug without
-    the exception's message, which may quote patient data.
+    Every error becomes a state of the job with one sentence. The log gets the trace of a bug without the exception's
+    message, which may quote patient data.
     """
     begin(order.prepare, order.nice, order.memory_mb << 20)
-    # where `tempfile` puts what a killed worker cannot remove: the node does
+    # `tempfile` writes here; the node removes what a killed worker leaves
     workspace = make_folder(Layout(order.storage).workspace(order.job_id, order.attempt))
     tempfile.tempdir = str(workspace)
     try:
@@ -79,12 +79,12 @@ def run(order: Order) -> None:
 
 
 def _attempt(database: Database, order: Order, job: jobs.Job) -> None:
-    """Work on a job, and write its verdict down.
+    """Work on a job and record its verdict.
 
     Raises
     ------
     Unavailable
-        Where the verdict cannot be written, for longer than `VERDICT_SECONDS`.
+        Where the verdict cannot be recorded within `VERDICT_SECONDS`.
     """
     try:
         _work(database, order, job)
@@ -108,7 +108,7 @@ def _attempt(database: Database, order: Order, job: jobs.Job) -> None:
 
 
 def _verdict(database: Database, order: Order, name: jobs.MoveName, **values: str | float) -> None:
-    """Write a verdict down; a database that cannot be reached now may be reached in a moment."""
+    """Record a verdict, trying again for a while where the database cannot be reached."""
     end = time.monotonic() + VERDICT_SECONDS
     while True:
         try:
@@ -158,7 +158,7 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
 def _store(
     order: Order, objects: Iterable[tuple[str, Dataset]], aside: Mapping[str, bytes]
 ) -> tuple[list[dict[str, str]], list[str]]:
-    """Write the objects, and further files, durably; a further attempt writes the same bytes to the same names.
+    """Write the objects and further files durably; another attempt writes the same bytes to the same names.
 
     Returns
     -------
@@ -182,7 +182,7 @@ def _store(
 
 
 class _Report:
-    """Progress into the job's row, at most once a second and at every new stage."""
+    """Writes progress to the job's row at every new stage, and otherwise at most once a second."""
 
     def __init__(self, database: Database, order: Order) -> None:
         self._database, self._order = database, order

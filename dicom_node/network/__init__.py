@@ -1,4 +1,4 @@
-"""A connection -> DICOM messages (PS3.7, PS3.8), within limits of memory and time; associations of our own.
+"""A connection -> DICOM messages (PS3.7, PS3.8), within limits of memory and time; also associations to peers.
 
-The only room that touches private names of pynetdicom. Knows no database: whoever listens hands in what is to be done.
+This is the only room that uses private names of pynetdicom. It knows no database: its callers pass in the handlers.
 """

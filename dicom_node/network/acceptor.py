@@ -19,10 +19,10 @@ LOG = logging.getLogger(__name__)
 
 
 class Keeper(Protocol):
-    """Who counts the associations that are open."""
+    """Counts the associations that are open."""
 
     def left(self, assoc: Acceptor) -> None:
-        """Be told that one has ended, in its thread."""
+        """Take note that an association has ended; called in its thread."""
 
 
 class Acceptor(Association):
@@ -40,22 +40,22 @@ class Acceptor(Association):
         self.dimse.msg_queue = Messages(self.dul, self.wake)
         self.acse_timeout, self.network_timeout = ae.acse_timeout, ae.network_timeout
         self._keeper = keeper
-        self.seat = 0  # among the associations of the server's load
+        self.seat = 0  # its seat in the server's load
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._asked: dict[int, Callable[[int | None], None]] = {}
 
     def later(self, seconds: float, act: Callable[[], None]) -> None:
-        """Call `act` in this association's thread after so long, if it is established then.
+        """Call `act` in this association's thread after `seconds`, if the association is still established then.
 
-        To be called in that thread too, i.e. by a handler.
+        This method itself must be called in that thread, i.e. by a handler.
         """
         self._later.append((time.monotonic() + seconds, act))
 
     def ask(self, primitive: Any, context_id: int, on_response: Callable[[int | None], None]) -> None:
-        """Send a request of this side's own, in this association's thread; the status comes to `on_response`.
+        """Send a request of this side in this association's thread, and pass the response's status to `on_response`.
 
-        pynetdicom's ``send_n_event_report`` takes whatever message comes next for its response; but a peer may
-        send a request of its own meanwhile.
+        pynetdicom's ``send_n_event_report`` takes the next message for its response, whatever it is; but a peer
+        may send a request of its own in between.
         """
         self._asked[primitive.MessageID] = on_response
         self.dimse.send_msg(primitive, context_id)
@@ -75,23 +75,23 @@ class Acceptor(Association):
             _act(act)
 
     def run_reactor(self) -> None:
-        """From the first byte to the last; the server counts this connection until then."""
+        """Serve the association from its first byte to its last; the server counts it as open until then."""
         try:
             super().run_reactor()
         finally:
             self._keeper.left(self)
 
     def _bind_defaults(self) -> None:
-        """Without those that write every PDU to a log."""
+        """Bind pynetdicom's default handlers except those that log every PDU."""
         for event in evt._INTERVENTION_EVENTS:
             self.bind(event, evt.get_default_handler(event))
 
     def wake(self) -> None:
-        """There may be something to do."""
+        """Wake the thread, since there may be something to do."""
         self._woken.set()
 
     def _run_reactor(self) -> None:
-        """As pynetdicom's, which sleeps 1 ms instead of waiting."""
+        """Serve requests as pynetdicom's method does, but wait for events where that one polls every 1 ms."""
         while not self._kill:
             self._is_paused = True
             self._woken.wait(LOOK_SECONDS)
@@ -100,7 +100,7 @@ class Acceptor(Association):
             self._is_paused = False
             context_id, message = self.dimse.get_msg(block=False)
             if message is not None and context_id is not None:
-                self._woken.set()  # look again afterwards: what else came was told once
+                self._woken.set()  # look again afterwards: a message that came meanwhile is announced only once
                 self._serve_request(message, context_id)
                 self.dul.served()
             elif self._is_over():

@@ -1,4 +1,4 @@
-"""How much is in use by whom: connections, associations and bytes that are held, of all processes that receive."""
+"""Counts of what is in use, and by whom: connections, associations and bytes, over all processes that receive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Held:
-    """Associations of all processes: in all, of one address, and of one AE title."""
+    """Numbers of open associations of all processes: in total, of one address, and of one AE title."""
 
     associations: int
     of_address: int
@@ -20,20 +20,20 @@ class Held:
 
 
 class Load:
-    """Connections that wait and associations that are open now, of every process that shares a socket.
+    """Waiting connections and open associations of every process that shares a socket.
 
-    Each process writes its own numbers and reads all, without a lock that a killed process could keep: in a race,
-    every further process may let in one too many. A process has one number for the connections that wait, and two
-    for each seat an association may take: marks of its address and of its AE title, 0 where it is free.
+    Each process writes its own numbers and reads those of all, without a lock, which a killed process might never
+    release; in a race, each process may therefore admit one association too many. A process has one number for its
+    waiting connections and two for each seat of an association: marks of its address and AE title, 0 for a free seat.
 
     Parameters
     ----------
     seats : int
-        Associations that all processes may have together; one process may have all of them.
+        Most associations of all processes together; one process may have all of them.
     shared : sequence of int
-        What `Load.shared` returned; without it, of this process alone.
+        Memory that `Load.shared` returned; without it, only this process is counted.
     own : int
-        Which process this is.
+        Index of this process.
     """
 
     def __init__(self, seats: int, shared: Any = None, own: int = 0) -> None:
@@ -44,18 +44,18 @@ class Load:
 
     @staticmethod
     def shared(seats: int, processes: int) -> Any:
-        """Return memory for so many processes, which are given it when they are spawned."""
+        """Return shared memory for the numbers of `processes` processes, which get it when they are spawned."""
         return get_context("spawn").RawArray("Q", (1 + 2 * seats) * processes)
 
     @staticmethod
     def clear(shared: Any, seats: int, own: int) -> None:
-        """Forget what a process held: it has ended, or begins."""
+        """Clear the numbers of a process that has ended or is about to begin."""
         width = 1 + 2 * seats
         shared[width * own : width * (own + 1)] = [0] * width
 
     @property
     def ahead(self) -> bool:
-        """Whether another process has fewer connections open than this one."""
+        """Return whether another process has fewer connections open than this one."""
         numbers, width = self._numbers[:], self._width
         open_ = [
             numbers[at] + sum(map(bool, numbers[at + 1 : at + width : 2]))
@@ -64,18 +64,18 @@ class Load:
         return bool(open_[self._at // width] > min(open_))
 
     def wait(self, connections: int) -> None:
-        """Say how many connections of this process wait to be associated."""
+        """Record how many connections of this process wait to become associations."""
         self._numbers[self._at] = connections
 
     def held(self, address: str, title: str) -> Held:
-        """Count what is open now."""
+        """Count the associations that are open now."""
         numbers, width = self._numbers[:], self._width
         addresses = [n for at in range(0, len(numbers), width) for n in numbers[at + 1 : at + width : 2] if n]
         titles = [n for at in range(0, len(numbers), width) for n in numbers[at + 2 : at + width : 2] if n]
         return Held(len(addresses), addresses.count(_mark(_source(address))), titles.count(_mark(title)))
 
     def sit(self, address: str, title: str) -> int | None:
-        """Take a seat of this process for an association; None where none is free."""
+        """Take a seat of this process for an association and return its number; None where no seat is free."""
         with self._lock:
             for seat in range(self._at + 1, self._at + self._width, 2):
                 if not self._numbers[seat]:
@@ -85,19 +85,19 @@ class Load:
         return None
 
     def leave(self, seat: int) -> None:
-        """Give a seat back."""
+        """Free a seat."""
         with self._lock:
             self._numbers[seat + 1] = 0
             self._numbers[seat] = 0
 
 
 def _mark(text: str) -> int:
-    """A number for a text, the same in every process, and never 0."""
+    """Return a number for a text that is the same in every process and never 0."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") | 1
 
 
 def _source(address: str) -> str:
-    """Who an address belongs to: one host has as many addresses of an IPv6 network (/64, RFC 4291) as it likes.
+    """Return the key by which an address is counted: for IPv6 its /64 network, which one host may use whole (RFC 4291).
 
     Examples
     --------
@@ -111,13 +111,13 @@ def _source(address: str) -> str:
 
 
 class Memory:
-    """How many bytes of messages a process may hold; shared by its associations."""
+    """A budget of bytes for the messages that a process holds, shared by its associations."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._held, self._lock = limit, 0, threading.Lock()
 
     def take(self, size: int) -> bool:
-        """Take `size` more bytes; return False where there is no room, and nothing is taken then."""
+        """Reserve `size` more bytes; where they do not fit, reserve nothing and return False."""
         with self._lock:
             if self._held + size > self._limit:
                 return False
@@ -125,6 +125,6 @@ class Memory:
             return True
 
     def give(self, size: int) -> None:
-        """Give back what was taken."""
+        """Release `size` bytes that were reserved."""
         with self._lock:
             self._held -= size

@@ -1,4 +1,4 @@
-"""A peer's address -> an association with it; what pynetdicom needs for that: sizes, and two of its faults mended."""
+"""A peer's address -> an association with it; sets pynetdicom's sizes and works around two of its faults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAXIMUM_PDU = 128 * 1024
 
 
 def entity(title: str) -> AE:
-    """An application entity of this node: its title, name and PDU size."""
+    """Return an application entity of this node with its title, name and PDU size."""
     ae = AE(title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION
@@ -47,7 +47,7 @@ def keep_responses(assoc: Any) -> None:
 
 
 class Address(Protocol):
-    """Where a peer is; a `config.Destination`, or a PACS to ask."""
+    """The address of a peer: a destination of results, or a PACS that is searched."""
 
     @property
     def name(self) -> str: ...
@@ -73,17 +73,17 @@ def associate(
     Parameters
     ----------
     calling_ae_title : str
-        Where the peer's settings name none.
+        AE title of this node, used where the peer's settings name none.
     contexts : sequence of PresentationContext
     serves : bool
-        The peer will make requests on this association too (C-STORE of a C-GET, N-EVENT-REPORT).
+        True where the peer will make requests on this association too (C-STORE of a C-GET, N-EVENT-REPORT).
     **options
-        Further ones of pynetdicom's ``AE.associate``.
+        Further arguments of pynetdicom's ``AE.associate``.
 
     Raises
     ------
     Unavailable
-        Where it is not established, or the certificates to be shown cannot be read now.
+        Where the association is not established, or this node's certificates cannot be read now.
     """
     ae = entity(peer.calling_ae_title or calling_ae_title)
     ae.connection_timeout = ae.acse_timeout = peer.timeout
@@ -105,7 +105,7 @@ def associate(
 
 
 def _why_not(assoc: Any, peer: Address) -> str:
-    """Why an association was not established."""
+    """Return why an association was not established."""
     where = f"{peer.name} ({peer.ae_title} at {peer.host}:{peer.port})"
     if assoc.is_rejected:
         return f"{where} rejects the association: {assoc.acceptor.primitive.reason_str}"
@@ -115,7 +115,7 @@ def _why_not(assoc: Any, peer: Address) -> str:
 
 
 def _tls_problem(peer: Address) -> str:
-    """What a TLS handshake fails with, which an association does not tell; "" where that is not why."""
+    """Return why a TLS handshake with the peer fails, which pynetdicom does not report; "" for any other cause."""
     if peer.tls is None:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""A request that was let in -> an association with threads of its own; which of them are open now."""
+"""An admitted request -> an association with threads of its own; the list of those that are open."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from .admission import Load, Memory
 from .guest import Guest
 from .upper_layer import LOOK_SECONDS
 
-#: Cycles of associations that ended are collected after so many, or so long after the first, seconds.
+#: Ended associations are garbage-collected after this many have ended, or this long after the first (s).
 COLLECT_AFTER, COLLECT_SECONDS = 60, 30.0
 
 
 class Associations:
-    """The associations of a process; what pynetdicom's own takes for its server.
+    """The associations of a process; pynetdicom's associations take this object for their server.
 
     Parameters
     ----------
     ae : AE
-        Of this node: titles, contexts, time-outs.
+        Application entity of this node: titles, contexts, time-outs.
     handlers : sequence of (event, callable)
-        Of pynetdicom.
+        Event handlers of pynetdicom.
     load : Load
-        Where each takes a seat.
+        Counts in which each association takes a seat.
     memory : Memory
-        Which all of them share.
+        Budget that all of them share.
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class Associations:
 
     @property
     def open(self) -> list[Acceptor]:
-        """Those that have not ended."""
+        """Return the associations that have not ended."""
         with self._lock:
             return list(self._open)
 
     def begin(self, guest: Guest) -> None:
-        """Hand a connection and its request over to an association, and start its threads.
+        """Make an association of a connection and its request, and start its threads.
 
         Raises
         ------
         Unavailable
-            Where no seat, thread or file handle can be had; the connection is closed then.
+            Where no seat, thread or file handle is free; the connection is closed then.
         """
         seat = self._load.sit(guest.host, guest.caller.calling)
         if seat is None:
@@ -81,7 +81,7 @@ class Associations:
             raise
 
     def left(self, assoc: Acceptor) -> None:
-        """An association has ended; called in its thread."""
+        """Take note that an association has ended; called in its thread."""
         with self._lock:
             self._open.discard(assoc)
             if not self._ended:
@@ -96,7 +96,7 @@ class Associations:
         connection.close()
 
     def collect(self, now: float) -> None:
-        """Free what ended associations leave, if it is time to: pynetdicom's are cycles."""
+        """Free the memory of ended associations if it is time; pynetdicom's objects refer to each other in cycles."""
         with self._lock:
             due = self._ended >= COLLECT_AFTER or (self._ended and now - self._ended_at > COLLECT_SECONDS)
             self._ended = 0 if due else self._ended
@@ -106,7 +106,7 @@ class Associations:
     def _made(self, guest: Guest, seat: int) -> Acceptor:
         _blocking(guest.connection, self._ae.network_timeout)
         assoc, ae = Acceptor(self._ae, self._memory, self), self._ae
-        assoc._server = self  # type: ignore[assignment]  # of a server, only `shutdown_request` is asked
+        assoc._server = self  # type: ignore[assignment]  # it calls only `shutdown_request` of a server
         assoc.seat = seat
         assoc.name = f"AcceptorThread@{datetime.now():%Y%m%d%H%M%S}"
         assoc.set_socket(AssociationSocket(assoc, client_socket=guest.connection))
@@ -124,11 +124,11 @@ class Associations:
 
 
 def _blocking(connection: socket.socket, timeout: float | None) -> None:
-    """Let a connection's calls wait: a moment to read, `timeout` seconds to write."""
+    """Make a connection's calls block: for a moment to read, for `timeout` seconds to write."""
     if isinstance(connection, ssl.SSLSocket):
         connection.settimeout(timeout)
         return
-    connection.setblocking(True)  # the system's time-outs: with Python's own, every call is two
+    connection.setblocking(True)  # use the system's time-outs: Python's own need two system calls each time
     for option, seconds in ((socket.SO_RCVTIMEO, LOOK_SECONDS), (socket.SO_SNDTIMEO, timeout)):
         connection.setsockopt(socket.SOL_SOCKET, option, _timeval(seconds or 0.0))
 

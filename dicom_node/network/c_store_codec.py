@@ -1,6 +1,7 @@
-"""C-STORE commands <-> bytes (PS3.7 9.3.1): a short way for the two messages that come and go most.
+"""C-STORE commands <-> bytes (PS3.7 9.3.1): a faster codec for the two most frequent messages.
 
-All others are pynetdicom's, which decodes a command set as any data set: a fifth of what receiving an image costs.
+pynetdicom handles all others. It decodes a command set as any data set, which is a fifth of the cost of receiving an
+image.
 """
 
 from __future__ import annotations
@@ -15,24 +16,24 @@ from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import P_DATA
 
-#: Message control header of a command that is whole, PS3.8 E.2.
+#: Message control header of a complete command (PS3.8 E.2).
 WHOLE_COMMAND = 3
-#: Longer than any C-STORE-RSP that is encoded here, bytes.
+#: Length that no C-STORE-RSP encoded here reaches (bytes).
 LONGEST_RESPONSE = 512
 C_STORE_RQ, NO_DATA_SET = b"\x01\x00", b"\x01\x01"
-#: Elements of group 0000 (PS3.7 Table 9.3-1): those that every C-STORE-RQ has, without Move Originator.
+#: Elements of group 0000 that every C-STORE-RQ has, without Move Originator (PS3.7 Table 9.3-1).
 GROUP_LENGTH, SOP_CLASS, SOP_INSTANCE = 0x0000, 0x0002, 0x1000
 COMMAND, MESSAGE_ID, PRIORITY, DATA_SET = 0x0100, 0x0110, 0x0700, 0x0800
 PLAIN = {SOP_CLASS, COMMAND, MESSAGE_ID, PRIORITY, DATA_SET, SOP_INSTANCE}
 
 
 class Dimse(DIMSEServiceProvider):
-    """pynetdicom's, with the short way."""
+    """pynetdicom's DIMSE provider with the faster codec for C-STORE."""
 
     message: DIMSEMessage | None
 
     def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take what came of a message."""
+        """Take the part of a message that has arrived."""
         values = primitive.presentation_data_value_list
         if self.message is None and values and values[0][1][0] == WHOLE_COMMAND:
             request = store_request(values[0][1][1:])
@@ -57,32 +58,32 @@ class Dimse(DIMSEServiceProvider):
 
 
 class _StoreRequest(DIMSEMessage):
-    """A C-STORE-RQ whose command was read here; its data set is to come."""
+    """A C-STORE-RQ whose command was read here and whose data set has yet to arrive."""
 
     def __init__(self, context_id: int, request: C_STORE) -> None:
-        # not the parent's, which prepares a command set by the name of the class
+        # not the parent's __init__, which prepares a command set by the name of the class
         self.context_id, self._request = context_id, request
         self.encoded_command_set, self.data_set = BytesIO(), BytesIO()
         self._data_set_path = self._data_set_file = None
 
     def message_to_primitive(self) -> Any:
-        """The request with its data set."""
+        """Return the request with its data set."""
         self._request.DataSet, self._request._context_id = self.data_set, self.context_id
         return self._request
 
 
 def store_request(command: bytes | memoryview) -> C_STORE | None:
-    """The command set of a C-STORE-RQ as most senders write it, Implicit VR Little Endian.
+    """Decode the command set of a C-STORE-RQ as most senders write it (Implicit VR Little Endian).
 
     Parameters
     ----------
     command : bytes
-        Whole.
+        The complete command set.
 
     Returns
     -------
     C_STORE or None
-        None for any other message, and for one with more, less or anything odd in it: pynetdicom has a say in that.
+        None for any other message, and for one with missing, extra or odd elements; pynetdicom decodes those.
     """
     elements = _elements(command)
     if elements.keys() != PLAIN or elements[COMMAND] != C_STORE_RQ or elements[DATA_SET] == NO_DATA_SET:
@@ -101,7 +102,7 @@ def store_request(command: bytes | memoryview) -> C_STORE | None:
 
 
 def store_response(primitive: C_STORE) -> bytes:
-    """The command set of a C-STORE-RSP (PS3.7 Table 9.3-2), Implicit VR Little Endian."""
+    """Encode the command set of a C-STORE-RSP (PS3.7 Table 9.3-2) in Implicit VR Little Endian."""
     elements = (
         (SOP_CLASS, _padded(primitive.AffectedSOPClassUID)),
         (COMMAND, b"\x01\x80"),
@@ -115,7 +116,7 @@ def store_response(primitive: C_STORE) -> bytes:
 
 
 def _elements(command: bytes | memoryview) -> dict[int, bytes]:
-    """Those of group 0000 after its length; none where anything does not fit or comes twice."""
+    """Return the elements of group 0000 after its length; none where one does not fit or occurs twice."""
     found: dict[int, bytes] = {}
     at = 0
     while at < len(command):

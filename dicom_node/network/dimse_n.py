@@ -24,9 +24,9 @@ from ..printable import printable
 
 LOG = logging.getLogger(__name__)
 
-#: What is read of a data set, bytes: references to 18,000 images. These are the only ones read in a receiving process.
+#: Largest data set that is read (bytes), enough for references to 18,000 images. A receiving process reads no others.
 LIMIT = 2_000_000
-#: Deflated is not among them: a few bytes of it become any number.
+#: Deflated is not among them, since a few of its bytes may expand to any number.
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
 VALID_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
@@ -40,7 +40,7 @@ class Status:
     error_id: int | None = None
 
 
-#: Statuses any of these services answers with (PS3.7 Annex C).
+#: Statuses that any of these services may answer with (PS3.7 Annex C).
 COMMON: Mapping[str, Status] = {
     "malformed": Status(0x0115, "The data set cannot be used"),
     "unavailable": Status(0x0213, "Database unavailable, send again later"),
@@ -49,18 +49,18 @@ COMMON: Mapping[str, Status] = {
 
 
 def read_attributes(value: Any, transfer_syntax: str) -> Dataset:
-    """The data set of a request.
+    """Read the data set of a request.
 
     Parameters
     ----------
     value : BytesIO or None
     transfer_syntax : str
-        Of the presentation context.
+        Transfer syntax of the presentation context.
 
     Raises
     ------
     Rejected
-        Where it is missing, larger than `LIMIT`, or no data set.
+        Where the data set is missing, larger than `LIMIT`, or cannot be decoded.
     """
     if value is None or not value.getbuffer().nbytes:
         raise Rejected("there is no data set")
@@ -75,14 +75,14 @@ def read_attributes(value: Any, transfer_syntax: str) -> Dataset:
 
 @contextmanager
 def hostile() -> Iterator[None]:
-    """Read values of a data set that came from anyone: whatever goes wrong inside is the fault of the data set.
+    """Turn every error inside the block into `Rejected`, since values of a data set from anyone are read there.
 
-    pydicom reads a value only when it is asked for: what a sequence holds may be found damaged, or no sequence, then.
+    pydicom decodes a value only when it is accessed, so a damaged sequence may be found only then.
 
     Raises
     ------
     Rejected
-        Where anything is raised inside; the text of others' errors may hold values, and is left out.
+        Where anything is raised inside the block. The message omits the original error's text, which may quote values.
     """
     try:
         yield
@@ -93,9 +93,9 @@ def hostile() -> Iterator[None]:
 
 
 def text(ds: Dataset, keyword: str) -> str:
-    """The value of a short element, as far as it is ASCII; "" where there is none.
+    """Return the ASCII characters of a short element's value; "" where there is none.
 
-    Not converted by pydicom, which writes values that it dislikes into the log.
+    The value is not converted by pydicom, which would log values that it finds invalid.
     """
     element = ds.get_item(keyword)
     value = b"" if element is None or not isinstance(element.value, bytes) else element.value
@@ -103,11 +103,12 @@ def text(ds: Dataset, keyword: str) -> str:
 
 
 def valid_uid(value: Any) -> str:
-    """The UID, if it is one (PS3.5 9.1).
+    """Return the UID if it is valid (PS3.5 9.1).
 
     Raises
     ------
     Rejected
+        Where it is not.
     """
     uid = str(value or "")
     if len(uid) > 64 or not VALID_UID.fullmatch(uid):
@@ -116,16 +117,16 @@ def valid_uid(value: Any) -> str:
 
 
 def answered(what: str, serve: Callable[[], str], statuses: Mapping[str, Status]) -> Dataset:
-    """Serve a request; whatever happens, the peer gets a status, and the log a reason without patient data.
+    """Serve a request so that, even after an error, the peer gets a status and the log a reason without patient data.
 
     Parameters
     ----------
     what : str
-        Names the request in the log.
+        Name of the request in the log.
     serve : callable
         Returns a key of `statuses`.
     statuses : mapping
-        Of the service, those in `COMMON` among them.
+        Statuses of the service, including those in `COMMON`.
     """
     try:
         answer = serve()

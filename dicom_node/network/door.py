@@ -1,4 +1,4 @@
-"""Who gets in: what is known of a connection -> a rejection of its association (PS3.8 9.3.4), or none."""
+"""The facts known of a connection -> a rejection of its association (PS3.8 9.3.4), or none."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Alert = Callable[[Literal["rejected", "no TLS"], str, str, str], None]
 
 @dataclass(frozen=True)
 class Caller:
-    """Who requests an association.
+    """The requestor of an association.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Caller:
         AE titles of the request (PS3.8 9.3.2), without the spaces around them.
     address : str
     names : frozenset of str
-        Of the certificate that was shown.
+        Names in the certificate that it showed.
     """
 
     calling: str
@@ -54,21 +54,21 @@ class Caller:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request is not accepted; the reason can be printed."""
+    """The reason why a request is not accepted; it holds printable characters only."""
 
     code: Code
     reason: str
 
 
 class Door:
-    """Decides who gets in, as early as it can be known.
+    """Decides who may associate, as early as enough is known.
 
     Parameters
     ----------
     settings : ReceiveSettings
     load : Load
     free_mb : callable
-        Room left on the disk, MB.
+        Returns the free space on the disk (MB).
     """
 
     def __init__(self, settings: ReceiveSettings, load: Load, free_mb: Callable[[], float]) -> None:
@@ -76,12 +76,12 @@ class Door:
         self._minute, self._requests = 0, Counter[str]()
 
     def knows_address(self, address: str) -> bool:
-        """Return whether anybody at this address may send: asked before a byte is read."""
+        """Return whether anybody at this address may send; called before any byte is read."""
         peers = self._settings.peers
         return not peers or any(peer.lives_at(address) for peer in peers)
 
     def who(self, caller: Caller) -> Refusal | None:
-        """Return why this caller may not send at all: asked once the AE titles have come."""
+        """Return why this caller may not send at all, or None; called once the AE titles are read."""
         settings = self._settings
         for title, code in ((caller.calling, CALLING_AE_UNKNOWN), (caller.called, CALLED_AE_UNKNOWN)):
             try:
@@ -103,7 +103,7 @@ class Door:
         return None
 
     def room(self, caller: Caller) -> Refusal | None:
-        """Return why there is no room for this caller now: asked once the request is whole."""
+        """Return why there is no room for this caller now, or None; called once the request is complete."""
         settings, held = self._settings, self._load.held(caller.address, caller.calling)
         share = f"of the {settings.maximum_associations} associations already, of which one may have {settings.share}"
         reasons = {
@@ -120,7 +120,7 @@ class Door:
         return None
 
     def _too_often(self, address: str) -> bool:
-        """Count this request of an address; True where it had too many in this minute."""
+        """Count this request and return whether its address has made too many in this minute."""
         minute = int(time.monotonic() / 60)
         if minute != self._minute:
             self._minute, self._requests = minute, Counter()

@@ -1,4 +1,4 @@
-"""A connection that was just accepted -> its A-ASSOCIATE-RQ, whole, read as its bytes come and within limits."""
+"""A connection that was just accepted -> its complete A-ASSOCIATE-RQ, read as its bytes arrive and within limits."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from ..errors import Rejected
 from .door import Caller
 from .tls import certificate_names
 
-#: No A-ASSOCIATE-RQ may be longer: 128 contexts of 38 transfer syntaxes have 150 KB.
+#: Longest A-ASSOCIATE-RQ that is read (bytes); one with 128 contexts of 38 transfer syntaxes has 150 KB.
 REQUEST_LIMIT = 1 << 18
 ASSOCIATE_RQ = 1
-#: Bytes until the AE titles are there (PS3.8 9.3.2): PDU header, version, titles; and of the fields before contexts.
+#: Bytes up to the end of the AE titles, and up to the first variable item (PS3.8 9.3.2).
 TITLES, FIXED = 42, 74
 CALLED, CALLING = slice(10, 26), slice(26, 42)
-#: Read and thrown away at one time, of those that were answered already.
+#: Bytes that are read and discarded at one time from a connection that was already answered.
 PIECE = 1 << 16
 
 
 class Guest:
-    """A connection until its request is whole; never waits.
+    """A connection whose request is not complete yet; no method of it blocks.
 
     Parameters
     ----------
     connection : socket.socket
-        Set not to block here.
+        Set to non-blocking here.
     address : tuple
-        Of its other end, as ``accept`` returns it.
+        Address of its other end, as ``accept`` returns it.
     deadline : float
-        By ``time.monotonic``: when it is given up, however often a byte comes (the ARTIM timer, PS3.8 9.1.5).
+        Time of ``time.monotonic`` at which it is closed, even if bytes still arrive (the ARTIM timer, PS3.8 9.1.5).
     context : ssl.SSLContext, optional
-        A TLS handshake comes first.
+        Where it is given, a TLS handshake comes first.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class Guest:
 
     @property
     def host(self) -> str:
-        """Its IP address."""
+        """Return the IP address of the other end."""
         return self.address[0]
 
     @property
     def caller(self) -> Caller:
-        """Who requests, once `titled`."""
+        """Return the requestor; valid once `titled` is True."""
         if self._caller is None:
             called, calling = (
                 bytes(self.request[at]).decode("latin-1").strip(" ") for at in (CALLED, CALLING)
@@ -71,30 +71,30 @@ class Guest:
 
     @property
     def titled(self) -> bool:
-        """Whether the AE titles have come."""
+        """Return whether the AE titles have arrived."""
         return len(self.request) >= TITLES
 
     @property
     def whole(self) -> bool:
-        """Whether the request has come."""
+        """Return whether the whole request has arrived."""
         return len(self.request) >= FIXED and len(self.request) == self._length
 
     def go_on(self) -> int:
-        """Go on as far as bytes are there, but not past the AE titles in the call that reads them.
+        """Read the bytes that have arrived, but stop after the AE titles in the call that reads them.
 
         Returns
         -------
         int
-            Events of ``select.poll`` to wait for; 0 where the caller is to decide: `titled` or `whole`.
+            Events of ``select.poll`` to wait for; 0 where the caller must decide, since it is `titled` or `whole` now.
 
         Raises
         ------
         OSError
             Where the TLS handshake or the connection fails.
         EOFError
-            Where the other side has closed.
+            Where the other side has closed the connection.
         Rejected
-            Where it is no A-ASSOCIATE-RQ.
+            Where the bytes are not an A-ASSOCIATE-RQ.
         """
         try:
             if self.shaking and isinstance(self.connection, ssl.SSLSocket):
@@ -111,14 +111,14 @@ class Guest:
             return select.POLLOUT
 
     def leave(self, answer: bytes, deadline: float) -> None:
-        """Send a last PDU; what still comes is thrown away until the other side closes, or the deadline.
+        """Send a last PDU, then discard what still arrives until the other side closes or the deadline passes.
 
-        A socket that is closed with bytes unread resets its connection, and the answer may be lost (PS3.8, Sta13).
+        Closing a socket with unread bytes resets its connection, so that the answer may be lost (PS3.8, Sta13).
 
         Raises
         ------
         OSError
-            Where it cannot be sent at once.
+            Where the PDU cannot be sent at once.
         """
         self.leaving, self.deadline, self.request = True, deadline, bytearray()
         self.connection.send(answer)

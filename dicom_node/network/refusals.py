@@ -1,4 +1,4 @@
-"""What is refused, however often -> the log, a few lines a second."""
+"""Refusals, however many there are -> a few lines a second in the log."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from collections import Counter
 
 LOG = logging.getLogger(__name__)
 
-#: What was refused is told so often, each reason once with its number, seconds.
+#: Interval at which refusals are logged, each reason once with its count (s).
 TELL_SECONDS = 1.0
-#: Different ones that are told each time; an attacker must not fill the log.
+#: Most different reasons logged each time, so that an attacker cannot fill the log.
 TOLD = 20
 
 
 class Refusals:
-    """Counts what is refused until it is told; of one thread."""
+    """Counts refusals until they are logged; used by one thread only."""
 
     def __init__(self) -> None:
         self._counts, self._tell_at = Counter[tuple[str, str]](), 0.0
 
     def add(self, address: str, reason: str) -> None:
-        """Count a connection, or a request, that was refused; the reason can be printed."""
+        """Count a connection or request that was refused; the reason must be printable."""
         key = address, reason
         if key not in self._counts and len(self._counts) >= TOLD:
             key = "others", "refused, for reasons of their own"
         self._counts[key] += 1
 
     def tell(self, now: float) -> None:
-        """Log what was counted, if it is time to."""
+        """Log the counted refusals if it is time."""
         if now < self._tell_at:
             return
         self._tell_at = now + TELL_SECONDS

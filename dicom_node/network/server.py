@@ -1,8 +1,9 @@
-"""A listening socket -> associations, which begin once they are requested; one thread looks after all before that.
+"""A listening socket -> associations; one thread looks after all connections until they have requested one.
 
-A connection costs no thread, and no more than a few hundred bytes, until its A-ASSOCIATE-RQ is whole and its sender
-is let in. `LOBBY` of them may wait in a process. Where one more comes, one of the address that has most goes, the one
-that waited longest: a scanner's request is here a moment after its connection, that of an attacker never is.
+A connection costs no thread and only a few hundred bytes until its A-ASSOCIATE-RQ is complete and its sender is
+admitted. At most `LOBBY` connections wait in a process. When one more arrives, the server takes the address that has
+most of them and closes the one that has waited longest: a scanner sends its request a moment after it connects, an
+attacker never does.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ from .upper_layer import ABORT, LOOK_SECONDS, Bell
 
 LOG = logging.getLogger(__name__)
 
-#: Connections of a process that wait to request an association.
+#: Most connections of a process that may wait to request an association.
 LOBBY = 64
-#: A connection that requests no association for so long is closed (the ARTIM timer, PS3.8 9.1.5), seconds.
+#: Time after which a connection that requests no association is closed (s; the ARTIM timer, PS3.8 9.1.5).
 REQUEST_SECONDS = 10.0
-#: So long a rejected one may take to close, seconds.
+#: Time that a rejected connection may take to close (s).
 LEAVE_SECONDS = 2.0
-#: So long a process leaves a new connection to those with fewer; it begins with that again after a while, seconds.
+#: Time for which a process leaves a new connection to processes with fewer, and time after which it does so afresh (s).
 AFTER_SECONDS, FORGET_SECONDS = 0.02, 1.0
-#: Connections accepted at one time, before those that wait are looked at again.
+#: Most connections accepted in one go, before the waiting ones are looked at again.
 AT_ONCE = 16
-#: So long nothing is accepted where the system has no file handles or memory left, seconds.
+#: Pause in accepting where the system has no file handles or memory left (s).
 BREATHER_SECONDS = 0.5
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-#: The listening socket is none any longer: another process is to take over.
+#: Errors after which the listening socket is unusable, and another process must take over.
 BROKEN = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP})
 
 
@@ -51,20 +52,20 @@ def rejection(code: Code) -> bytes:
 
 
 class Server(threading.Thread):
-    """Associations from a socket that listens already; several processes may share it.
+    """Makes associations from a socket that already listens; several processes may share the socket.
 
     Parameters
     ----------
     listening : socket
     door : Door
-        Who may come in.
+        Decides who may associate.
     load : Load
     associations : Associations
-        Begins those that are let in.
+        Begins the associations that are admitted.
     certificates : Certificates, optional
-        Without them, no TLS.
+        Certificates for TLS; without them, plain TCP.
     alert : callable
-        Told of who was not let in.
+        Called with kind, AE title, address and reason for each caller that is refused, but not for want of room.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Server(threading.Thread):
         super().__init__(name="AcceptorServer", daemon=True)
         self._listening, self._door, self._load, self._associations = listening, door, load, associations
         self._certificates, self._alert, self._refusals = certificates, alert, Refusals()
-        self._listening.setblocking(False)  # another process may be quicker at accept
+        self._listening.setblocking(False)  # another process may accept first
         self._guests: dict[int, Guest] = {}
         self._poll, self._bell, self._ending = select.poll(), Bell(), False
         self._poll.register(self._bell.descriptor, select.POLLIN)
@@ -87,16 +88,16 @@ class Server(threading.Thread):
         self._deferred, self._pause = False, AFTER_SECONDS
 
     def stop(self) -> None:
-        """Accept no more; those that wait are closed."""
+        """Stop accepting, and close the connections that wait."""
         self._ending = True
         self._bell.ring()
         self.join()
 
     def run(self) -> None:
-        """Accept, read and decide, until told to stop, or nothing can be accepted any more."""
+        """Accept, read and decide until `stop` is called or nothing can be accepted any more."""
         try:
             self._serve()
-        except Exception:  # a bug: its process looks whether this thread is alive, and ends
+        except Exception:  # a bug: the process checks whether this thread is alive, and ends
             LOG.exception("nothing is accepted any more")
 
     def _serve(self) -> None:
@@ -114,10 +115,10 @@ class Server(threading.Thread):
         for guest in list(self._guests.values()):
             self._close(guest)
         self._refusals.tell(math.inf)
-        self._listening.close()  # this process's hold of it, without ending it for the others
+        self._listening.close()  # closes only this process's handle; the other processes go on listening
 
     def _listen(self) -> None:
-        """Look at the listening socket, or not for a while."""
+        """Watch the listening socket, or leave it alone for a while."""
         if (wants := time.monotonic() >= self._accept_at) != self._accepts:
             self._accepts = wants
             if wants:
@@ -126,7 +127,7 @@ class Server(threading.Thread):
                 self._poll.unregister(self._listening)
 
     def _patience(self) -> float:
-        """How long nothing may happen, seconds."""
+        """Return how long to wait for the next event (s)."""
         return (
             LOOK_SECONDS if self._accepts else max(0.0, min(LOOK_SECONDS, self._accept_at - time.monotonic()))
         )
@@ -137,9 +138,9 @@ class Server(threading.Thread):
                 return
             try:
                 connection, address = self._listening.accept()
-            except BlockingIOError:  # another process was quicker
+            except BlockingIOError:  # another process accepted it first
                 return
-            except OSError as error:  # the other side is gone already, or nothing is left here
+            except OSError as error:  # the other side has gone, or this system has no resources left
                 if error.errno in EXHAUSTED:
                     self._refusals.add("this node", f"no connection can be accepted: {error.strerror}")
                     self._accept_at = time.monotonic() + BREATHER_SECONDS
@@ -150,9 +151,10 @@ class Server(threading.Thread):
             self._enter(connection, address)
 
     def _defer(self, now: float) -> bool:
-        """Leave the next connection to processes with fewer for a moment; whoever is quick would get all.
+        """Return whether to leave the next connection, for a moment, to processes that have fewer.
 
-        Less long each time that nobody takes it: many are waiting then, or the other processes are away.
+        Otherwise the fastest process would get all. The moment shrinks each time that nobody takes the connection,
+        since then many are waiting or the other processes have ended.
         """
         since = now - self._accept_at
         if self._deferred and since < AFTER_SECONDS:
@@ -178,7 +180,7 @@ class Server(threading.Thread):
             # Nagle's algorithm costs 40 ms an image
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             guest = Guest(connection, address, time.monotonic() + seconds, context)
-        except OSError:  # the other side is gone already
+        except OSError:  # the other side has already gone
             connection.close()
             return
         self._guests[guest.connection.fileno()] = guest
@@ -187,7 +189,7 @@ class Server(threading.Thread):
         self._go_on(guest)
 
     def _make_room(self) -> None:
-        """Close the connection that has waited longest of the address that has most."""
+        """Close the connection that has waited longest, among those of the address that has most."""
         most = Counter(guest.host for guest in self._guests.values()).most_common(1)[0][0]
         # a dict keeps the order in which they came
         guest = next(guest for guest in self._guests.values() if guest.host == most)
@@ -195,7 +197,7 @@ class Server(threading.Thread):
         self._close(guest)
 
     def _go_on(self, guest: Guest) -> None:
-        """Whatever comes of a connection, no other may be harmed."""
+        """Read on from a connection; an error in it must not harm any other."""
         try:
             while not (events := guest.go_on()):
                 if guest.titled and not guest.checked:
@@ -205,7 +207,7 @@ class Server(threading.Thread):
                 elif guest.whole:
                     self._decide(guest)
                     return
-                elif not guest.titled:  # TLS is there now
+                elif not guest.titled:  # the TLS handshake is complete
                     guest.deadline = time.monotonic() + REQUEST_SECONDS
             self._poll.modify(guest.connection, events)
         except Rejected as error:
@@ -242,7 +244,7 @@ class Server(threading.Thread):
 
     def _reject(self, guest: Guest, refusal: Refusal) -> None:
         self._refusals.add(guest.host, f"association rejected: {refusal.reason}")
-        if refusal.code[0] == 1:  # permanently; what is transient is no matter of who asks
+        if refusal.code[0] == 1:  # permanent; a transient rejection says nothing about the caller
             self._alert("rejected", printable(guest.caller.calling), guest.host, refusal.reason)
         guest.leave(rejection(refusal.code), time.monotonic() + LEAVE_SECONDS)
 
@@ -254,7 +256,7 @@ class Server(threading.Thread):
             self._close(guest)
 
     def _tidy(self, now: float) -> None:
-        """Close what is late, tell what was refused, free what has ended."""
+        """Close connections that are late, log refusals, and free ended associations."""
         for guest in [guest for guest in self._guests.values() if now >= guest.deadline]:
             self._failed(guest, TimeoutError("it took too long"))
         self._refusals.tell(now)

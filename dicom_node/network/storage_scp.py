@@ -1,4 +1,4 @@
-"""An association -> the bytes of its instances, raw -> a status (PS3.4 B.2.3). Never parses a data set."""
+"""An association -> the raw bytes of its instances -> a status (PS3.4 B.2.3). No data set is parsed here."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from .tls import Certificates
 
 LOG = logging.getLogger(__name__)
 
-#: How long associations are waited for when the node stops; an instance under way is not acknowledged then.
+#: Time to wait for associations to end when the node stops (s); an instance still under way is not acknowledged.
 STOP_SECONDS = 2.0
-#: Connections the system keeps until a process accepts them.
+#: Most connections that the system queues until a process accepts them.
 BACKLOG = 512
-#: pynetdicom's own limit counts threads, those that are ending included; the door has counted already.
+#: Switches off pynetdicom's own limit, which counts threads that are ending too; the door has counted already.
 NO_LIMIT = 1 << 16
 
-#: Storage classes that pynetdicom's list of 170 omits: those of Supplement 252, which keep what a pair needs not, and
-#: the private one in which Siemens' consoles send what is no image. They are kept and trigger nothing.
+#: Storage classes that pynetdicom's list of 170 omits: those of Supplement 252, which no pair needs, and the private
+#: one in which Siemens consoles send objects that are not images. Their instances are kept and trigger nothing.
 MORE_STORAGE_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2.3": "CT Image Storage - For Processing",
     "1.2.840.10008.5.1.4.1.1.2.4": "Enhanced CT Image Storage - For Processing",
@@ -57,29 +57,29 @@ STORAGE_CLASSES = tuple(
     )
 )
 
-#: Every one, in the order of preference: with Explicit VR private attributes keep their types.
+#: Every transfer syntax in order of preference: Explicit VR first, since it keeps the types of private attributes.
 TRANSFER_SYNTAXES = tuple(sorted(ALL_TRANSFER_SYNTAXES, key=lambda uid: uid != ExplicitVRLittleEndian))
 
 
 @dataclass(frozen=True)
 class Service:
-    """A service besides verification and storage: its requests, and the roles the association's requestor may take."""
+    """A service besides verification and storage: its events, and the roles that the requestor may take."""
 
     events: tuple[Any, ...]
     scu_role: bool
     scp_role: bool
 
 
-#: Services that are offered where a handler of one of their events is given.
+#: Services that are offered where a handler for one of their events is given.
 SERVICES: Mapping[str, Service] = {
-    # SCU: a scanner that asks (N-ACTION). SCP: a PACS that reports what was asked of it (PS3.4 J.3.3)
+    # SCU: a scanner that requests (N-ACTION). SCP: a PACS that reports on this node's request (PS3.4 J.3.3)
     str(STORAGE_COMMITMENT): Service((evt.EVT_N_ACTION, evt.EVT_N_EVENT_REPORT), True, True),
     str(PERFORMED_PROCEDURE_STEP): Service((evt.EVT_N_CREATE, evt.EVT_N_SET), True, False),
 }
 
 Answer = Literal["stored", "same", "other", "invalid uid", "no room", "bug"]
 
-#: Every status this SCP answers a C-STORE with, and the Error Comment (0000,0902) that goes with it.
+#: Every status with which this SCP answers a C-STORE, and its Error Comment (0000,0902).
 STATUSES: Mapping[Answer, tuple[int, str]] = {
     "stored": (0x0000, ""),
     "same": (0x0000, ""),
@@ -96,7 +96,7 @@ STATUSES: Mapping[Answer, tuple[int, str]] = {
 
 @dataclass(frozen=True)
 class Received:
-    """One instance as it came: UIDs of the command, bytes of the data set."""
+    """One instance as received: the UIDs of the command and the bytes of the data set."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -110,7 +110,7 @@ Store = Callable[[Received], Literal["stored", "same", "other"]]
 
 
 def listen(settings: ReceiveSettings) -> socket.socket:
-    """A socket that listens where the settings say; its queue outlives any process that accepts from it.
+    """Return a socket that listens as the settings say; its queue outlives any process that accepts from it.
 
     Raises
     ------
@@ -126,20 +126,21 @@ def listen(settings: ReceiveSettings) -> socket.socket:
 
 
 class Receiver:
-    """C-ECHO and C-STORE SCP, and SCP of those `SERVICES` it has handlers for.
+    """The SCP of C-ECHO and C-STORE, and of those `SERVICES` for which it has handlers.
 
     Parameters
     ----------
     settings : ReceiveSettings
     store : callable
-        Makes an instance durable, then returns what became of it: "stored", "same" or "other". Called in the
-        association's thread. Raises `Unavailable` where it cannot.
+        Makes an instance durable and returns what became of it: "stored", "same" or "other". It is called in the
+        association's thread and raises `Unavailable` where it cannot store now.
     free_mb : callable
         Room left on the disk, MB.
     handlers : mapping, optional
-        Of the events of `SERVICES`.
+        Handlers for events of `SERVICES`.
     alert : callable, optional
-        Told of what is not let in: kind, calling AE title, address, reason.
+        Called with kind, calling AE title, address and reason for each caller that is refused, but not for want of
+        room.
     """
 
     def __init__(
@@ -157,14 +158,14 @@ class Receiver:
         self._certificates = None if settings.tls is None else Certificates(settings.tls)
 
     def start(self, listening: socket.socket | None = None, load: Load | None = None) -> int:
-        """Accept associations; returns the port.
+        """Start accepting associations and return the port.
 
         Parameters
         ----------
         listening : socket, optional
-            Shared with other processes; otherwise one of its own.
+            Socket shared with other processes; without it, one is opened here.
         load : Load, optional
-            Shared with them too.
+            Counts shared with those processes.
 
         Raises
         ------
@@ -183,18 +184,18 @@ class Receiver:
 
     @property
     def accepts(self) -> bool:
-        """Whether connections are being accepted."""
+        """Return whether connections are being accepted."""
         return self._server is not None and self._server.is_alive()
 
     def stop(self) -> None:
-        """Stop listening and abort what is still open; what was not acknowledged will be sent again."""
+        """Stop listening and abort open associations; their peers send again what was not acknowledged."""
         if self._server is None:
             return
         server, self._server = self._server, None
         server.stop()
         open_ones = self._associations.open
         for assoc in open_ones:
-            # not blocking: that would wait for ever for a peer that connected and said nothing
+            # blocking would wait for ever for a peer that connected and sent nothing
             assoc.abort(block=False)
         end = time.monotonic() + STOP_SECONDS
         for assoc in open_ones:
@@ -216,7 +217,7 @@ class Receiver:
 
 
 def on_store(store: Store, event: Any) -> int | Dataset:
-    """Handler of EVT_C_STORE, as SCP and for what a C-GET of this node brings."""
+    """Handle EVT_C_STORE, as SCP and for the instances that a C-GET of this node retrieves."""
     try:
         answer = _receive(store, event)
     except Unavailable as error:

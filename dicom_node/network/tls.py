@@ -1,4 +1,4 @@
-"""Certificates -> TLS contexts of both sides (PS3.15 B.9, B.12), read again when changed; names and dates of them."""
+"""Certificates -> TLS contexts of both sides (PS3.15 B.9, B.12), reloaded when changed; their names and dates."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..settings.peers import TlsSettings
 
 LOG = logging.getLogger(__name__)
 
-#: A handshake that takes longer is given up, seconds.
+#: Handshake time limit (s).
 HANDSHAKE_SECONDS = 10.0
 OLDEST = ssl.TLSVersion.TLSv1_2
-#: TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 4.2). Those of TLS 1.3 all have both.
+#: Ciphers of TLS 1.2 with forward secrecy and authenticated encryption (RFC 9325 4.2). All of TLS 1.3 have both.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"
-#: Between two looks at the files, and between two words about dates that are near, seconds.
+#: Interval at which the files are checked for changes, and interval of warnings about near expiry (s).
 LOOK_SECONDS, WORD_SECONDS = 1.0, 86400.0
-#: A certificate or revocation list that expires so soon is told of, days.
+#: Time before expiry from which a certificate or revocation list is warned of (days).
 SOON_DAYS = 30.0
 
 #: How RFC 4514 3 abbreviates the attributes of a subject; others keep the name OpenSSL has for them.
@@ -41,7 +41,7 @@ SHORT = {
 
 
 def server_context(settings: TlsSettings) -> ssl.SSLContext:
-    """Return a context that wants a certificate of every client.
+    """Return a server context that requires a certificate from every client.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
 
 
 def client_context(settings: TlsSettings) -> ssl.SSLContext:
-    """Return a context that shows its certificate and checks the server's, its host name included.
+    """Return a client context that shows its certificate and checks the server's, including its host name.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def _context(protocol: int, settings: TlsSettings) -> ssl.SSLContext:
             f"the TLS certificate, key, authorities or revocation lists cannot be used: {why}"
         ) from error
     if context.cert_store_stats()["crl"]:
-        # of the whole chain: a revoked authority in between has revoked what it signed, too
+        # check the whole chain: revoking an intermediate authority revokes the certificates it signed
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
     elif settings.crl is not None:
         raise Rejected(f"the file of revocation lists {settings.crl} has none (X509 CRL, PEM)")
@@ -86,7 +86,7 @@ def _context(protocol: int, settings: TlsSettings) -> ssl.SSLContext:
 
 
 class Certificates:
-    """The context of a server whose files may change while it runs; the last that could be used is kept.
+    """The TLS context of a server, reloaded when its files change; the last usable one is kept.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class Certificates:
         self._looked, self._told = time.monotonic(), -WORD_SECONDS
 
     def context(self) -> ssl.SSLContext:
-        """Return the context for the next handshake; not to be called by two threads at one time."""
+        """Return the context for the next handshake; two threads must not call it at one time."""
         now = time.monotonic()
         if now - self._looked >= LOOK_SECONDS:
             self._looked = now
@@ -129,14 +129,14 @@ class Certificates:
         else:
             LOG.info("TLS: the files changed and are in use")
             self._told = -WORD_SECONDS
-        self._seen = stamp  # said once; the next change is looked at again
+        self._seen = stamp  # logged once; after the next change the files are tried again
 
     def _stamp(self) -> list[tuple[int, int, int] | None]:
         return [_stamp(path) for path in self._settings.files]
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes with a file; None where it cannot be seen."""
+    """Return values that change whenever the file does; None where it cannot be read."""
     try:
         found = os.stat(path)
     except OSError:
@@ -179,7 +179,7 @@ def expiring(settings: TlsSettings, now: float) -> list[str]:
     ----------
     settings : TlsSettings
     now : float
-        Seconds since 1970.
+        Current time (s since 1970).
     """
     sentences = []
     for path in dict.fromkeys((settings.certificate, settings.authorities, settings.crl)):
@@ -198,7 +198,7 @@ def expiring(settings: TlsSettings, now: float) -> list[str]:
 
 
 def _ends(path: Path) -> Iterator[tuple[str, float]]:
-    """What is in a PEM file, and when each expires, seconds since 1970; what cannot be read is passed over."""
+    """Yield each dated item of a PEM file and its expiry (s since 1970), skipping those that cannot be read."""
     try:
         text = path.read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -214,21 +214,21 @@ def _ends(path: Path) -> Iterator[tuple[str, float]]:
                 continue
 
 
-#: PEM labels (RFC 7468) of what expires.
+#: PEM labels (RFC 7468) of the items that expire.
 DATED = {"CERTIFICATE": "certificate", "X509 CRL": "certificate revocation list"}
-#: Tags of ASN.1 (X.690): of what dates are in, and of dates.
+#: ASN.1 tags (X.690): of the sequence that holds the dates, and of the two kinds of date.
 SEQUENCE, UTC_TIME, GENERALIZED_TIME = 0x30, 0x17, 0x18
 
 
 def _expiry(der: bytes) -> float:
-    """The second date of a certificate or list (RFC 5280 4.1.2.5, 5.1.2.5), seconds since 1970."""
+    """Return the second date of a certificate or revocation list (s since 1970; RFC 5280 4.1.2.5, 5.1.2.5)."""
     ((_, whole),) = _items(der)
     _, signed = next(_items(whole))
     dates: list[bytes] = []
     for tag, value in _items(signed):
-        if tag in (UTC_TIME, GENERALIZED_TIME):  # of a list, the dates stand among its fields
+        if tag in (UTC_TIME, GENERALIZED_TIME):  # in a revocation list, the dates are fields of their own
             dates.append(value)
-        elif tag == SEQUENCE:  # of a certificate, in a sequence of nothing else
+        elif tag == SEQUENCE:  # in a certificate, they are alone in a sequence
             inner = list(_items(value))
             if len(inner) == 2 and all(kind in (UTC_TIME, GENERALIZED_TIME) for kind, _ in inner):
                 dates += [date for _, date in inner]
@@ -240,7 +240,7 @@ def _expiry(der: bytes) -> float:
 
 
 def _items(der: bytes) -> Iterator[tuple[int, bytes]]:
-    """Tag and content of each item of a DER encoding (X.690 8.1)."""
+    """Yield the tag and content of each item of a DER encoding (X.690 8.1)."""
     at = 0
     while at < len(der):
         tag, length, at = der[at], der[at + 1], at + 2

@@ -29,17 +29,17 @@ from .admission import Memory
 
 LOG = logging.getLogger(__name__)
 
-#: No PDU may be longer; we announce 128 KB for P-DATA-TF, and an A-ASSOCIATE-RQ of 128 contexts has room.
+#: Longest PDU that is read (bytes); we announce 128 KB for P-DATA-TF, and an A-ASSOCIATE-RQ of 128 contexts fits.
 PDU_LIMIT = 1 << 20
 PDU_TYPES = range(1, 8)
 #: A-ABORT of the service provider, reason not specified (PS3.8 9.3.8).
 ABORT = bytes.fromhex("07000000000400000200")
 P_DATA_TF = 4
-#: A message must come at least so fast, bytes/s, in every time as long as the network time-out.
+#: Slowest rate at which a message may arrive, over every period of the network time-out (bytes/s).
 SLOWEST = 4096
-#: And so much of what is held of it must come in that time: the more it holds, the sooner it must end.
+#: Least share of the bytes held of a message that must arrive in that period: a larger message must arrive faster.
 LEAST_SHARE = 1 / 30
-#: Longest wait before the timers are looked at, seconds.
+#: Longest wait before the timers are checked (s).
 LOOK_SECONDS = 0.5
 
 
@@ -65,7 +65,7 @@ class Bell:
 
 
 class Ringing(queue.Queue[Any]):
-    """A queue that tells of everything put into it."""
+    """A queue that rings a bell whenever something is put into it."""
 
     def __init__(self, ring: Callable[[], None]) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Ringing(queue.Queue[Any]):
 
 
 class Messages(Ringing):
-    """The messages that wait to be served."""
+    """The queue of messages that wait to be served."""
 
     def __init__(self, dul: UpperLayer, ring: Callable[[], None]) -> None:
         super().__init__(ring)
@@ -97,12 +97,12 @@ class _Data:
         self.goes_on = False  # in the middle of a data set (PS3.8 E.2)
 
     def take(self, body: bytearray) -> int:
-        """Add the values of a PDU, its header included; returns their bytes.
+        """Add the values of a PDU, given with its header, and return their size (bytes).
 
         Raises
         ------
         ValueError
-            Where a value does not fit.
+            Where the length of a value does not fit the PDU.
         """
         rest, size = memoryview(body)[6:], 0
         while rest:
@@ -116,7 +116,7 @@ class _Data:
         return size
 
     def to_primitive(self) -> P_DATA:
-        """As pynetdicom's own PDUs have it."""
+        """Return the values as a P-DATA primitive, as pynetdicom's own PDUs do."""
         primitive = P_DATA()
         primitive._presentation_data_value_list = self.values
         return primitive
@@ -132,25 +132,25 @@ class UpperLayer(DULServiceProvider):
         self._kill_thread: bool = False
         self._memory, self._bell = memory, Bell()
         self.to_provider_queue = Ringing(self._bell.ring)
-        self._size = 0  # of the message that is coming
+        self._size = 0  # bytes of the message that is arriving
         self._window, self._before = (
             0.0,
             0,
-        )  # begin of the time in which enough of it must come; what came earlier
+        )  # start of the period in which enough of it must arrive; bytes that came earlier
         self._request = bytearray()
-        self._waiting: deque[int] = deque()  # sizes of whole messages that were not served yet
+        self._waiting: deque[int] = deque()  # sizes of complete messages that were not served yet
 
     def begin_with(self, request: bytearray) -> None:
-        """Take this A-ASSOCIATE-RQ, header included, as the first PDU: the server has read it."""
+        """Take an A-ASSOCIATE-RQ that the server has read, given with its header, as the first PDU."""
         self._request = request
 
     def whole(self) -> None:
-        """The message that was coming is complete, and waits to be served."""
+        """Take note that the arriving message is complete and waits to be served."""
         self._waiting.append(self._size)
         self._size = 0
 
     def served(self) -> None:
-        """A message has been dealt with: its memory is free, and the next may be read."""
+        """Take note that a message was served: release its memory, and let the next be read."""
         if self._waiting:
             self._memory.give(self._waiting.popleft())
         self._idle_timer.restart()
@@ -170,7 +170,7 @@ class UpperLayer(DULServiceProvider):
         return True
 
     def run_reactor(self) -> None:
-        """Take events, or wait for one, until the connection ends."""
+        """Process events, or wait for one, until the connection ends."""
         self._idle_timer.start()
         self.assoc._dul_ready.set()
         try:
@@ -201,18 +201,18 @@ class UpperLayer(DULServiceProvider):
                 self.socket.close()
         if not self.event_queue.empty():  # no other thread takes from it
             self.state_machine.do_action(self.event_queue.get())
-            if self._size and self.assoc.dimse.message is None:  # of a message that does not wait: C-CANCEL
+            if self._size and self.assoc.dimse.message is None:  # a C-CANCEL, which is never queued
                 self._memory.give(self._size)
                 self._size = 0
 
     def _poll(self) -> bool:
-        """True where bytes wait that may be read; waits for them, or for the bell, not longer than a look."""
+        """Wait briefly for bytes or the bell, and return whether there are bytes that may be read."""
         connection, poll = None if self.socket is None else self.socket.socket, select.poll()
         reads = False
         # the next message stays in the socket until the one before is being served
         if connection is not None and not self.assoc.dimse.msg_queue.queue:
             reads = True
-            if getattr(connection, "pending", int)():  # of TLS: decrypted already
+            if getattr(connection, "pending", int)():  # TLS has already decrypted some
                 return True
             poll.register(connection, select.POLLIN)
         poll.register(self._bell.descriptor, select.POLLIN)
@@ -224,14 +224,14 @@ class UpperLayer(DULServiceProvider):
         return reads and bool(ready)
 
     def _read_pdu_data(self) -> None:
-        """Read one PDU, or what has come of a data set; its event goes to the state machine."""
+        """Read one PDU, or the part of a data set that has arrived, and queue its event for the state machine."""
         deadline = time.monotonic() + (self.network_timeout or 60.0)
         try:
             kind, body = self._read_pdu(deadline)
             if kind == P_DATA_TF:
                 pdu: Any = _Data()
                 self._count(pdu.take(body))
-                # one event for many PDUs: dcmtk's are of 16 KB
+                # one event for many PDUs, since dcmtk sends PDUs of 16 KB
                 while kind == P_DATA_TF and pdu.goes_on and pdu.size < PDU_LIMIT and self._more():
                     kind, body = self._read_pdu(deadline)
                     if kind == P_DATA_TF:
@@ -244,11 +244,11 @@ class UpperLayer(DULServiceProvider):
             if kind == P_DATA_TF:
                 self._recv_pdu.put(pdu)
                 self.event_queue.put("Evt10")
-            else:  # an end in the middle of a data set: what came of that is worth nothing
+            else:  # the peer ended in the middle of a data set, whose first part is useless
                 self._put(body)
 
     def _put(self, body: bytearray) -> None:
-        """Decode a PDU other than P-DATA-TF, header included; its event goes to the state machine."""
+        """Decode a PDU other than P-DATA-TF, given with its header, and queue its event for the state machine."""
         try:
             pdu, event = self._decode_pdu(body)
         except Exception as error:  # noqa: BLE001  the boundary to hostile bytes
@@ -262,19 +262,19 @@ class UpperLayer(DULServiceProvider):
         self.event_queue.put("Evt19")
 
     def _connected(self) -> socket.socket:
-        """The connection.
+        """Return the connection.
 
         Raises
         ------
         EOFError
-            Where it is closed already.
+            Where it is already closed.
         """
         if self.socket is None or self.socket.socket is None:
             raise EOFError
         return self.socket.socket
 
     def _more(self) -> bool:
-        """Whether bytes wait to be read."""
+        """Return whether bytes wait to be read."""
         connection = self._connected()
         if isinstance(connection, ssl.SSLSocket):
             return connection.pending() > 0
@@ -284,7 +284,7 @@ class UpperLayer(DULServiceProvider):
             return False
 
     def _read_pdu(self, deadline: float) -> tuple[int, bytearray]:
-        """Type and bytes of a PDU, header included (PS3.8 9.3.1)."""
+        """Read a PDU and return its type and its bytes, including the header (PS3.8 9.3.1)."""
         head = bytearray(6)
         self._fill(memoryview(head), deadline)
         kind, length = head[0], int.from_bytes(head[2:], "big")
@@ -306,7 +306,7 @@ class UpperLayer(DULServiceProvider):
                 connection.settimeout(left)
                 count = connection.recv_into(buffer)
                 connection.settimeout(self.network_timeout)
-            else:  # all of it in one call: every call lets the other threads take over
+            else:  # read it in one call, since every call lets other threads take over
                 try:
                     count = connection.recv_into(buffer, len(buffer), socket.MSG_WAITALL)
                 except BlockingIOError:  # nothing came for `LOOK_SECONDS`
@@ -316,10 +316,10 @@ class UpperLayer(DULServiceProvider):
             buffer = buffer[count:]
 
     def _count(self, size: int) -> None:
-        """Account for bytes that came; refuse what is too much, or comes too slowly.
+        """Count bytes that arrived, and refuse a message that is too large or too slow.
 
-        In every window of `network_timeout` enough must come: what came quickly long ago buys no time, in which a
-        byte now and then would hold its memory.
+        Enough bytes must arrive in every period of `network_timeout`. Otherwise a peer could send quickly at first and
+        then keep the memory with one byte now and then.
         """
         now, seconds = time.monotonic(), self.network_timeout or 60.0
         if not self._memory.take(size):

@@ -1,4 +1,4 @@
-"""The rooms joined to one process that lives: start, tick, stop; what it says of itself.
+"""The rooms joined to one running process: its start, ticks and stop, and its reports on itself.
 
 In: a configuration. Out: a running node, its status and its conformance statement.
 """

@@ -1,4 +1,4 @@
-"""A configuration -> whether a node could run with it here: each check with its outcome in a sentence."""
+"""A configuration -> whether a node could run with it here, as a list of checks and their outcomes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ..store.durable import make_folder
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at.
+    """One check and its outcome.
 
     Parameters
     ----------
     name : str
     problem : str
-        "" where it is well.
+        What is wrong, in one sentence; "" where all is well.
     fatal : bool
         True where the node could not start; False where it would run and try again later.
     """
@@ -37,7 +37,7 @@ class Check:
 
 
 def check(config: Config) -> list[Check]:
-    """Look at the storage folder, the database, the port and every destination."""
+    """Check the storage folder, the database, the port and every destination."""
     checks = [
         Check(f"storage {config.storage}", _storage(config), True),
         Check("database", _database(config), True),
@@ -52,7 +52,7 @@ def check(config: Config) -> list[Check]:
 
 
 def open_to_all(config: Config) -> list[str]:
-    """Return a sentence for each door that the configuration leaves open to anybody on the network."""
+    """Return a sentence for each way that the configuration leaves open to anybody on the network."""
     receive, found = config.receive, []
     if not receive.peers and not ipaddress.ip_address(receive.host).is_loopback:
         found.append(f"anybody who reaches {receive.host} may send: name [[receive.peers]]")
@@ -73,7 +73,7 @@ def _is_loopback(url: str) -> bool:
 
 
 def _certificates(config: Config) -> list[Check]:
-    """Whether the files of each table of certificates can be used, and which of them are near their end."""
+    """Check that the files of each table of certificates can be used, and which of them expire soon."""
     tables = {"receive": config.receive.tls}
     tables |= {} if config.audit is None else {"audit": config.audit.tls}
     tables |= {} if config.pacs is None else {"pacs": config.pacs.tls}
@@ -104,7 +104,7 @@ def _storage(config: Config) -> str:
 def _database(config: Config) -> str:
     try:
         Database(config.database_url).close()
-    except NoTables:  # the node's start makes them
+    except NoTables:  # the start of the node makes them
         return ""
     except NodeError as error:
         return str(error)

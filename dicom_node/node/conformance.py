@@ -1,4 +1,4 @@
-"""The tables of the code -> the DICOM conformance statement (PS3.2), in Markdown: nothing in it is written twice."""
+"""The tables of the code -> the DICOM conformance statement (PS3.2) in Markdown, so that no fact is written twice."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ..settings.peers import Pacs
 
 Row = Sequence[str]
 
-#: What a status or a Failure Reason makes this node do.
+#: Sentences on what this node does after a status or a Failure Reason.
 DEEDS: Mapping[str, str] = {
     "sent": "stored",
     "later": "sent again later",
@@ -44,7 +44,7 @@ DEEDS: Mapping[str, str] = {
 
 
 def statement() -> str:
-    """The whole statement; the same for the same code."""
+    """Return the whole statement, which depends only on the code."""
     return "\n".join(line for part in PARTS for line in part())
 
 
@@ -284,7 +284,7 @@ PARTS = (_overview, _associations, _storage, _requests, _clients, _settings, _se
 
 
 def _private_codes() -> Iterable[tuple[str, str]]:
-    """Every private code in `objects.codes` and of the audit trail."""
+    """Return every private code in `objects.codes` and of the audit trail."""
     values = [
         v
         for value in vars(codes).values()
@@ -315,7 +315,7 @@ def _name(uid: str) -> str:
 
 
 def _unique(values: Iterable[Any]) -> list[Any]:
-    """Each once, in the order of their codes."""
+    """Return each value once, in the order of their codes."""
     return sorted(
         dict.fromkeys(values), key=lambda value: value[0] if isinstance(value, tuple) else value.code
     )
@@ -342,7 +342,7 @@ def _yes(value: bool) -> str:
 
 
 def _message(event: Any) -> str:
-    """N-ACTION, of EVT_N_ACTION."""
+    """Return the name of an event's message, e.g. N-ACTION of EVT_N_ACTION."""
     return str(event.name).removeprefix("EVT_").replace("_", "-")
 
 

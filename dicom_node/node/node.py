@@ -1,4 +1,4 @@
-"""The node: joins the steps of the journey; start, stop, recover."""
+"""The node, which joins all rooms: it starts, recovers, works and stops."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ from .service_manager import notify
 
 LOG = logging.getLogger(__name__)
 
-#: Between two looks at what may be removed.
+#: Interval at which studies that may be removed are looked for (s).
 RETENTION_SECONDS = 60.0
-#: At each start, so many images whose reader ended are read again: it may not have been their fault.
+#: Most images whose reader ended that are read again at each start, since they may not have been the cause.
 READ_AGAIN = 100
-#: Acceptors outlive a killed node for a moment; the next one waits for them, seconds.
+#: Time to wait for the acceptors of a killed node, which outlive it for a moment (s).
 LOCK_SECONDS = 3.0
 
 
@@ -59,21 +59,21 @@ class Node:
     ----------
     config : Config
     prepare : callable, optional
-        A module's function that every child process calls first, e.g. to configure its log.
+        Function of a module that every child process calls first, e.g. to configure its log.
     run : callable
-        A module's function that works on one order in a process of its own.
+        Function of a module that works on one order in a process of its own.
 
     Attributes
     ----------
     port : int
-        Where it listens, once started.
+        Port on which the node listens once it is started.
 
     Raises
     ------
     Rejected
         Where the configuration cannot be used.
     Unavailable
-        Where the storage, the database or the port is; also where another node uses the storage.
+        Where the storage, the database or the port is unavailable, or another node uses the storage.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Node:
         self._reader: Reader[Header] = Reader(read_header, prepare)
         self._crew: Crew[worker.Order] = Crew(run, config.jobs.concurrency, 60 * config.jobs.max_minutes)
         if config.receive.tls is not None:
-            server_context(config.receive.tls)  # refused here, not in the processes that receive
+            server_context(config.receive.tls)  # raises here rather than in the processes that receive
         for certificates in config.client_certificates:
             client_context(certificates)
         self._acceptors = Acceptors(config, self._lock, prepare)
@@ -101,7 +101,7 @@ class Node:
             "index": partial(index_new, self.archive, self._reader, self.trail, quiet),
             "settle": partial(settle, self.archive, config, self.trail, version("vq-dicom-node")),
             "dispatch": self.dispatch,
-            # as long as it ticks: a node whose ticks have stopped is started again by the service manager
+            # the service manager restarts a node whose ticks have stopped
             "watchdog": partial(notify, "WATCHDOG=1"),
         }
         steps["commit"] = partial(commit.report, self.database, config.storage, config.receive)
@@ -138,12 +138,12 @@ class Node:
         )
 
     def check(self) -> None:
-        """Look whether the node can go on; to be called now and then by whoever started it.
+        """Check that the node can go on; whoever started it must call this regularly.
 
         Raises
         ------
         Unavailable
-            Where nothing can be received any more: the node is to stop, and to be started again.
+            Where nothing can be received any more, and the node must be stopped and started again.
         """
         if self._acceptors.lost:
             raise Unavailable(
@@ -151,7 +151,7 @@ class Node:
             )
 
     def stop(self) -> None:
-        """Stop receiving, end the workers (their jobs begin again at the next start), let steps end."""
+        """Stop receiving, end the workers (their jobs begin again at the next start), and wait for running steps."""
         notify("STOPPING=1")
         self._acceptors.stop()
         self._reader.close()  # a step may wait for it
@@ -166,7 +166,7 @@ class Node:
         LOG.info("stopped")
 
     def dispatch(self) -> None:
-        """Look after the workers, and start jobs where there is room."""
+        """Record the workers that have ended, and start jobs where there is room."""
         given_up = jobs.cancelled(self.database, [order.job_id for order in self._crew.orders])
         for order in self._crew.orders:
             if order.job_id in given_up:
@@ -187,7 +187,7 @@ class Node:
                 raise
 
     def deliver(self, destination: Destination) -> None:
-        """Send what is due at one destination; where it offers that, ask it to commit to what was sent."""
+        """Send the objects due at one destination, and request storage commitment where it offers that."""
         title = self.config.receive.ae_title
         told = partial(self._sent, destination)
         deliver.deliver(
@@ -197,17 +197,17 @@ class Node:
             confirm(self.database, destination, title)
 
     def _remake(self, parcel: Parcel) -> None:
-        """A file of a result is damaged: its job makes it again, where the storage is there at all."""
+        """Let the job of a damaged file make it again, if the storage is available at all."""
         if self.config.layout.identity.exists():
             jobs.remake(self.database, parcel.job_id, time.time())
 
     def _sent(self, destination: Destination, connection: Connection, parcel: Parcel) -> None:
-        """An object is SENT: the audit trail tells of it, in the same transaction."""
+        """Report a SENT object to the audit trail in the same transaction."""
         study_uid = jobs.study_of(connection, parcel.sop_instance_uid)
         self.trail.transferred(connection, "export", destination.peer, study_uid, {parcel.sop_class_uid: 1})
 
     def _end_trail(self) -> None:
-        """The node stops: what the repository does not take now, it gets after the next start."""
+        """Report that the node stops; messages not accepted by the repository now are sent after the next start."""
         try:
             self.trail.tell(quiet=0.0)
             self.trail.activity(started=False)
@@ -240,12 +240,12 @@ class Node:
 
 
 def _free(folder: Path) -> float:
-    """Bytes left on a disk."""
+    """Return the free space on a disk (bytes)."""
     return float(shutil.disk_usage(folder).free)
 
 
 def _lock(config: Config) -> int:
-    """Hold the storage for this process; the system lets go when it and its acceptors end, however they end."""
+    """Lock the storage for this process; the lock ends with it and its acceptors, however they end."""
     make_folder(config.storage)
     descriptor = os.open(config.layout.lock, os.O_RDWR | os.O_CREAT, FILE_MODE)
     end = time.monotonic() + LOCK_SECONDS

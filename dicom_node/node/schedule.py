@@ -1,4 +1,4 @@
-"""Ticks: calls each step at an interval; what is due, and when, only the database knows."""
+"""Ticks: each step is called at an interval; only the database knows what is due and when."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ LOG = logging.getLogger(__name__)
 
 
 class _Every(BaseTrigger):
-    """So long after now, whenever that is: APScheduler's interval counts every tick that a clock set ahead skipped."""
+    """A trigger that fires at a fixed time after now; APScheduler's counts each tick that a clock set ahead skips."""
 
     def __init__(self, seconds: float) -> None:
         self._pause = timedelta(seconds=seconds)
 
     def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
-        """When to tick again."""
+        """Return the time of the next tick."""
         return now + self._pause
 
 
 class _Steady(BackgroundScheduler):
-    """APScheduler's, for a clock that may be set back: it would sleep until the clock is where it was.
+    """A scheduler for a clock that may be set back, where APScheduler's would sleep until the clock has caught up.
 
     Parameters
     ----------
     seconds : float
-        The interval of every job.
+        Interval of every job (s).
     """
 
     def __init__(self, seconds: float, **settings: Any) -> None:
@@ -41,7 +41,7 @@ class _Steady(BackgroundScheduler):
         self._seconds = seconds
 
     def _process_jobs(self) -> float | None:
-        """Start what is due; returns the seconds until something is."""
+        """Start the jobs that are due and return the time until the next one is (s)."""
         wait: float | None = super()._process_jobs()
         if wait is not None and wait > 2 * self._seconds:
             LOG.warning("the clock was set back: ticking goes on")
@@ -60,7 +60,7 @@ class Schedule:
     ----------
     steps : mapping of name to callable
     seconds : float
-        Between two calls.
+        Interval between two calls of a step (s).
     """
 
     def __init__(self, steps: Mapping[str, Callable[[], None]], seconds: float) -> None:
@@ -80,7 +80,7 @@ class Schedule:
             )
 
     def start(self) -> None:
-        """Begin to tick, at once."""
+        """Start ticking at once."""
         self._scheduler.start()
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""What the service manager is told: ready, alive, stopping (sd_notify(3)); nothing where there is none."""
+"""The state of the node -> the service manager, if there is one: ready, alive, stopping (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def notify(state: str) -> None:
     if address.startswith("@"):  # the abstract namespace of unix(7)
         address = "\0" + address[1:]
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.setblocking(False)  # one that does not listen holds nothing up
+        sender.setblocking(False)  # a manager that does not listen must not delay the node
         sender.connect(address)
         sender.sendall(state.encode())

@@ -1,4 +1,4 @@
-"""The database -> what is waiting, running, sent and failed, and why: typed values."""
+"""The database -> typed values that say what is waiting, running, sent and failed, and why."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ..store.tables import (
 )
 
 Row = TypeVar("Row")
-#: Of the JSON that `dicom-node status --json` prints.
+#: Schema of the JSON that `dicom-node status --json` prints.
 SCHEMA = "vq-dicom-node status 1"
 
 
 @dataclass(frozen=True)
 class Instances:
-    """How many SOP instances there are."""
+    """The numbers of SOP instances."""
 
     stored: int
     to_be_read: int
@@ -39,7 +39,7 @@ class Instances:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An instance that is kept and cannot be read."""
+    """A stored instance that cannot be read."""
 
     sop_instance_uid: str
     received_at: float
@@ -49,18 +49,18 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Study:
-    """A study: what is known of it, and what was decided.
+    """A study with its images, its state and the decision on it.
 
     Parameters
     ----------
     due_at : float or None
-        When it is looked at next, or gives up waiting.
+        Time at which it is next looked at, or stops waiting (s since 1970).
     search : str
-        What came of the last search in the PACS.
+        Result of the last search in the PACS.
     instances : int
-        Images that are here.
+        Number of images stored here.
     listed, missing : int
-        Images that its scanner lists by MPPS, and how many of those are not here.
+        Number of images that its scanner lists by MPPS, and of those that are not here.
     """
 
     study_uid: str
@@ -76,7 +76,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Job:
-    """A job, and how far it is."""
+    """A job and its progress."""
 
     id: int
     study_uid: str
@@ -105,7 +105,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Commitment:
-    """A request for storage commitment that is not reported yet, or was with failures."""
+    """A request for storage commitment that is not reported yet, or was reported with failures."""
 
     transaction_uid: str
     calling_ae: str
@@ -119,7 +119,7 @@ class Commitment:
 
 @dataclass(frozen=True)
 class Status:
-    """What a node knows, without any patient data; times in seconds since 1970, the newest rows first."""
+    """The state of a node without patient data; times are in seconds since 1970, the newest rows come first."""
 
     instances: Instances
     unreadable: tuple[Unreadable, ...]
@@ -130,12 +130,12 @@ class Status:
 
 
 def status(database: Database, limit: int = 50) -> Status:
-    """Return what the node knows.
+    """Return the state of the node.
 
     Parameters
     ----------
     limit : int
-        Rows of each list.
+        Most rows of each list.
 
     Raises
     ------
@@ -219,7 +219,7 @@ def _deliveries(limit: int) -> sa.Select[Any]:
         sa.func.min(waiting).label("due_at"),
         sa.func.max(delivery.c.reason).label("reason"),
     )
-    # of the newest jobs all, of the others what has not arrived: all deliveries there ever were are too many to count
+    # count all deliveries of the newest jobs, but only open ones of older jobs: all deliveries ever are too many
     newest = sa.select(job.c.id).order_by(job.c.id.desc()).limit(limit).scalar_subquery()
     of_newest = sa.select(delivery.c.id).join(result).where(result.c.job_id.in_(newest))
     still_open = sa.select(delivery.c.id).where(delivery.c.state.in_(("QUEUED", "DEAD")))

@@ -1,4 +1,4 @@
-"""One TOML file -> frozen settings, and the names of what lies in the storage.
+"""One TOML file -> frozen settings, and the names of the files and folders in the storage.
 
-Imported by all who are told something; imports none of them.
+Every room that needs settings imports this one; it imports none of them.
 """

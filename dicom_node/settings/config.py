@@ -1,4 +1,4 @@
-"""One TOML file -> frozen settings, read once and passed down; a key that is not known is an error."""
+"""One TOML file -> frozen settings, read once and passed down; an unknown key is an error."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ReceiveSettings:
-    """The SCP.
+    """Settings of the receiving side, a storage SCP.
 
     Parameters
     ----------
     ae_title : str
     host : str
-        Address to listen on; loopback unless said.
+        Address to listen on; the default is loopback.
     port : int
-        0 for any free one.
+        Port to listen on; 0 for any free one.
     require_called_ae_title : bool
-        Reject associations that call another AE title.
+        True to reject associations that call another AE title than the node's own.
     called_ae_titles : tuple of str
-        Others that may be called then.
+        Further AE titles that may be called where `require_called_ae_title` is True.
     acceptors : int
-        Processes that receive.
+        Number of processes that receive.
     maximum_associations : int
-        At one time, of all processes; further ones are rejected (transient).
+        Most associations open at one time, over all processes; further ones are rejected (transient).
     associations_per_peer : int
-        Of those, how many one address may have, and one AE title; 0 for three quarters, so that nobody has all.
+        Most of those for one address, and for one AE title; 0 for three quarters, so that nobody can take all.
     associations_per_minute : int
-        Of one address, counted by each process; further ones are rejected (transient).
+        Most requests from one address in a minute, counted by each process; further ones are rejected (transient).
     network_timeout : float
-        Seconds a silent association may last, and a PDU may take to come.
+        Longest silence on an association, and longest time for one PDU to arrive (s).
     memory_mb : int
-        What a process may hold of data sets that are coming; the association with one that is larger, or
-        comes when there is no room left, is aborted.
+        Memory for the data sets that one process is receiving (MB). An association is aborted where its data set is
+        larger than this, or does not fit beside the others.
     min_free_mb : int
-        With less room on the disk, associations are rejected (transient).
+        Free space on the disk (MB) below which associations are rejected (transient).
     quiet_seconds : float
-        A study is looked at once nothing came for so long.
+        Time without new images after which a study is looked at (s).
     peers : tuple of Peer
-        Who may send; none for anyone.
+        The peers that may send; where there are none, anyone may.
     tls : TlsSettings, optional
-        Only TLS, only with a client certificate (PS3.15 B.9); without it, plain TCP.
+        Accept only TLS with a client certificate (PS3.15 B.9); without it, plain TCP.
     """
 
     ae_title: str = "VQNODE"
@@ -92,28 +92,28 @@ class ReceiveSettings:
 
     @property
     def share(self) -> int:
-        """How many associations one address, and one AE title, may have."""
+        """Return how many associations one address, and one AE title, may have."""
         return self.associations_per_peer or max(1, self.maximum_associations * 3 // 4)
 
 
 @dataclass(frozen=True)
 class JobSettings:
-    """The workers.
+    """Settings of the workers, the processes that analyse.
 
     Parameters
     ----------
     concurrency : int
-        Analyses at one time, each in a process of its own.
+        Number of analyses at one time, each in a process of its own.
     max_crashes : int
-        A job whose process, or whose node, died so often while it ran is FAILED.
+        Number of crashes of its process or its node after which a job is FAILED.
     max_minutes : float
-        How long one analysis may run; then its process is ended, which counts as a crash.
+        Time limit of one analysis (min); its process is then ended, which counts as a crash.
     memory_mb : int
-        How much memory an analysis may allocate; one that needs more is FAILED.
+        Memory limit of one analysis (MB); a job that needs more is FAILED.
     nice : int
-        How far workers give way to receiving.
+        Niceness of the workers; the higher it is, the more they yield to receiving.
     lobes_command : tuple of str
-        Words of a program that draws the five lobes, as of `lobes.draw_lobes`; a job it fails for is REFUSED.
+        Program and arguments that draw the five lobes, as for `lobes.draw_lobes`; a job for which it fails is REFUSED.
     """
 
     concurrency: int = 1
@@ -135,17 +135,18 @@ class JobSettings:
 
 @dataclass(frozen=True)
 class AuditSettings:
-    """Where DICOM audit messages (PS3.15 A.5) go: a file, or a repository that takes syslog.
+    """Destination of the DICOM audit messages (PS3.15 A.5): a file, or a repository that takes syslog.
 
     Parameters
     ----------
     file : Path, optional
-        One message a line; relative to the configuration file.
-    host, port : of the repository
+        File that gets one message a line; its path is relative to the configuration file.
+    host, port
+        Address of the repository.
     tls : TlsSettings, optional
-        RFC 5425; without it, TCP (RFC 6587).
+        Send over TLS (RFC 5425); without it, over TCP (RFC 6587).
     max_messages : int
-        Kept in the database while the repository is away; then the oldest are dropped.
+        Most messages kept in the database while the repository cannot be reached; beyond it the oldest are dropped.
     """
 
     file: Path | None = None
@@ -165,16 +166,16 @@ class AuditSettings:
 
 @dataclass(frozen=True)
 class RetentionSettings:
-    """When images of studies that have ended are removed; 0 for never.
+    """Limits at which the images of ended studies are removed; 0 switches a limit off.
 
     Parameters
     ----------
     days : float
-        After the last image of a study came.
+        Time since the last image of a study was received (days).
     min_free_gb : float
-        With less room than this on the disk, the oldest go.
+        Free space on the disk below which the oldest studies are removed (GB).
     max_archive_gb : float
-        With more images than this, the oldest go.
+        Total size of the images above which the oldest studies are removed (GB).
     """
 
     days: float = 0.0
@@ -187,26 +188,27 @@ class RetentionSettings:
 
     @property
     def on(self) -> bool:
-        """True where anything is ever removed."""
+        """Return whether any limit is switched on."""
         return max(self.days, self.min_free_gb, self.max_archive_gb) > 0
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything a node is told.
+    """All settings of a node.
 
     Parameters
     ----------
     storage : Path
-        Folder for images, results and the database; owner-only. Relative to the file.
+        Folder for images, results and the database, readable by its owner only; relative to the configuration file.
     database : str
         SQLAlchemy URL; "" for an SQLite file in `storage`.
     tick_seconds : float
-        How often due things are looked for.
+        Interval at which the node looks for due work (s).
     wait_hours : float
-        A study without its other phase is WAITING for so long, then OVERDUE; images still complete it.
+        Time for which a study without its other phase is WAITING (h). After it the study is OVERDUE; images that
+        arrive later still complete it.
     receive, jobs, pairing, analysis, destinations, pacs, audit, retention
-        The tables of the file.
+        The tables of the configuration file.
     """
 
     storage: Path = Path("dicom-node-data")
@@ -236,18 +238,18 @@ class Config:
 
     @property
     def client_certificates(self) -> tuple[TlsSettings, ...]:
-        """Those that this node shows to the peers it calls."""
+        """Return the certificates that this node shows to the peers it calls."""
         peers = *self.destinations, self.pacs
         return tuple(tls for peer in peers for tls in _certificates(peer).values())
 
     @property
     def layout(self) -> Layout:
-        """The names of what lies in `storage`."""
+        """Return the names of the files and folders in `storage`."""
         return Layout(self.storage)
 
     @property
     def database_url(self) -> str:
-        """`database`, or the SQLite file in the storage folder."""
+        """Return `database`, or the URL of the SQLite file in the storage folder where it is empty."""
         return self.database or f"sqlite:///{self.layout.database}"
 
 
@@ -257,8 +259,8 @@ def read_config(path: Path) -> Config:
     Raises
     ------
     Rejected
-        Where the file is missing or no TOML, a key is unknown, or a value is of another type or out of
-        range; the message names the file, the line and the key.
+        Where the file is missing or is not TOML, a key is unknown, or a value has the wrong type or is out of
+        range. The message names the file, the line and the key.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -285,12 +287,12 @@ def read_config(path: Path) -> Config:
 
 
 def _certificates(part: object) -> dict[str, TlsSettings]:
-    """The certificates that a part of the settings names, by key."""
+    """Return the certificates that a part of the settings names, by key."""
     names = [item.name for item in dataclasses.fields(part)] if dataclasses.is_dataclass(part) else []
     return {name: value for name in names if isinstance(value := getattr(part, name), TlsSettings)}
 
 
 def _placed(part: T, folder: Path) -> T:
-    """A part of the settings with the paths of its certificates taken from the file's folder."""
+    """Return a part of the settings with the paths of its certificates resolved against `folder`."""
     found = {name: tls.below(folder) for name, tls in _certificates(part).items()}
     return dataclasses.replace(part, **found) if found else part  # type: ignore[type-var]

@@ -1,6 +1,6 @@
-"""Settings of the destinations of results: one dataclass a kind, chosen by the key `kind` of its table.
+"""Settings of the destinations of results: one dataclass for each kind, chosen by the key `kind` of the table.
 
-A further kind is one dataclass here, one file in `delivery` and its row in `delivery.kinds`.
+A new kind needs one dataclass here, one file in `delivery` and one row in `delivery.kinds`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from .peers import TlsSettings, valid_ae_title
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """Where results go: what every kind of destination has.
+    """Settings that every kind of destination has.
 
     Parameters
     ----------
     name : str
-        What the queue, the log and ``dicom-node status`` call it.
+        Name of the destination in the queue, the log and ``dicom-node status``.
     timeout : float
         Time to wait for a connection or an answer (s).
     retry_seconds, max_retry_seconds : float
-        First and longest pause after a failure (s); it doubles in between, less some jitter.
+        First and longest pause after a failure (s); the pause doubles each time, less some jitter.
     max_age_hours : float
-        A result that could not be sent (or confirmed) for so long is given up, with the reason.
+        Time after which a result that could not be sent (or confirmed) is given up, with the reason (h).
     objects : tuple of str
-        The kinds of objects it gets, of `results.kinds.OBJECT_KINDS`.
+        Kinds of objects that are sent to it, from `results.kinds.OBJECT_KINDS`.
     """
 
     #: The value of the key `kind`.
@@ -55,17 +55,17 @@ class Destination:
 
     @property
     def place(self) -> str:
-        """Its address, for a person."""
+        """Return the address of the destination, for a person to read."""
         raise NotImplementedError
 
     @property
     def peer(self) -> str:
-        """What the audit trail calls it."""
+        """Return the name of the destination in the audit trail."""
         return self.name
 
     @property
     def confirms(self) -> bool:
-        """True where a result has arrived only once the destination committed to keep it."""
+        """Return whether a result counts as arrived only once the destination has committed to keep it."""
         return False
 
 
@@ -76,15 +76,15 @@ class CStoreDestination(Destination):
     Parameters
     ----------
     ae_title, host, port
-        Of the PACS.
+        AE title and address of the PACS.
     calling_ae_title : str
-        What this node calls itself there; "" for its own AE title.
+        AE title under which this node calls the PACS; "" for the node's own.
     storage_commitment : bool
-        Ask the PACS to commit to each result (PS3.4 Annex J); it is CONFIRMED only then.
+        True to ask the PACS to commit to each result (PS3.4 Annex J); a result is CONFIRMED only then.
     confirm_seconds : float
         Time to wait for a report before commitment is requested again (s).
     tls : TlsSettings, optional
-        TLS only, with this certificate shown (PS3.15 B.9).
+        Connect over TLS and show this certificate (PS3.15 B.9); without it, plain TCP.
     """
 
     kind = "C-STORE"
@@ -111,17 +111,17 @@ class CStoreDestination(Destination):
 
     @property
     def place(self) -> str:
-        """Its address, for a person."""
+        """Return the address of the destination, for a person to read."""
         return f"{self.ae_title} at {self.host}:{self.port}"
 
     @property
     def peer(self) -> str:
-        """What the audit trail calls it."""
+        """Return the name of the destination in the audit trail."""
         return self.ae_title
 
     @property
     def confirms(self) -> bool:
-        """True where a result has arrived only once the destination committed to keep it."""
+        """Return whether a result counts as arrived only once the destination has committed to keep it."""
         return self.storage_commitment
 
 
@@ -132,7 +132,7 @@ class StowRsDestination(Destination):
     Parameters
     ----------
     url : str
-        Of the service; ``/studies`` is added.
+        URL of the service; ``/studies`` is appended.
     authorization_file : Path or None
         Absolute path of a file with the value of the Authorization header, e.g. ``Basic …`` or ``Bearer …``.
     """
@@ -151,7 +151,7 @@ class StowRsDestination(Destination):
 
     @property
     def place(self) -> str:
-        """Its address, for a person."""
+        """Return the address of the destination, for a person to read."""
         return self.url
 
 
@@ -176,5 +176,5 @@ class FolderDestination(Destination):
 
     @property
     def place(self) -> str:
-        """Its address, for a person."""
+        """Return the address of the destination, for a person to read."""
         return str(self.folder)

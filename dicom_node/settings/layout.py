@@ -1,4 +1,4 @@
-"""The storage folder -> the names of all that lies in it; no other module spells them."""
+"""The storage folder -> the names of the files and folders in it, which no other module spells."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHELVES = tuple(f"{n:02x}" for n in range(256))
 
 @dataclass(frozen=True)
 class Layout:
-    """The names below a node's storage folder.
+    """The names of files and folders below a node's storage folder.
 
     Parameters
     ----------
@@ -23,57 +23,57 @@ class Layout:
 
     @property
     def archive(self) -> Path:
-        """Folder of the images that are kept, by shelf."""
+        """Return the folder of the images that are kept, by shelf."""
         return self.storage / "archive"
 
     @property
     def quarantine(self) -> Path:
-        """Folder of what came under the UID of another image, and of damaged files, by shelf."""
+        """Return the folder of damaged files, and of images sent under the UID of another image, by shelf."""
         return self.storage / "quarantine"
 
     @property
     def incoming(self) -> Path:
-        """Folder of files that are being written; emptied at each start."""
+        """Return the folder of files that are being written; it is emptied at each start."""
         return self.storage / "incoming"
 
     @property
     def database(self) -> Path:
-        """SQLite file of the embedded default."""
+        """Return the SQLite file that is used where no other database is configured."""
         return self.storage / "node.db"
 
     @property
     def lock(self) -> Path:
-        """File whose lock says that a node uses this storage."""
+        """Return the file whose lock says that a node uses this storage."""
         return self.storage / "node.lock"
 
     @property
     def identity(self) -> Path:
-        """File that says which storage this is; the database knows it, too."""
+        """Return the file that identifies this storage; the database holds the same identity."""
         return self.storage / "identity"
 
     @property
     def pseudonyms_key(self) -> Path:
-        """Secret that the pseudonyms of this node's exports come from."""
+        """Return the file of the secret from which the pseudonyms of this node's exports are made."""
         return self.storage / "pseudonyms.key"
 
     @property
     def results(self) -> Path:
-        """Folder of all results, by job."""
+        """Return the folder of all results, by job."""
         return self.storage / "results"
 
     @property
     def workspaces(self) -> Path:
-        """Folder of the temporary files of running jobs; emptied at each start."""
+        """Return the folder of the temporary files of running jobs; it is emptied at each start."""
         return self.storage / "work"
 
     def workspace(self, job_id: int, attempt: int) -> Path:
-        """Folder of the temporary files of one attempt of a job; removed at its end."""
+        """Return the folder of the temporary files of one attempt of a job; it is removed at the attempt's end."""
         return self.workspaces / f"{job_id}-{attempt}"
 
     def results_of(self, job_id: int) -> Path:
-        """Folder of a job's results."""
+        """Return the folder of a job's results."""
         return self.results / str(job_id)
 
     def relative(self, path: Path) -> str:
-        """A path as the database keeps it: below the storage, with slashes."""
+        """Return a path as the database keeps it: relative to the storage, with slashes."""
         return path.relative_to(self.storage).as_posix()

@@ -1,4 +1,4 @@
-"""Settings of those a node talks to: who may send, certificates, the PACS that is searched."""
+"""Settings of the peers of a node: who may send, certificates, the PACS that is searched."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from ..errors import Rejected
 
 
 def valid_ae_title(title: str) -> str:
-    """The title, if it is one: 1 to 16 printable ASCII characters, no backslash, not only spaces (PS3.5 6.2).
+    """Return the title if it is a valid AE title (PS3.5 6.2).
+
+    It has 1 to 16 printable ASCII characters, no backslash, and not only spaces.
 
     Raises
     ------
     Rejected
+        Where it is not.
     """
     if not re.fullmatch(r"[ -\[\]-~]{1,16}", title) or not title.strip():
         raise Rejected(f"an AE title is 1 to 16 printable ASCII characters without backslash, not {title!r}")
@@ -26,7 +29,7 @@ def valid_ae_title(title: str) -> str:
 
 @dataclass(frozen=True)
 class Peer:
-    """Who may send, and where reports of storage commitment go.
+    """A peer that may send, and where its reports of storage commitment are sent.
 
     Parameters
     ----------
@@ -35,9 +38,9 @@ class Peer:
     address : str
         IP address or network ("10.1.2.0/24"), or "" for any.
     port : int
-        Where it listens for reports; 0: it gets them on the association of its request only.
+        Port where it listens for reports; with 0 it gets them only on the association of its request.
     host : str
-        Where that is, if not at the address its request came from.
+        Host where it listens for reports; "" for the address that its request came from.
     certificate : str
         A name of the certificate it must show: the common name of its subject, its whole subject
         ("CN=CT1,O=Hospital", RFC 4514), or a Subject Alternative Name; "" for any certificate. Needs TLS.
@@ -65,7 +68,7 @@ class Peer:
                 ) from error
 
     def matches(self, ae_title: str, address: str) -> bool:
-        """Return whether title and address are this peer's.
+        """Return whether the AE title and the address belong to this peer.
 
         Examples
         --------
@@ -77,9 +80,9 @@ class Peer:
         return self.ae_title in ("", ae_title) and self.lives_at(address)
 
     def shows(self, names: frozenset[str]) -> bool:
-        """Return whether a certificate of these names is this peer's; without `certificate`, any is.
+        """Return whether a certificate with these names belongs to this peer; without `certificate`, any does.
 
-        Case does not matter, as it does not in host names (RFC 4343).
+        Case does not matter, as in host names (RFC 4343).
 
         Examples
         --------
@@ -89,7 +92,7 @@ class Peer:
         return not self.certificate or self.certificate.lower() in {name.lower() for name in names}
 
     def lives_at(self, address: str) -> bool:
-        """Return whether the address is this peer's: what is known of a connection before a byte of it is read.
+        """Return whether the address belongs to this peer; it is known before any byte of a connection is read.
 
         Examples
         --------
@@ -105,13 +108,13 @@ class Peer:
 
 @cache
 def _network(address: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """The network of a peer's address: asked for at every connection, and as many as there are peers."""
+    """Return the network of a peer's address, cached because every connection asks for every peer's."""
     return ipaddress.ip_network(address)
 
 
 @dataclass(frozen=True)
 class TlsSettings:
-    """The certificates of one side.
+    """The certificate files of one side of a TLS connection.
 
     Parameters
     ----------
@@ -119,9 +122,9 @@ class TlsSettings:
         PEM files: this side's certificate (and chain), and its private key without a passphrase. Relative to
         the configuration file.
     authorities : Path
-        PEM file of the authorities the other side's certificate must come from; revocation lists in it are used.
+        PEM file of the authorities that may have signed the other side's certificate; revocation lists in it are used.
     crl : Path, optional
-        PEM file of certificate revocation lists, one of each authority. With this, or with a list among the
+        PEM file of certificate revocation lists, one for each authority. With this, or with a list among the
         `authorities`, a revoked certificate is refused, and so is every certificate of an authority whose list
         is missing or out of date (RFC 5280 6.3).
     """
@@ -133,28 +136,28 @@ class TlsSettings:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every file that is named."""
+        """Return every file that these settings name."""
         return (self.certificate, self.key, self.authorities, *([self.crl] if self.crl else []))
 
     def below(self, folder: Path) -> TlsSettings:
-        """The same with relative paths taken from `folder`."""
+        """Return the same settings with relative paths resolved against `folder`."""
         crl = self.crl and folder / self.crl
         return TlsSettings(folder / self.certificate, folder / self.key, folder / self.authorities, crl)
 
 
 @dataclass(frozen=True)
 class Pacs:
-    """A PACS that is asked for the rest of a study that waits for its other phase.
+    """A PACS that is searched for the missing images of a study that waits for its other phase.
 
     Parameters
     ----------
     name : str
     ae_title, host, port, calling_ae_title, timeout, tls
-        As of a destination.
+        As in `CStoreDestination`.
     method : {"C-MOVE", "C-GET"}
         How images are retrieved; for C-MOVE the PACS must know this node's AE title and port.
     search_seconds : float
-        Pause between two searches for one study.
+        Pause between two searches for one study (s).
     """
 
     name: str

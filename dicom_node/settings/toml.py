@@ -1,4 +1,4 @@
-"""A TOML table -> a frozen dataclass of settings, or the key that is wrong, and its line."""
+"""A TOML table -> a frozen dataclass of settings, or an error that names the wrong key and its line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class _Wrong(Rejected):
-    """A key or value of the file; knows where."""
+    """A wrong key or value of the file, with its table and key."""
 
     def __init__(self, table: str, key: str, message: str) -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ class _Wrong(Rejected):
 
 
 def _build(cls: type[T], table: dict[str, Any], name: str) -> T:
-    """The dataclass of a TOML table."""
+    """Return the dataclass that a TOML table describes."""
     cls, table = _variant(cls, table, name)
     kinds = {key: kind for key, kind in get_type_hints(cls).items() if get_origin(kind) is not ClassVar}
     where = f" in [{name}]" if name else ""
@@ -49,7 +49,7 @@ def _build(cls: type[T], table: dict[str, Any], name: str) -> T:
 
 
 def _variant(cls: type[T], table: dict[str, Any], name: str) -> tuple[type[T], dict[str, Any]]:
-    """The dataclass that the key `kind` names, where there are several; the first where there is no such key."""
+    """Return the dataclass that the key `kind` names among several; without that key, the first one."""
     variants = {getattr(variant, "kind", ""): variant for variant in cls.__subclasses__()}
     if not variants:
         return cls, table
@@ -80,7 +80,7 @@ def _value(kind: Any, raw: Any, table: str, key: str) -> Any:
     return raw
 
 
-#: How a person calls the types of a TOML file.
+#: The names of the types of a TOML file in messages.
 NAMES = {
     "str": "a text",
     "int": "a whole number",
@@ -91,7 +91,7 @@ NAMES = {
 
 
 def _line(text: str, error: _Wrong) -> str:
-    """``", line 7"`` of the key in its table, or of the table, as far as it can be found."""
+    """Return ``", line 7"``, where the key or else its table stands in the file; "" where neither is found."""
     here, found = "", 0
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[+\s*([\w.\-]+)", line):

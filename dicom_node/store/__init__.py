@@ -1,4 +1,4 @@
-"""What is remembered: durable files, the tables, and when a row is due; what is removed, and when.
+"""The node's memory: durable files, the tables, when a row is due, and what is removed when.
 
-In: bytes and rows. Out: the same after a power cut. Never imports a room that acts.
+In: bytes and rows. Out: the same bytes and rows, even after a power cut. It never imports a room that acts.
 """

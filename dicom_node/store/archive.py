@@ -1,8 +1,8 @@
 """Bytes of one instance -> a durable file and its row; headers -> the rows of their studies.
 
-``0x0000`` may be answered once `Archive.store` has returned: the file is synced, then named, then its name synced
-and its row committed. A file is named after the hash of its UID and of its content, so two senders of one UID never
-write one file, and an instance, once stored, never changes.
+A C-STORE may be answered with ``0x0000`` once `Archive.store` has returned: the file is synced and renamed, its name is
+synced, and its row is committed. A file is named after the hashes of its UID and of its content, so that
+two senders of one UID never write the same file, and a stored instance never changes.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ LOG = logging.getLogger(__name__)
 
 Outcome = Literal["stored", "same", "other"]
 
-#: Read of a file at one time, bytes.
+#: Bytes read from a file at one time.
 PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An instance whose header is still to be read."""
+    """A stored instance whose header has not been read yet."""
 
     sop_instance_uid: str
     path: Path
@@ -47,7 +47,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A file whose content is durable, and the row it is to have."""
+    """A file whose content is durable, and the row that it will get."""
 
     draft: Path
     target: Path
@@ -55,15 +55,15 @@ class _Draft:
 
 
 class Archive:
-    """The stored instances: files below ``<storage>/archive``, one row each.
+    """The stored instances: files below ``<storage>/archive`` with one row each.
 
     Parameters
     ----------
     storage : Path
-        The node's folder; made where missing, for the owner only.
+        The node's storage folder; it is made for the owner only where it is missing.
     database : Database
     clock : callable
-        Seconds since 1970.
+        Returns the current time (s since 1970).
     """
 
     def __init__(self, storage: Path, database: Database, clock: Callable[[], float] = time.time) -> None:
@@ -84,26 +84,26 @@ class Archive:
         calling_ae: str,
         dataset: bytes | memoryview,
     ) -> Outcome:
-        """Keep one instance for good.
+        """Store one instance durably.
 
         Parameters
         ----------
         sop_class_uid, sop_instance_uid, transfer_syntax_uid : str
-            Of the C-STORE command and its presentation context; valid UIDs.
+            Valid UIDs from the C-STORE command and its presentation context.
         calling_ae : str
         dataset : bytes
-            As received, in that transfer syntax.
+            The data set as received, in that transfer syntax.
 
         Returns
         -------
         {"stored", "same", "other"}
-            ``same``: these bytes were here already, nothing changed. ``other``: another data set was here
+            ``same``: these bytes were stored already, and nothing changed. ``other``: another data set is stored
             under this UID and stays; this one is in quarantine.
 
         Raises
         ------
         Unavailable
-            Where the disk or the database is; nothing counts as received then.
+            Where the disk or the database is unavailable; nothing counts as received then.
         """
         head, hashed = file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid), hashlib.sha256()
         draft = write_draft([head, dataset], self.incoming, lambda: hashed.update(dataset))
@@ -122,7 +122,7 @@ class Archive:
         }
         if self._shelve(_Draft(draft, target, row)):
             return "stored"
-        # its UID has a row: of the same file, which was replaced by its like, or of another
+        # its UID has a row already: of an identical file, which was replaced, or of a different one
         if self._known(sop_instance_uid) == (digest, transfer_syntax_uid):
             return "same"
         self._quarantine(
@@ -134,13 +134,13 @@ class Archive:
     def sweep(self) -> tuple[int, int]:
         """Tidy up after a crash: remove drafts, adopt whole files that have no row.
 
-        A file without a row was complete and synced, but not acknowledged. Adopting it loses nothing, and
-        makes the archive its own backup: rows lost with a database come back.
+        A file without a row was complete and synced but not acknowledged. Adopting it loses nothing, and it makes
+        the archive its own backup: rows that were lost with a database come back.
 
         Returns
         -------
         (int, int)
-            Drafts removed, files adopted.
+            Numbers of drafts removed and of files adopted.
         """
         drafts = list(self.incoming.iterdir())
         for draft in drafts:
@@ -155,7 +155,7 @@ class Archive:
         return len(drafts), sum(self._adopt(self.layout.storage / path) for path in sorted(found - known))
 
     def read_again(self, problems: Collection[str], limit: int) -> int:
-        """Let instances with one of these problems be read again, the newest first; returns how many."""
+        """Mark instances with one of these problems to be read again, the newest first, and return how many."""
         blamed = sa.select(instance.c.sop_instance_uid).where(instance.c.problem.in_(problems))
         some = blamed.order_by(instance.c.received_at.desc()).limit(limit)
         with self.database.writing() as connection:
@@ -164,7 +164,7 @@ class Archive:
             return connection.execute(again).rowcount if uids else 0
 
     def unindexed(self, limit: int) -> list[Stored]:
-        """Instances whose header was not read yet, the oldest first."""
+        """Return instances whose header was not read yet, the oldest first."""
         names = "sop_instance_uid", "path", "received_at", "calling_ae"
         columns = [instance.c[name] for name in names]
         query = sa.select(*columns).where(UNINDEXED).order_by(instance.c.received_at).limit(limit)
@@ -175,7 +175,7 @@ class Archive:
             ]
 
     def headers(self, study_uid: str, limit: int | None = None) -> list[Header]:
-        """The headers read of a study, or as many of them."""
+        """Return the headers read of a study, at most `limit` of them."""
         query = sa.select(instance.c.header).where(
             instance.c.study_uid == study_uid, instance.c.header.is_not(None)
         )
@@ -184,10 +184,10 @@ class Archive:
             return [load(Header, text) for text in connection.scalars(query)]
 
     def paths(self, sop_instance_uids: Iterable[str]) -> dict[str, Path]:
-        """Where instances are stored, by the SOP Instance UID of their data set.
+        """Return the files of instances by the SOP Instance UID of their data set.
 
-        A sender may name another one in its C-STORE command, and that is what they are stored under. A data set that
-        came under several is not found: nothing says which is meant.
+        Instances are stored under the UID of the C-STORE command, in which a sender may name another one. A data set
+        that came under several UIDs is not found, since nothing says which one is meant.
         """
         wanted = list(dict.fromkeys(sop_instance_uids))
         found: dict[str, list[Path]] = defaultdict(list)
@@ -195,7 +195,7 @@ class Archive:
         other = sa.select(data_set_uid.c.uid, instance.c.path).join(
             instance, instance.c.sop_instance_uid == data_set_uid.c.sop_instance_uid
         )
-        # a row of that UID whose data set has another one is not meant
+        # leave out a row of that UID whose data set has another UID
         itself = ~sa.exists().where(data_set_uid.c.sop_instance_uid == instance.c.sop_instance_uid)
         with self.database.reading() as connection:
             for start in range(0, len(wanted), 500):
@@ -216,7 +216,7 @@ class Archive:
         return None if row is None else (row.sha256, row.transfer_syntax_uid)
 
     def _shelve_all(self, drafts: Sequence[_Draft]) -> list[bool]:
-        """Name the files, make their names durable, then their rows; False for a UID that has a row already."""
+        """Name the files durably, then insert their rows; return False for each UID that already had a row."""
         name_files([(one.draft, one.target) for one in drafts])
         sync_folders({one.target.parent for one in drafts})
         return self._insert([one.row for one in drafts])
@@ -224,7 +224,7 @@ class Archive:
     def _insert(self, rows: Sequence[dict[str, str | float]]) -> list[bool]:
         inserted: dict[int, bool] = {}
         with self.database.writing() as connection:
-            # in one order everywhere: two processes that insert the same UIDs would wait for each other
+            # sorted, since two processes that insert the same UIDs in different orders could deadlock
             for at in sorted(range(len(rows)), key=lambda at: str(rows[at]["sop_instance_uid"])):
                 inserted[at] = bool(connection.execute(self._new_row, rows[at]).rowcount)
         return [inserted[at] for at in range(len(rows))]
@@ -237,7 +237,7 @@ class Archive:
             connection.execute(self.database.insert(quarantine).values(**values).on_conflict_do_nothing())
 
     def _adopt(self, path: Path) -> bool:
-        """Make a row for a file that has none; False where its UID has another file, or it is damaged."""
+        """Make a row for a file that has none; return False where its UID has another file, or it is damaged."""
         try:
             row = self._row_of(path)
         except ValueError as error:
@@ -247,17 +247,17 @@ class Archive:
             sync_folders({path.parent, aside.parent})
             return False
         (adopted,) = self._insert([row])
-        if not adopted:  # the loser of a race for one UID, never acknowledged
+        if not adopted:  # it lost a race for one UID and was never acknowledged
             remove(path)
         return adopted
 
     def _row_of(self, path: Path) -> dict[str, str | float]:
-        """What `store` knew of a file, read from it piece by piece.
+        """Return the row that `store` would make for a file, read from it piece by piece.
 
         Raises
         ------
         ValueError
-            Where it is none that `store` wrote whole.
+            Where `store` did not write this file completely.
         """
         with path.open("rb") as file:
             meta, head = read_file_meta(file)
@@ -282,12 +282,12 @@ class Archive:
 
 
 def index(database: Database, connection: sa.Connection, read: Mapping[str, Header | str]) -> list[str]:
-    """Record what was read of instances, by SOP Instance UID: the header, or why it cannot be read.
+    """Record, by SOP Instance UID, the header read of each instance or why it cannot be read.
 
     Returns
     -------
     list of str
-        Instances whose data set has another SOP Instance UID than they are stored under.
+        UIDs of instances whose data set has another SOP Instance UID than the one they are stored under.
     """
     others = {
         uid: h.sop_instance_uid
@@ -316,6 +316,6 @@ def index(database: Database, connection: sa.Connection, read: Mapping[str, Head
 
 
 def _name(sop_instance_uid: str, head: bytes, dataset: bytes) -> str:
-    """Shelf and name of a file, from the hashes of its UID, its header and its data set."""
+    """Return the shelf and name of a file, from hashes of its UID, its header and its data set."""
     uid = hashlib.sha256(sop_instance_uid.encode()).hexdigest()
     return f"{uid[:2]}/{uid[:32]}-{hashlib.sha256(head + dataset).hexdigest()[:32]}.dcm"

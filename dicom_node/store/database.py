@@ -1,4 +1,4 @@
-"""URL -> the node's tables, and transactions on them: all state and every due time lives here.
+"""URL -> the node's tables and transactions on them; they hold all state and every due time.
 
 Times are seconds since 1970 (UTC). SQLite is the embedded default (WAL, ``synchronous=FULL``); PostgreSQL
 works through its SQLAlchemy URL.
@@ -39,20 +39,20 @@ class NoTables(Unavailable):
 
 
 class Database:
-    """The node's tables behind one URL; one object a process, shared by its threads.
+    """The node's tables behind one URL; each process has one such object, which its threads share.
 
     Parameters
     ----------
     url : str
         An SQLAlchemy URL of SQLite or PostgreSQL, e.g. ``"sqlite:///node.db"``.
     prepare : bool
-        Make the tables, or bring those of an older version to this one. Only the start of a node does: a command of a
-        newer version must not change the tables under a node that runs.
+        True to make the tables, or to migrate those of an older version. Only the start of a node does so: a command
+        of a newer version must not change the tables under a running node.
 
     Raises
     ------
     Rejected
-        Where the URL is none, its driver is not installed, or the tables are of another version.
+        Where the URL is invalid, its driver is not installed, or the tables have another version.
     NoTables
         Where no node has made the tables yet.
     Unavailable
@@ -103,45 +103,45 @@ class Database:
         return self.engine.dialect.name == "sqlite"
 
     def insert(self, table: sa.Table) -> Any:
-        """An INSERT that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
+        """Return an INSERT that has ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
         return INSERT[self.engine.dialect.name](table)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection that only reads; never waits for a writer.
+        """Open a connection that only reads and never waits for a writer.
 
         Raises
         ------
         Unavailable
-            Where the database is away.
+            Where the database cannot be reached.
         """
         with _away(), self.engine.connect().execution_options(sqlite_begin="DEFERRED") as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A transaction: durable when the block ends, undone where it raises.
+        """Open a transaction that is durable when the block ends and undone where it raises.
 
-        SQLite has one writer at a time: those of this node take turns here, not in its busy handler, which sleeps.
+        SQLite allows one writer at a time. This node's writers take turns here, since SQLite's busy handler sleeps.
 
         Raises
         ------
         Unavailable
-            Where the database is away, locked or full; nothing was changed then, as far as it could tell.
+            Where the database cannot be reached, or is locked or full; as far as it could tell, nothing was changed.
         """
         with _away(), self._turn:
             if not self._is_sqlite:
                 with self.engine.begin() as connection:
                     yield connection
                 return
-            # kept: to take one out of the pool and check it in costs as much as a row
+            # kept open, since checking one out of the pool and in again costs as much as a row
             if self._writer is None:
                 self._writer = self.engine.connect()
             with self._writer.begin():
                 yield self._writer
 
     def begin_after(self, connection: sa.Connection, table: str, last: int) -> None:
-        """Let the numbers of an empty table begin behind `last`."""
+        """Let the row numbers of an empty table begin after `last`."""
         if not last:
             return
         if self._is_sqlite:
@@ -151,7 +151,7 @@ class Database:
             connection.execute(sa.text(f"ALTER SEQUENCE {table}_id_seq RESTART WITH {int(last) + 1}"))
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         with self._turn:  # a thread may still be writing
             if self._writer is not None:
                 self._writer.close()
@@ -160,12 +160,12 @@ class Database:
 
 
 class _Turn:
-    """One writer of a file at a time, among the threads of all processes; whoever is killed has had its turn.
+    """Lets one thread of all processes write a database file at a time; a killed process gives up its turn.
 
     Parameters
     ----------
     database : str
-        Path of the file; ":memory:" is no other process's.
+        Path of the file; ":memory:" is a database that no other process can see.
     """
 
     def __init__(self, database: str) -> None:
@@ -189,12 +189,12 @@ class _Turn:
 
 
 def _migrate(connection: sa.Connection, version: int) -> None:
-    """Bring the tables from `version` to `SCHEMA`, or change nothing.
+    """Migrate the tables from `version` to `SCHEMA`, or change nothing.
 
     Raises
     ------
     Rejected
-        Where this software does not know how.
+        Where this software cannot migrate from that version.
     """
     if version > SCHEMA or any(step not in MIGRATIONS for step in range(version, SCHEMA)):
         raise Rejected(f"the database is of version {version}, this software knows {SCHEMA}")
@@ -209,8 +209,8 @@ def _away() -> Iterator[None]:
     try:
         yield
     except (IntegrityError, DataError, ProgrammingError, NotSupportedError):
-        raise  # what was asked of it is wrong: a bug, or a value nobody looked at
-    except (DatabaseError, InterfaceError, PoolTimeout) as error:  # away, full, read-only or damaged
+        raise  # the statement itself is wrong: a bug, or a value that nobody checked
+    except (DatabaseError, InterfaceError, PoolTimeout) as error:  # unreachable, full, read-only or damaged
         why = " ".join(str(getattr(error, "orig", error)).split())
         raise Unavailable(f"the database is away: {why}") from error
 
@@ -226,7 +226,7 @@ def _engine(url: str, prepare: bool) -> sa.Engine:
             pool_size=8,
             max_overflow=56,
             pool_pre_ping=True,
-            # without it the count of an INSERT is -1 here, which is how a conflict would look like a success
+            # without this the row count of an INSERT is -1, and a conflict would look like a success
             execution_options={"preserve_rowcount": True},
         )
     if not parsed.database or parsed.database == ":memory:":
@@ -259,6 +259,6 @@ def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    # IMMEDIATE: a writer waits for its turn at BEGIN; a read turned into a write could only fail
+    # IMMEDIATE: a writer waits for its turn at BEGIN, while a read that becomes a write could only fail
     how = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
     connection.exec_driver_sql(f"BEGIN {how}")

@@ -1,4 +1,4 @@
-"""A column of due times -> the condition under which its row is due now, whatever the clock did meanwhile."""
+"""A column of due times -> the condition that its row is due now, even where the clock was changed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import sqlalchemy as sa
 
 
 def is_due(column: Any, now: float, furthest: Any) -> sa.ColumnElement[bool]:
-    """Return the condition that a due time has come.
+    """Return the SQL condition that a due time has come.
 
-    A time further ahead than this software ever sets one can only come of a clock that was set back meanwhile: the row
-    is due then, too, instead of waiting until the clock is where it was.
+    A due time further ahead than this software ever sets means that the clock was set back. The row is then due at
+    once, instead of waiting until the clock has caught up.
 
     Parameters
     ----------
     column : ColumnElement of float
-        Seconds since 1970.
+        Due times (s since 1970).
     now : float
-        Seconds since 1970.
+        Current time (s since 1970).
     furthest : float or ColumnElement of float
-        The furthest ahead such a time is ever set (s).
+        Longest time ahead that such a due time is ever set (s).
     """
     return sa.or_(column <= now, column > now + furthest)

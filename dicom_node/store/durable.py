@@ -21,12 +21,12 @@ _BEGIN_TO_WRITE = 2
 
 
 def make_folder(folder: Path) -> Path:
-    """Make `folder` (and parents) for the owner only, and keep its name through a power cut.
+    """Make `folder` (and its parents) for the owner only, durably.
 
     Raises
     ------
     Unavailable
-        Where it cannot be made.
+        Where the folder cannot be made.
     """
     if folder.is_dir():
         return folder
@@ -50,21 +50,21 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_file(target: Path, parts: Sequence[bytes | memoryview], temporary: Path) -> None:
-    """Write `parts` as the file `target`; it is whole under its name, or not there.
+    """Write `parts` as the file `target`, which is either complete under its name or absent.
 
     Parameters
     ----------
     target : Path
-        Its folder must exist; a file of that name is replaced.
+        Path of the file. Its folder must exist; a file of that name is replaced.
     parts : sequence of bytes
-        Written one after the other.
+        Content, written one part after the other.
     temporary : Path
-        A folder of the same file system; every call uses a name of its own there.
+        Folder for temporary files on the same file system; every call uses a new name there.
 
     Raises
     ------
     Unavailable
-        Where the disk is full or fails; the temporary file is gone then.
+        Where the disk is full or fails; the temporary file is removed then.
     """
     name_files([(write_draft(parts, temporary), target)])
     sync_folders({target.parent})
@@ -73,14 +73,14 @@ def write_file(target: Path, parts: Sequence[bytes | memoryview], temporary: Pat
 def write_draft(
     parts: Sequence[bytes | memoryview], temporary: Path, meanwhile: Callable[[], None] = lambda: None
 ) -> Path:
-    """Write `parts` to a file with a name of its own below `temporary`; its content is durable, its name not yet.
+    """Write `parts` to a new file below `temporary`, whose content is durable but whose name is not yet.
 
     `meanwhile` is called while the disk writes.
 
     Raises
     ------
     Unavailable
-        Where the disk is full or fails; the file is gone then.
+        Where the disk is full or fails; the file is removed then.
     """
     draft = temporary / uuid.uuid4().hex
     try:
@@ -93,12 +93,12 @@ def write_draft(
 
 
 def name_files(drafts: Sequence[tuple[Path, Path]]) -> None:
-    """Rename drafts, (draft, target) each; a file of that name is replaced. `sync_folders` makes it durable.
+    """Rename each draft to its target, replacing a file of that name; `sync_folders` makes the names durable.
 
     Raises
     ------
     Unavailable
-        Where the disk is full or fails; what has no name yet is gone then.
+        Where the disk is full or fails; drafts that are not renamed yet are removed then.
     """
     try:
         for draft, target in drafts:
@@ -126,7 +126,7 @@ def sync_folders(folders: Iterable[Path]) -> None:
 
 
 def remove(file: Path) -> None:
-    """Remove a file, for good."""
+    """Remove a file durably."""
     file.unlink(missing_ok=True)
     sync_folder(file.parent)
 
@@ -142,7 +142,7 @@ def _write_draft(draft: Path, parts: Sequence[bytes | memoryview], meanwhile: Ca
             rest = memoryview(part)
             while rest:
                 rest = rest[file.write(rest) :]
-        if _SYNC_FILE_RANGE is not None:  # no promise: that is what fdatasync gives
+        if _SYNC_FILE_RANGE is not None:  # starts writing early; only fdatasync guarantees it
             _SYNC_FILE_RANGE(
                 file.fileno(), ctypes.c_int64(0), ctypes.c_int64(0), ctypes.c_uint(_BEGIN_TO_WRITE)
             )

@@ -1,4 +1,4 @@
-"""Calls of several threads -> one call for all that wait, so that they share its price, e.g. an fsync."""
+"""Calls of several threads -> one call for all that wait, so that they share its cost, e.g. of an fsync."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class _Waiting(Generic[T, R]):
 
 
 class GroupCommit(Generic[T, R]):
-    """A function of one item that does the items of all threads that call it meanwhile, at once.
+    """A function of one item that commits the items of all threads that wait in it together.
 
     Parameters
     ----------
     commit : callable
-        Items -> a result for each. Called by one thread at a time.
+        Takes items and returns a result for each; it is called by one thread at a time.
 
     Examples
     --------
@@ -40,11 +40,11 @@ class GroupCommit(Generic[T, R]):
         self._waiting: list[_Waiting[T, R]] = []
 
     def __call__(self, item: T) -> R:
-        """The result of one item, once its group is committed; raises what `commit` did."""
+        """Return the result of one item once its group is committed; raise what `commit` raised."""
         mine: _Waiting[T, R] = _Waiting(item)
         with self._lock:
             self._waiting.append(mine)
-        with self._turn:  # who has it commits for those that came meanwhile, who then find it done
+        with self._turn:  # the thread that has the turn commits for those that wait, which then find it done
             if not mine.results and mine.error is None:
                 with self._lock:
                     group, self._waiting = self._waiting, []
@@ -56,9 +56,9 @@ class GroupCommit(Generic[T, R]):
     def _commit_all(self, group: list[_Waiting[T, R]]) -> None:
         try:
             results = self._commit([one.item for one in group])
-        except Exception as error:  # noqa: BLE001  handed to those whose items these are
+        except Exception as error:  # noqa: BLE001  raised in the threads whose items these are
             if len(group) > 1 and not isinstance(error, Unavailable):
-                for one in group:  # one that cannot be committed must not take the others with it
+                for one in group:  # one item that cannot be committed must not fail the others
                     self._commit_all([one])
                 return
             for one in group:

@@ -14,18 +14,18 @@ from .tables import job, storage
 
 
 def join(layout: Layout, database: Database) -> None:
-    """See that the storage is the one of the database; a database that knows none yet takes this one.
+    """Check that the storage belongs to the database; a database that has none yet adopts this one.
 
-    Rows name files of one storage only: with another one, images would be missing, and the jobs of a node that uses the
-    same database would be taken from it. A database that is made anew begins its jobs behind the folders of results
-    that are there, so that no result is laid beside another patient's.
+    Rows name files of one storage only. With another one, images would be missing, and two nodes on one database would
+    take each other's jobs. A new database numbers its jobs from after the folders of results in the storage, so that no
+    result is put beside another patient's.
 
     Raises
     ------
     Rejected
         Where the database belongs to another storage.
     Unavailable
-        Where the storage does not say which one it is, though the database knows: it may not be mounted.
+        Where the database has a storage but this one has no identity: it may not be mounted.
     """
     with database.reading() as connection:
         known = connection.scalar(sa.select(storage.c.identity))

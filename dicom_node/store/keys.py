@@ -1,4 +1,4 @@
-"""The storage -> the node's own secret, made when it is first asked for."""
+"""The storage -> the node's own secret, made when it is first needed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from .durable import make_folder, write_file
 
 
 def node_key(layout: Layout) -> bytes:
-    """Return the secret that this node's pseudonyms come from; whoever has it can link them to patients.
+    """Return the secret from which this node's pseudonyms are made; whoever has it can link them to patients.
 
     Raises
     ------
     Unavailable
-        Where it cannot be written.
+        Where the secret cannot be written.
     """
     make_folder(layout.storage)
     if not layout.pseudonyms_key.exists():

@@ -1,10 +1,11 @@
-"""Studies that have ended -> room: their images, and results that arrived, removed by age and by space.
+"""Ended studies -> free space: their images and delivered results are removed by age and by space.
 
-What is to go is written down first (`removal`), then the files go, then their rows. Were rows to go first, a crash in
-between would leave files without rows, which `archive.sweep` adopts: what was removed would come back; and an image
-sent again meanwhile would write the same name, and lose its file to the removal of the old one. As it is, its row says
-until the end that it is here, so that it counts as the copy there was. `finish` completes what a crash left, before
-the sweep. Rows of jobs, results and deliveries stay: a pair sent again makes no second result.
+The files to remove are recorded first (`removal`), then the files are removed, then their rows. If rows were removed
+first, a crash would leave files without rows, which `archive.sweep` adopts, so that removed images would come back.
+Also, an image sent again meanwhile would write the same file name and lose its file to the removal of the old one. As
+it is, its row stays until the end, so that the image counts as a copy of the one that is here. After a crash, `finish`
+completes the removal before the sweep. Rows of jobs, results and deliveries stay, so that a pair sent again makes no
+second result.
 """
 
 from __future__ import annotations
@@ -32,24 +33,24 @@ Removed = Callable[[sa.Connection, str], None]
 
 GB = 1e9
 DAY = 86400.0
-#: Studies removed at one tick; the rest at the next.
+#: Most studies removed at one tick; the rest follow at the next.
 BATCH = 20
-#: States of a study and of a job in which nothing more comes of it by itself.
+#: States of a study and of a job that do not change by themselves any more.
 ENDED_STUDY = ("PAIRED", "REFUSED", "OVERDUE", "REMOVED")
 ENDED_JOB = ("DONE", "REFUSED", "FAILED", "SUPERSEDED", "CANCELLED")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A study that may go.
+    """A study that may be removed.
 
     Parameters
     ----------
     study_uid : str
     last : float
-        When its last image came.
+        Time at which its last image was received (s since 1970).
     size : int
-        Of its images, bytes.
+        Size of its images (bytes).
     """
 
     study_uid: str
@@ -66,7 +67,7 @@ def retain(
     free: Callable[[], float],
     removed: Removed = lambda connection, study_uid: None,
 ) -> int:
-    """Remove what is old, or what must make room; returns how many studies went.
+    """Remove studies that are old or must make room, and return how many were removed.
 
     Parameters
     ----------
@@ -74,12 +75,12 @@ def retain(
     storage : Path
     settings : RetentionSettings
     destinations : sequence of Destination
-        Those with storage commitment must have confirmed a result, others taken it.
+        Destinations that must have each result: confirmed where they offer storage commitment, else accepted.
     now : float
     free : callable
-        Bytes left on the disk.
+        Returns the free space on the disk (bytes).
     removed : callable
-        Called in the transaction in which a study is gone.
+        Called in the transaction that records a study as removed.
     """
     finish(database, storage, now, removed)
     ended = _ended(destinations)
@@ -93,7 +94,7 @@ def retain(
 def due(
     candidates: Iterable[Candidate], settings: RetentionSettings, now: float, free: float, stored: float
 ) -> list[tuple[Candidate, str]]:
-    """Which studies are to go, the oldest first, and why.
+    """Return the studies to remove, the oldest first, each with the reason.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ def due(
     settings : RetentionSettings
     now : float
     free, stored : float
-        Bytes left on the disk; bytes of all images stored.
+        Free space on the disk and size of all stored images (bytes).
 
     Examples
     --------
@@ -132,14 +133,14 @@ def finish(
     now: float,
     removed: Removed = lambda connection, study_uid: None,
 ) -> None:
-    """Remove what is written down as to go: files, then rows; as often as it takes."""
+    """Remove everything that is recorded for removal: files, then rows; it may be repeated after a crash."""
     with database.reading() as connection:
         rows = connection.execute(sa.select(removal).order_by(removal.c.study_uid)).all()
     for study_uid in dict.fromkeys(row.study_uid for row in rows):
         mine = [row for row in rows if row.study_uid == study_uid]
         _delete([storage / row.path for row in mine])
         paths = sa.select(removal.c.path).where(removal.c.study_uid == study_uid)
-        # one that images came for meanwhile is looked at again, and keeps its state until then
+        # a study that got images meanwhile is looked at again and keeps its state until then
         settled = study.c.study_uid == study_uid, study.c.due_at.is_(None)
         state = {"state": "REMOVED", "reason": mine[0].reason, "since": now}
         with database.writing() as connection:
@@ -152,13 +153,13 @@ def finish(
 
 
 def _forget_results(connection: sa.Connection, paths: sa.Select[Any]) -> None:
-    """Remove the rows of results whose files went, and of their deliveries: those have arrived."""
+    """Remove the rows of results whose files are removed, and of their deliveries, which have arrived."""
     gone = [path for path in connection.scalars(paths) if Path(path).parent.name == "results"]
     numbers = [int(Path(path).name) for path in gone]
     mine = sa.select(result.c.sop_instance_uid).where(result.c.job_id.in_(numbers))
     connection.execute(sa.delete(delivery).where(delivery.c.sop_instance_uid.in_(mine)))
     connection.execute(sa.delete(result).where(result.c.job_id.in_(numbers)))
-    # of a job stays what tells of it; its list of images and slices is most of its row
+    # the job's row stays, without its list of images and slices, which is most of its size
     connection.execute(sa.update(job).where(job.c.id.in_(numbers)).values(pair=""))
 
 
@@ -175,7 +176,7 @@ def _delete(paths: Sequence[Path]) -> None:
 
 
 def _ended(destinations: Sequence[Destination]) -> sa.ColumnElement[bool]:
-    """Of a study's instances: nothing more comes of it by itself, and every result is where it should be."""
+    """Return the condition on an instance that its study has ended and every result has been delivered."""
     confirming = [d.name for d in destinations if d.confirms]
     arrived = sa.or_(
         delivery.c.state == "CONFIRMED",
@@ -210,12 +211,12 @@ def _stored(database: Database) -> float:
 def _mark(
     database: Database, layout: Layout, study_uid: str, ended: sa.ColumnElement[bool], why: str
 ) -> bool:
-    """Write down what of a study is to go; False where it has not ended after all."""
+    """Record which files of a study to remove; return False where the study has not ended after all."""
     with database.writing() as connection:
         images = sa.select(instance.c.path).where(instance.c.study_uid == study_uid, ended)
         paths = list(connection.scalars(images))
         if paths:
-            # a result that went nowhere has no other home than this
+            # a result that was sent nowhere exists only here
             sent = sa.exists().where(
                 result.c.job_id == job.c.id, delivery.c.sop_instance_uid == result.c.sop_instance_uid
             )

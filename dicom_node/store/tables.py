@@ -1,4 +1,4 @@
-"""The node's tables, their version, and how older ones are brought to it."""
+"""The node's tables, their version, and the migrations from older versions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 SCHEMA = 4
 
 
-#: What brings tables of a version to the next; tables that are missing are made anyway.
+#: Statements that migrate tables of each version to the next; missing tables are made anyway.
 MIGRATIONS: Mapping[int, tuple[str, ...]] = {
     1: (
         "ALTER TABLE delivery ADD COLUMN transaction_uid VARCHAR(64)",
@@ -68,7 +68,7 @@ sa.Index(
 )
 
 
-#: Data sets that came by C-STORE under another SOP Instance UID than they have.
+#: Data sets whose C-STORE command named another SOP Instance UID than their own.
 data_set_uid = sa.Table(
     "data_set_uid",
     metadata,
@@ -77,7 +77,7 @@ data_set_uid = sa.Table(
 )
 
 
-#: Studies that an operator says are one examination.
+#: Studies that an operator declared to be one examination.
 joined_study = sa.Table(
     "joined_study",
     metadata,

@@ -1,4 +1,4 @@
-"""What is known of each study -> when to look at it, and what is decided then: a job, a search, or why neither.
+"""The facts known of each study -> when to look at it, and the decision: a job, a search, or why neither.
 
 In: rows of instances and procedure steps. Out: rows of studies and jobs.
 """

@@ -1,4 +1,4 @@
-"""A study without a pair -> the pair it makes with another study, where the two are one examination."""
+"""A study without a pair -> the pair that it makes with another study of the same examination."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..pairing.between_studies import same_patient
 from ..pairing.pairing import NoPair, pair
 from ..pairing.stacks import assemble, with_assigned
 
-#: Headers of a study, all or as many as are asked for.
+#: Returns the headers of a study, all of them or at most a given number.
 Headers = Callable[[str, int | None], list[Header]]
 
 
@@ -22,23 +22,23 @@ def pair_between(
     rules: PairingRules,
     assigned: Mapping[str, str],
 ) -> Pair | NoPair | None:
-    """The pair whose phases lie in a study and in another one.
+    """Return the pair whose phases lie in this study and in another one.
 
     Parameters
     ----------
     study_uid : str
     headers : callable
     others : sequence of str
-        Studies that may be of the same examination: patient, time and Frame of Reference or device must say so.
+        Studies that may belong to the same examination; patient, time and Frame of Reference or device must agree.
     joined : sequence of str
-        Studies that an operator says are: only the patient must be the same.
+        Studies that an operator joined with this one; only the patient must be the same.
     rules : PairingRules
     assigned : mapping of Series Instance UID to phase
 
     Returns
     -------
     Pair, NoPair or None
-        NoPair only where an operator joined studies of two patients; None where there is nothing.
+        NoPair only where an operator joined studies of two patients; None where no pair is found.
     """
     own = headers(study_uid, None)
     for other in joined:

@@ -1,4 +1,4 @@
-"""Studies that are due -> a pair and its job, or why there is none; studies that wait -> a search in the PACS."""
+"""Studies that are due -> a pair and its job, or why there is none; waiting studies -> a search in the PACS."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LOG = logging.getLogger(__name__)
 
 
 def settle(archive: Archive, config: Config, trail: Trail, software: str) -> None:
-    """Decide on every study that has been quiet, or whose scanner is done with it: a job, or why none.
+    """Decide on every study that has been quiet or that its scanner has finished: a job, or why there is none.
 
     Parameters
     ----------
     software : str
-        Version of this software, a part of what makes a result.
+        Version of this software, on which a result depends too.
     """
     database, quiet = archive.database, config.receive.quiet_seconds
     for uid in studies.hasten(database, time.time(), quiet):
@@ -41,7 +41,7 @@ def settle(archive: Archive, config: Config, trail: Trail, software: str) -> Non
 
 
 def search(archive: Archive, pacs: Pacs, title: str, store: Callable[[Any], int | Dataset]) -> None:
-    """Ask the PACS for the rest of the studies that wait for their other phase.
+    """Retrieve the missing images of studies that wait for their other phase from the PACS.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def _decide(archive: Archive, config: Config, study_uid: str) -> Pair | NoPair:
         return pair_between(study_uid, archive.headers, others, joined, rules, assigned) or decision
     except (NodeError, MemoryError):
         raise
-    except Exception as error:  # the boundary of one study: a bug it meets must not stop the others
+    except Exception as error:  # the boundary of one study: a bug in it must not stop the others
         LOG.exception("study %s", study_uid)
         return NoPair(f"internal error: {type(error).__name__}", False)
 
@@ -88,7 +88,7 @@ def _record(
     seen: studies.Due,
     decision: Pair | NoPair,
 ) -> None:
-    """Write the decision down, and create the job in the same transaction."""
+    """Record the decision and create the job in the same transaction."""
     now, wait, database = time.time(), config.wait_hours * 3600, archive.database
     with database.writing() as connection:
         if isinstance(decision, NoPair):

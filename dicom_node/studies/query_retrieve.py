@@ -1,4 +1,4 @@
-"""A study that waits for its other phase -> what a PACS has of it, by C-FIND, then C-GET or C-MOVE (PS3.4 Annex C)."""
+"""A study that waits for its other phase -> its images in a PACS, by C-FIND and C-GET or C-MOVE (PS3.4 Annex C)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PENDING = frozenset({0xFF00, 0xFF01})
 
 
 def missing(pacs: Pacs, calling_ae_title: str, study_uid: str, stored: Mapping[str, int]) -> list[str]:
-    """The CT series of a study of which the PACS holds more than is stored here.
+    """Return the CT series of a study of which the PACS has more instances than are stored here.
 
     Parameters
     ----------
     stored : mapping of Series Instance UID to int
-        Instances here.
+        Number of instances stored here.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def fetch(
     series_uids: Sequence[str],
     on_store: Callable[[Any], int | Dataset],
 ) -> None:
-    """Retrieve series: by C-GET into `on_store`, by C-MOVE to this node's own SCP.
+    """Retrieve series, by C-GET with the handler `on_store` or by C-MOVE to this node's own SCP.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def fetch(
     Raises
     ------
     Unavailable
-        Where the PACS does not answer, or does not send all it has; what came stays.
+        Where the PACS does not answer or does not send everything; images that arrived are kept.
     """
     model = STUDY_ROOT_MOVE
     options: dict[str, Any] = {}
@@ -95,7 +95,7 @@ def _identifier(level: str, study_uid: str, series_uid: str | list[str]) -> Data
 
 
 def _responses(assoc: Any, pacs: Pacs, send: Callable[[], Any]) -> list[tuple[Dataset, Dataset | None]]:
-    """All responses of a request on a new association, which is released then."""
+    """Send a request on a new association, release it, and return all responses."""
     try:
         found = list(send())
     except (RuntimeError, ValueError) as error:

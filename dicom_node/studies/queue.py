@@ -1,4 +1,4 @@
-"""What is known of each study -> when to look at it, and what was decided then."""
+"""The facts known of each study -> when to look at it, and the decision that was made."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ..store.tables import (
     study,
 )
 
-#: RECEIVING: not looked at yet. WAITING: images to come may complete a pair, until `due_at`. OVERDUE: they did not
-#: come by then. REFUSED: only a person can help. PAIRED: there is a job for what is here. REMOVED: its images are gone.
+#: RECEIVING: not looked at yet. WAITING: further images may complete a pair, until `due_at`. OVERDUE: they did not
+#: arrive by then. REFUSED: only a person can help. PAIRED: its images have a job. REMOVED: its images were removed.
 StudyState = Literal["RECEIVING", "WAITING", "OVERDUE", "REFUSED", "PAIRED", "REMOVED"]
 
 
 @dataclass(frozen=True)
 class Due:
-    """A study that has been quiet, or whose deadline came; `due_at` says what was seen of it."""
+    """A study that has been quiet or whose deadline has passed; a new `due_at` tells that images came meanwhile."""
 
     study_uid: str
     due_at: float
@@ -40,14 +40,14 @@ class Due:
 def touch(
     database: Database, connection: sa.Connection, study_uid: str, received_at: float, quiet: float
 ) -> None:
-    """Images of a study came: look at it once it has been quiet.
+    """Take note that images of a study came, and look at it once it has been quiet.
 
     Parameters
     ----------
     received_at : float
-        When the last of them came.
+        Time at which the last of them was received (s since 1970).
     quiet : float
-        Seconds.
+        Time without new images after which a study is looked at (s).
     """
     insert = database.insert(study).values(
         study_uid=study_uid,
@@ -66,7 +66,7 @@ def touch(
 
 
 def due(database: Database, now: float, quiet: float, wait: float) -> list[Due]:
-    """Studies to look at: quiet for long enough, or waiting for too long, and every image that came before read."""
+    """Return the studies that are due: quiet or past their deadline, with the header of every image read."""
     unread = sa.exists().where(UNINDEXED, instance.c.received_at <= study.c.due_at)
     ahead = sa.case((study.c.state == "WAITING", max(quiet, wait)), else_=quiet)
     when = is_due(study.c.due_at, now, ahead)
@@ -77,10 +77,10 @@ def due(database: Database, now: float, quiet: float, wait: float) -> list[Due]:
 
 
 def hasten(database: Database, now: float, quiet: float) -> list[str]:
-    """Make studies due whose scanner says that it is done, and of which every image it lists is here.
+    """Make studies due that their scanner reports as finished, if every image that it lists is here.
 
-    A procedure step (MPPS) of the study is COMPLETED and none is IN PROGRESS; without that, or where a listed image
-    is missing, the study is due once it was quiet, as any other.
+    A procedure step (MPPS) of the study is COMPLETED and none is IN PROGRESS; otherwise, or where a listed
+    image is missing, the study is due once it has been quiet, as any other.
     """
     quiet_yet = sa.and_(study.c.due_at > now, study.c.due_at == study.c.received_at + quiet)
     mine = performed_study.c.study_uid == study.c.study_uid
@@ -105,10 +105,10 @@ def hasten(database: Database, now: float, quiet: float) -> list[str]:
 def settle(
     connection: sa.Connection, seen: Due, state: StudyState, reason: str, now: float, wait: float
 ) -> bool:
-    """Record what was decided of a study; False, and nothing changed, where images came since it was seen.
+    """Record the decision on a study; where images came since it was read, change nothing and return False.
 
-    `since` is kept where the state stays. A study that is WAITING gets a deadline, `wait` seconds after it began to
-    wait; where that is over it is OVERDUE.
+    `since` is kept where the state stays the same. A WAITING study gets a deadline, `wait` seconds after it began to
+    wait; past the deadline it is OVERDUE.
     """
     since = seen.since if seen.state == state else now
     deadline = None
@@ -124,7 +124,7 @@ def settle(
 
 
 def to_search(database: Database, now: float, pause: float) -> list[str]:
-    """Studies whose other phase is to be looked for now."""
+    """Return the studies whose other phase must be searched for now."""
     when = is_due(study.c.search_at, now, pause)
     query = sa.select(study.c.study_uid).where(study.c.state == "WAITING", when).order_by(study.c.search_at)
     with database.reading() as connection:
@@ -132,26 +132,26 @@ def to_search(database: Database, now: float, pause: float) -> list[str]:
 
 
 def searched(database: Database, study_uid: str, search_at: float, found: str) -> None:
-    """Record a search: what came of it, and when to search again."""
+    """Record what a search found and when to search again."""
     where = study.c.study_uid == study_uid, study.c.state == "WAITING"
     with database.writing() as connection:
         connection.execute(sa.update(study).where(*where).values(search_at=search_at, search=found))
 
 
 def stored(database: Database, study_uid: str) -> dict[str, int]:
-    """Instances of each series of a study that are here."""
+    """Return the number of instances stored here of each series of a study."""
     counts = sa.select(instance.c.series_uid, sa.func.count()).where(instance.c.study_uid == study_uid)
     with database.reading() as connection:
         return {uid: n for uid, n in connection.execute(counts.group_by(instance.c.series_uid))}
 
 
 def look_now(database: Database, study_uid: str, now: float) -> None:
-    """An operator says that a study is complete: decide on it at the next tick.
+    """Record an operator's word that a study is complete, so that it is decided on at the next tick.
 
     Raises
     ------
     Rejected
-        Where nothing of it is here.
+        Where no image of it is here.
     """
     with database.writing() as connection:
         now_due = sa.update(study).where(study.c.study_uid == study_uid).values(due_at=now)
@@ -160,12 +160,12 @@ def look_now(database: Database, study_uid: str, now: float) -> None:
 
 
 def assign(database: Database, series_uid: str, phase: Phase | Literal["none"], now: float) -> str:
-    """An operator says what a series is: a phase, or no part of a pair; returns its study, which is due then.
+    """Record an operator's word on a series (a phase, or no part of a pair); return its study, which is now due.
 
     Raises
     ------
     Rejected
-        Where nothing of it is here.
+        Where no image of it is here.
     """
     with database.writing() as connection:
         own = sa.select(instance.c.study_uid).where(instance.c.series_uid == series_uid).limit(1)
@@ -179,12 +179,12 @@ def assign(database: Database, series_uid: str, phase: Phase | Literal["none"], 
 
 
 def join(database: Database, study_uid: str, with_uid: str, now: float) -> None:
-    """An operator says that two studies are one examination, whose phases lie in both; both are due then.
+    """Record an operator's word that two studies are one examination, with a phase in each; both are now due.
 
     Raises
     ------
     Rejected
-        Where one is not here, or they are one already.
+        Where a study has no images here, or both UIDs name the same study.
     """
     if study_uid == with_uid:
         raise Rejected(f"study {study_uid} cannot be joined with itself")
@@ -196,18 +196,18 @@ def join(database: Database, study_uid: str, with_uid: str, now: float) -> None:
 
 
 def joined(database: Database, study_uid: str) -> list[str]:
-    """The studies an operator joined with one."""
+    """Return the studies that an operator joined with this one."""
     query = sa.select(joined_study.c.with_uid).where(joined_study.c.study_uid == study_uid)
     with database.reading() as connection:
         return list(connection.scalars(query.order_by(joined_study.c.with_uid)))
 
 
-#: Studies that came lately are asked whether they are the rest of another one, so many of them.
+#: Most recent studies that are checked for the other phase of a study.
 LATELY = 500
 
 
 def companions(database: Database, study_uid: str, since: float) -> list[str]:
-    """Other studies that came since a time and were decided on: one of them may hold the other phase."""
+    """Return other studies that came since a time and were decided on, which may hold the other phase."""
     settled = study.c.state.in_(("WAITING", "OVERDUE", "PAIRED")), study.c.received_at >= since
     query = sa.select(study.c.study_uid).where(study.c.study_uid != study_uid, *settled)
     with database.reading() as connection:
@@ -215,13 +215,13 @@ def companions(database: Database, study_uid: str, since: float) -> list[str]:
 
 
 def paired_too(connection: sa.Connection, study_uid: str, reason: str, now: float) -> None:
-    """The other study of a pair waits no longer."""
+    """Record that the other study of a pair is PAIRED too and waits no longer."""
     where = study.c.study_uid == study_uid, study.c.state.in_(("WAITING", "OVERDUE"))
     values = {"state": "PAIRED", "reason": reason, "since": now, "due_at": None, "search_at": None}
     connection.execute(sa.update(study).where(*where).values(**values))
 
 
 def assigned(database: Database) -> dict[str, str]:
-    """What operators said, by Series Instance UID."""
+    """Return the phases that operators assigned, by Series Instance UID."""
     with database.reading() as connection:
         return {row.series_uid: row.phase for row in connection.execute(sa.select(assignment))}
