@@ -153,6 +153,9 @@ def _element(ds: Dataset, tag: BaseTag, vr: str, vm: str, state: _Cleaning, dept
         return _sequence(ds, tag, state, depth)
     if vr in NUMBERS:
         read = ds[tag]
+        if vm == "1" and read.VM > 1:
+            state.problems.append(f"{named(tag)} is no single value")
+            return None
         return read if vr == read.VR and not isinstance(read.value, (bytes, str)) else None
     raw = ds.get_item(tag)
     if raw is None or vr not in TEXTS | FORMS.keys():

@@ -222,6 +222,7 @@ ANY_BYTES = st.one_of(
 @settings(max_examples=60)
 @given(st.integers(0, len(COPIED) - 1), st.sampled_from(["own", "UN", "LO"]), ANY_BYTES, ANY_BYTES)
 @example(COPIED.index("PatientName"), "own", b"\x1b$B", b"\\ISO 2022 IR 87")
+@example(COPIED.index("PregnancyStatus"), "own", b"\0\0\0\0", b"")
 def test_any_bytes_in_any_copied_attribute(
     plain: Plain, which: int, vr: str, value: bytes, charset: bytes
 ) -> None:
