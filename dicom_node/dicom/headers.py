@@ -43,7 +43,7 @@ TAGS = [
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 
-#: Words of Image Type (0008,0008) that make an image unfit for densities: each with what it is then.
+#: Words of Image Type (0008,0008) that make an image unfit for densities -> what such an image is.
 UNFIT = {
     "LOCALIZER": "localizer", "SCOUT": "localizer", "TOPOGRAM": "localizer",
     "MPR": "derived image", "REFORMATTED": "derived image", "RESAMPLED": "derived image",
@@ -74,7 +74,7 @@ NO_CONTRAST = frozenset(
 def read_header(path: Path) -> Header:
     """Read what the node needs to know of one stored instance.
 
-    Malformed, missing and multi-valued attributes are survived wherever the rest still makes sense.
+    Malformed, missing and multi-valued attributes are tolerated wherever the rest still makes sense.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def read_header(path: Path) -> Header:
     Returns
     -------
     Header
-        With ``ignored`` set, and no slices, where the instance is no CT image that could be part of a pair.
+        With ``ignored`` set, and without slices, where the instance is not a CT image that could be part of a pair.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def read_header(path: Path) -> Header:
     except OSError as error:
         if error.errno is not None:
             raise
-        # pydicom's, of a sequence whose bytes are not DICOM
+        # pydicom raises this for a sequence whose bytes are not DICOM
         raise Rejected(f"SOP instance {_name(path)} cannot be read: {error}") from error
 
 
@@ -136,7 +136,7 @@ def _header(path: Path, ds: Dataset) -> Header:
 
 
 def _person(ds: Dataset) -> Person:
-    """Digests of who the patient is: padding, the case of a name, accents and empty components do not count."""
+    """Return digests of who the patient is; padding, a name's case, accents and empty components do not matter."""
 
     def digest(text: str) -> str:
         return sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else ""
@@ -148,7 +148,7 @@ def _person(ds: Dataset) -> Person:
 
 
 def _plain_name(name: str) -> str:
-    """Family and given name of the first component group that is there; "ae" for "ä" and the like are folded.
+    """Return family and given name of the first component group present; "ä" and "ae" become the same.
 
     Examples
     --------
@@ -182,7 +182,7 @@ def _read(path: Path) -> Dataset:
 
 
 def _name(path: Path, otherwise: str = "") -> str:
-    """The UID a file is named by; other file names may hold a patient's name and are not repeated."""
+    """Return the file's name if it is a UID; other names may hold a patient's name and are not repeated."""
     return path.stem if re.fullmatch(r"[0-9.]{8,64}", path.stem) else otherwise or "of unknown UID"
 
 
@@ -203,7 +203,7 @@ def _text(ds: Dataset, keyword: str) -> str:
 
 
 def _numbers(ds: Dataset, keyword: str, n: int) -> tuple[float, ...]:
-    """The n finite numbers of an attribute (n = 1: the first), or nothing where there are not exactly n."""
+    """Return the n finite numbers of an attribute (n = 1: the first), or () where there are not exactly n."""
     parts = _text(ds, keyword).split("\\")
     try:
         values = tuple(float(p) for p in (parts[:1] if n == 1 else parts))
@@ -221,7 +221,7 @@ def _items(ds: Dataset, keyword: str) -> list[Dataset]:
 
 
 def _slices(ds: Dataset, sop_class_uid: str, sop_instance_uid: str) -> tuple[tuple[Slice, ...], str]:
-    """The slices of an instance, or why it has none."""
+    """Return the slices of an instance, or why it has none."""
     if sop_class_uid not in CT_CLASSES:
         return (), "not CT"
     if _text(ds, "Manufacturer") == OWN_MANUFACTURER:
@@ -302,12 +302,12 @@ def _slice_of(sop_instance_uid: str, n: int, find: Find, ds: Dataset) -> tuple[t
     ), ""  # fmt: skip
 
 
-#: What a slice must say of where it lies, and how: what messages expect.
+#: Attributes that must give a slice's position and orientation -> what messages say is expected.
 EXPECTED = {
     "ImagePositionPatient": "3 numbers", "ImageOrientationPatient": "6 numbers", "PixelSpacing": "2 numbers",
     "Rows": "1 number", "Columns": "1 number",
 }  # fmt: skip
-#: What pixels must say to be decoded (PS3.3 C.7.6.3, C.8.2.1): keyword, what is expected, whether a value is that.
+#: Attributes needed to decode pixels (PS3.3 C.7.6.3, C.8.2.1): keyword, what is expected, and a test of the value.
 PIXELS: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
     ("SamplesPerPixel", "1", lambda v: v == "1"),
     (
@@ -324,7 +324,7 @@ RESCALE = "RescaleSlope", "RescaleIntercept"
 
 
 def _unreadable_pixels(ds: Dataset) -> str:
-    """The attribute without which pixels cannot be decoded or have no unit, and what was expected of it."""
+    """Return which attribute keeps pixels from being decoded or given a unit, and what was expected of it."""
     for keyword, expected, right in PIXELS:
         if not right(value := _text(ds, keyword)):
             return f"usable {named(keyword)} ({_shown(value)}, expected {expected})"
@@ -340,12 +340,12 @@ def _unreadable_pixels(ds: Dataset) -> str:
 
 
 def _shown(value: str) -> str:
-    """A value of an attribute that holds nothing of the patient, as far as it can be one."""
+    """Return a value for a message, if it looks like a value of an attribute that holds no patient data."""
     return value if re.fullmatch(r"[A-Z0-9_.+-]{1,16}", value) else "absent" if not value else "not readable"
 
 
 def _acquisition(find: Find, ds: Dataset, image_type: str) -> tuple[str, ...]:
-    """What must not be mixed, in the order of `model.ACQUISITION`."""
+    """Return the values that slices of one stack must share, in the order of `model.ACQUISITION`."""
 
     def first(*keywords: str) -> str:
         return next((t for k in keywords if (t := _text(find(k), k))), "")
@@ -360,7 +360,7 @@ def _acquisition(find: Find, ds: Dataset, image_type: str) -> tuple[str, ...]:
 
 
 def _unfit(image_type: list[str]) -> str:
-    """Why an Image Type takes no part: a word of `UNFIT`, or DERIVED and no plain axial reconstruction.
+    """Return why an Image Type is not used: a word of `UNFIT`, or DERIVED without being a plain reconstruction.
 
     Some scanners call thick or iterative reconstructions DERIVED: those keep AXIAL or VOLUME as value 3.
     """
@@ -375,7 +375,7 @@ def _unfit(image_type: list[str]) -> str:
 
 
 def _phase_code(ds: Dataset) -> str:
-    """The phase an Acquisition Context item codes (PS3.3 C.7.6.14), "" for none or for both."""
+    """Return the phase that Acquisition Context items code (PS3.3 C.7.6.14); "" for none or for both."""
     found = {
         PHASE_CODES[code]
         for item in _items(ds, "AcquisitionContextSequence")
