@@ -10,7 +10,7 @@ from ..volume import Float, Mask
 from .morphology import Spacing, bounding_box, dilate, grow_box, opening
 
 LUMEN_HU = -850
-WALL_HU = -500  # mean around a lumen that lies in soft tissue, at 2 mm
+WALL_HU = -500  # least mean around a lumen in soft tissue, at 2 mm
 AREA_MM2 = (40.0, 700.0)
 MIN_LENGTH_MM = 20.0
 MIN_RADIUS_MM = 2.0
@@ -18,7 +18,7 @@ REACH_MM = 90.0
 
 
 def main_airways(hu: Float, inside: Mask, spacing: Spacing) -> Mask:
-    """Air of the trachea and the main bronchi.
+    """Find the air of the trachea and the main bronchi.
 
     The trachea is the longest stack of small air spots, each ringed by soft tissue in its axial slice. From there
     air is grown at rising thresholds until the next would flood the lung (Hu 2001, doi:10.1109/42.929615); opening
@@ -54,7 +54,7 @@ def main_airways(hu: Float, inside: Mask, spacing: Spacing) -> Mask:
 
 
 def _trachea(hu: Float, inside: Mask, spacing: Spacing) -> Mask:
-    """The longest stack, near the midline, of small spots of air ringed by tissue."""
+    """Return the longest stack, near the midline, of small spots of air ringed by tissue."""
     lumen = inside & (hu < LUMEN_HU)
     in_slice = np.ones((3, 3, 3), dtype=int)
     in_slice[[0, 2]] = 0
@@ -79,7 +79,7 @@ def _trachea(hu: Float, inside: Mask, spacing: Spacing) -> Mask:
 
 
 def _grow(hu: Float, seed: Mask, ml: float) -> Mask:
-    """Air joined to `seed` at the highest threshold that does not flood the lung (15 mL and 2.5 times the seed)."""
+    """Return air joined to `seed` at the highest threshold that does not flood the lung (15 mL, 2.5 x the seed)."""
     image = sitk.GetImageFromArray(hu)
     index = np.argwhere(seed)
     seeds = [[int(n) for n in p[::-1]] for p in index[:: max(1, len(index) // 50)]]

@@ -12,7 +12,7 @@ from ..volume import Grid
 
 @dataclass(frozen=True)
 class PatientAxes:
-    """The array axes nearest to the patient's z, y, x, which of them run backwards, and their spacing in mm.
+    """Hold which array axes are nearest to the patient's z, y, x, which run backwards, and their spacing (mm).
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class PatientAxes:
 
     @classmethod
     def of(cls, grid: Grid) -> PatientAxes:
-        """The axes of a grid of any orientation."""
+        """Return the axes of a grid of any orientation."""
         cosines = grid.directions[::-1]  # rows z, y, x; columns k, j, i
         z, y, x = max(permutations(range(3)), key=lambda p: sum(abs(cosines[n, a]) for n, a in enumerate(p)))
         flips = [slice(None, None, 1 if cosines[n, a] > 0 else -1) for n, a in enumerate((z, y, x))]
@@ -38,9 +38,9 @@ class PatientAxes:
         return cls((z, y, x), (flips[0], flips[1], flips[2]), (s[z], s[y], s[x]))
 
     def to_patient(self, array: np.ndarray) -> np.ndarray:
-        """(k, j, i) to (z up, y back, x left), a copy."""
+        """Return a copy of a (k, j, i) array on (z up, y back, x left)."""
         return np.ascontiguousarray(np.transpose(array, self.order)[self.flips])
 
     def from_patient(self, array: np.ndarray) -> np.ndarray:
-        """(z, y, x) to (k, j, i), a view."""
+        """Return a view of a (z, y, x) array on (k, j, i)."""
         return np.transpose(array[self.flips], np.argsort(self.order))

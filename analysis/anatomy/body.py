@@ -8,7 +8,7 @@ from scipy import ndimage
 from ..volume import Float, Labels, Mask
 from .morphology import Spacing, pieces
 
-PADDING_HU = -1100  # no air is thinner: outside the reconstruction circle, or masked away
+PADDING_HU = -1100  # less dense than any air: outside the reconstruction circle, or masked away
 GAS_HU = -975  # lung is denser even in emphysema; bowel and room are not
 TISSUE_HU = -300
 ROOM_HU = -500
@@ -17,7 +17,7 @@ RIB_GAP_MM = 15.0
 
 
 def soft_tissue(hu: Float) -> Mask:
-    """The largest piece of soft tissue.
+    """Return the largest piece of soft tissue.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def soft_tissue(hu: Float) -> Mask:
 
 
 def midline(body: Mask) -> float | None:
-    """Index along x of the body's midline; None where it is not seen from flank to flank in most slices."""
+    """Return the x index of the body's midline; None unless most slices show it from flank to flank."""
     seen = body.any(axis=(1, 2))
     if not seen.any() or body[seen][:, :, [0, -1]].any(axis=(1, 2)).mean() > 0.2:
         return None
@@ -43,7 +43,7 @@ def midline(body: Mask) -> float | None:
 
 
 def inside(hu: Float, body: Mask) -> Mask:
-    """The body and what it encloses: voxels with body on three of their four sides in the axial slice.
+    """Return the body and what it encloses: voxels with body on three of four sides in the axial slice.
 
     Air counts by connected region in its slice, by majority: a lung cut by the field of view stays whole, and the
     room's air in the armpit goes with the room.
@@ -62,7 +62,7 @@ def inside(hu: Float, body: Mask) -> Mask:
 
 
 def caged(hu: Float, spacing: Spacing) -> Mask:
-    """What the rib cage encloses: bone within `RIB_GAP_MM` of its slice on three of its four sides, (z, y, x) bool.
+    """Return voxels with bone within `RIB_GAP_MM` of their slice on three of four sides, (z, y, x) bool.
 
     Ribs run down obliquely: any one slice shows gaps between them, a slab as thick as their distance does not. Air
     under the skin has bone on its inner side only.
@@ -73,7 +73,7 @@ def caged(hu: Float, spacing: Spacing) -> Mask:
 
 
 def enclosed_sides(body: Mask) -> Labels:
-    """On how many of a voxel's four sides in the axial slice there is body, (z, y, x) uint8."""
+    """Count on how many of a voxel's four sides in the axial slice there is body, (z, y, x) uint8."""
     sides = np.zeros(body.shape, dtype=np.uint8)
     for axis in (1, 2):
         sides += np.logical_or.accumulate(body, axis=axis)

@@ -2,7 +2,7 @@
 
 Where a diaphragm is thin, gas below it and lung above it are one region at any threshold. Three things still differ:
 
-* gas is as thin as the air in the trachea and evenly so; lung is denser, or grades into denser lung;
+* gas is as thin as the air in the trachea, and uniform; lung is denser, or grades into denser lung;
 * a line as bright as tissue runs between gas and lung almost everywhere (`Gas.open` is small), while a bulla or an
   emphysematous region goes over into the lung behind it;
 * bowel lies under the lungs or between them. A bulla as closed as that, at the apex or the side, stays lung.
@@ -23,15 +23,15 @@ from .body import caged
 from .morphology import Spacing, bounding_box, dilate, erode, flood, grow_box, opening, pieces
 
 GAS_HU = -930.0  # mean over `MEAN_MM`; partial volume and a scanner's own offset are well within it
-AIR_HU = -1000.0  # where no trachea tells
+AIR_HU = -1000.0  # HU of air where no trachea is found
 PURE_HU = 45.0  # largest difference to the trachea's air
 MEAN_MM = 1.5
-CORE_MM = 4.0  # radius of a ball that fits into gas worth a look
+CORE_MM = 4.0  # radius of the ball that must fit into gas for it to be examined
 MIN_ML = 1.0
 TRACK_MM = 2.0
 CAGED = 0.8  # share of the largest lung that the rib cage holds where it is seen; real ones: at least .95
 SHELL_MM = (3.0, 6.0)
-SOFT = 0.3  # share of tissue around gas from which it is looked at: up to .28 in emphysema, from .51 in bowel
+SOFT = 0.3  # least share of tissue around gas that is examined: up to .28 in emphysema, from .51 in bowel
 AROUND_MM = 16.0
 LUNG_ML = 50.0
 OPEN_BELOW = 0.45  # .00-.37 in bowel under the lung, from .62 in bullae at the base
@@ -47,26 +47,26 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class Gas:
-    """What tells one blob of gas from lung.
+    """Hold the features that tell one blob of gas from lung.
 
     Parameters
     ----------
     ml : float
         Volume up to its walls, mL.
     impure : float
-        Median HU above the air in the trachea.
+        Median HU of the blob less that of the air in the trachea.
     soft : float
         Share of tissue in a shell around it.
     open : float
-        Share of its surface that goes over into lung without a bright line.
+        Share of its surface that borders lung without a bright line between them.
     below : bool
-        Nearer to the feet than most lung.
+        Whether it is nearer to the feet than most lung.
     under : float
         Share of its columns, along the body, with lung nearer to the feet.
     aside : float
-        mm from the middle between the lungs to its centre, left to right.
+        Distance (mm, left to right) from the middle between the lungs to its centre.
     solid : float
-        Area over that of its convex outlines, in slices of the plane where it is least: 1 for a ball, about .5 for a
+        Area over that of its convex outlines, in the plane in which this is least: 1 for a ball, about .5 for a
         crescent.
     """
 
@@ -81,7 +81,7 @@ class Gas:
 
     @property
     def bowel(self) -> bool:
-        """Whether it is the stomach, the colon, the oesophagus or a hernia."""
+        """Return whether the gas is in the stomach, the colon, the oesophagus or a hernia."""
         if self.impure > PURE_HU:
             return False
         below = self.below and self.under < UNDER and self.open < OPEN_BELOW
@@ -89,18 +89,18 @@ class Gas:
 
     @property
     def pleural(self) -> bool:
-        """Whether it is a pneumothorax."""
+        """Return whether the gas is a pneumothorax."""
         thin = self.ml >= CRESCENT_ML and self.solid < CRESCENT
         return thin and self.impure < PURE_HU / 2 and self.soft > 0.4 and self.open < OPEN_BELOW
 
 
 def not_lung(air: Mask, hu: Float, airways: Mask, middle: float | None, spacing: Spacing) -> Mask:
-    """The voxels of `air` that belong to the bowel or to a pneumothorax, (z, y, x) bool.
+    """Return the voxels of `air` that belong to the bowel or to a pneumothorax, (z, y, x) bool.
 
     Parameters
     ----------
     air : (z, y, x) bool
-        What is less dense than tissue inside the body, without the airways.
+        Voxels in the body that are less dense than tissue, without the airways.
     hu : (z, y, x) float32
     airways : (z, y, x) bool
     middle : float or None
@@ -130,9 +130,9 @@ def not_lung(air: Mask, hu: Float, airways: Mask, middle: float | None, spacing:
 
 
 def under_skin(air: Mask, hu: Float, spacing: Spacing) -> Mask:
-    """The voxels of `air` outside the rib cage, in pieces that lie there for their larger part, (z, y, x) bool.
+    """Return the voxels of `air` outside the rib cage, in pieces that mostly lie there, (z, y, x) bool.
 
-    A tube's track through the chest wall joins such air with the lung: what is thinner than `TRACK_MM` joins nothing.
+    A tube's track through the chest wall joins such air with the lung, so links thinner than `TRACK_MM` are cut.
     None where the ribs are not seen, as in a crop masked to a lung: where they do not hold the largest piece.
     """
     cage = caged(hu, spacing)
@@ -145,9 +145,9 @@ def under_skin(air: Mask, hu: Float, spacing: Spacing) -> Mask:
 
 
 def _seeds(pure: Mask, air: Mask, spacing: Spacing) -> tuple[Labels, list[tuple[int, Box, float]]]:
-    """Pure gas that a ball fits into, in numbered pieces.
+    """Number the pieces of pure gas that a ball fits into.
 
-    Of those with much tissue around them: the number, the box with their surroundings and `Gas.soft`.
+    For those with much tissue around them, also return number, box with surroundings and `Gas.soft`.
     """
     seeds, sizes = pieces(opening(pure, CORE_MM, spacing))
     boxes = ndimage.find_objects(seeds)
@@ -163,13 +163,13 @@ def _seeds(pure: Mask, air: Mask, spacing: Spacing) -> tuple[Labels, list[tuple[
 
 
 def _lung(air: Mask, seeds: Labels, spacing: Spacing) -> Mask:
-    """What is lung beyond doubt: deep in large pieces of air, away from gas."""
+    """Return what is lung beyond doubt: deep in large pieces of air, away from gas."""
     labels, sizes = pieces(erode(air & ~dilate(seeds > 0, SHELL_MM[1], spacing), MEAN_MM, spacing))
     return np.asarray((sizes * float(np.prod(spacing)) / 1000 >= LUNG_ML)[labels])
 
 
 def _air_hu(hu: Float, airways: Mask, spacing: Spacing) -> float:
-    """Median HU in the middle of the airways."""
+    """Return the median HU in the middle of the airways."""
     box = bounding_box(airways)
     if box is None:
         return AIR_HU
@@ -178,7 +178,7 @@ def _air_hu(hu: Float, airways: Mask, spacing: Spacing) -> float:
 
 
 def _beyond(region: Mask, box: Box, pure: Mask, air: Mask, lung: Mask) -> Mask:
-    """All of the blob: what is pure gas and joined to it outside the box too, and its blurred rim there."""
+    """Extend a blob beyond its box: the pure gas that is joined to it there, and its blurred rim."""
     whole = np.zeros(air.shape, dtype=np.bool_)
     whole[box] = region
     if not any(np.take(region, [0, -1], axis=axis).any() for axis in range(3)):
@@ -193,7 +193,7 @@ def _beyond(region: Mask, box: Box, pure: Mask, air: Mask, lung: Mask) -> Mask:
 
 
 def _bounded(seeds: Labels, n: int, lung: Mask, air: Mask, hu: Float) -> tuple[Mask, float]:
-    """The blob up to its walls, by watershed against lung and other gas; the share of its surface without a wall."""
+    """Return the blob up to its walls, by watershed against lung and other gas, and `Gas.open`."""
     markers = np.where(seeds == n, 1, np.where(seeds > 0, 3, np.where(lung, 2, 0))).astype(np.uint8)
     flooded = flood(markers, air, hu)
     region = air & (flooded == 1)
@@ -208,7 +208,7 @@ def _bounded(seeds: Labels, n: int, lung: Mask, air: Mask, hu: Float) -> tuple[M
 def _place(
     region: Mask, box: Box, lung: Mask, middle: float | None, spacing: Spacing
 ) -> tuple[bool, float, float]:
-    """`Gas.below`, `Gas.under` and `Gas.aside`."""
+    """Return `Gas.below`, `Gas.under` and `Gas.aside`."""
     heights = lung.sum(axis=(1, 2)).cumsum()
     centre = ndimage.center_of_mass(region)
     below = centre[0] + box[0].start < float(np.searchsorted(heights, heights[-1] / 2))
@@ -223,7 +223,7 @@ def _place(
 
 
 def _solid(region: Mask) -> float:
-    """`Gas.solid`: the least of the three planes."""
+    """Return `Gas.solid`, the least of the three planes."""
     return min(_solid_along(np.moveaxis(region, axis, 0)) for axis in range(3))
 
 
@@ -233,7 +233,7 @@ def _solid_along(slices: Mask) -> float:
         points = np.argwhere(piece & ~ndimage.binary_erosion(piece))
         try:
             hull += float(ConvexHull(points).volume) if len(points) > 3 else 0.0
-        except QhullError:  # all on one line
+        except QhullError:  # all points lie on one line
             continue
         area += float(piece.sum()) - len(points) / 2
     return area / hull if hull else 1.0

@@ -45,7 +45,7 @@ WALL_MM = 2.5
 
 @dataclass(frozen=True, eq=False)
 class LungSegmentation:
-    """What `segment` finds, on the grid of its volume.
+    """Hold what `segment` finds, on the grid of its volume.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class LungSegmentation:
 
 
 def segment(volume: Volume) -> LungSegmentation:
-    """Lungs, left and right apart, without airways and hilar vessels.
+    """Segment the lungs, left and right apart, without airways and hilar vessels.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def _repeat(array: np.ndarray, factors: list[int], shape: tuple[int, int, int]) 
 
 
 def _segment(hu: Float, spacing: Spacing) -> tuple[Labels, Mask]:
-    """Labels and airways of HU on (z up, y back, x left)."""
+    """Return labels and airways of HU on (z up, y back, x left)."""
     labels, airways = np.zeros(hu.shape, dtype=np.uint8), np.zeros(hu.shape, dtype=np.bool_)
     hu = np.clip(hu, PADDING_HU - 1, 3000).astype(np.float32)
     body = soft_tissue(hu)
@@ -113,7 +113,7 @@ def _segment(hu: Float, spacing: Spacing) -> tuple[Labels, Mask]:
 
 
 def _within(hu: Float, middle: float | None, indoors: Mask, spacing: Spacing) -> tuple[Labels, Mask]:
-    """As `_segment`, in the box of what is inside the body."""
+    """Do the work of `_segment`, in the box of what is inside the body."""
     ml = float(np.prod(spacing)) / 1000
     threshold = _threshold(hu, indoors)
     smooth = ndimage.gaussian_filter(hu, 0.6)
@@ -139,7 +139,7 @@ def _within(hu: Float, middle: float | None, indoors: Mask, spacing: Spacing) ->
 
 
 def _threshold(hu: Float, indoors: Mask) -> float:
-    """Halfway between the means of lung and of soft tissue (Hu 2001), HU."""
+    """Return the threshold halfway between the means of lung and of soft tissue (Hu 2001), HU."""
     values = hu[indoors]
     values = values[(values > GAS_HU) & (values < 200)]
     threshold = -400.0
@@ -155,7 +155,7 @@ def _threshold(hu: Float, indoors: Mask) -> float:
 
 
 def _dense(hu: Float, where: Mask, air: Mask, spacing: Spacing) -> Mask:
-    """Thick regions beside `air` that are denser still but not soft tissue: dependent lung on expiration."""
+    """Return thick regions beside `air`, denser but not soft tissue: dependent lung on expiration."""
     share = ndimage.gaussian_filter(
         (hu < DENSE_HU).astype(np.float32), [DENSE_MM / s for s in spacing], truncate=2
     )
@@ -164,12 +164,12 @@ def _dense(hu: Float, where: Mask, air: Mask, spacing: Spacing) -> Mask:
 
 
 def _thick(mask: Mask, mm: float, spacing: Spacing) -> Mask:
-    """What of `mask` lies within `mm` of a place where a ball of radius `mm` fits."""
+    """Return the part of `mask` within `mm` of a place where a ball of radius `mm` fits."""
     return np.asarray(dilate(opening(mask, mm, spacing), mm, spacing) & mask)
 
 
 def _parts(air: Mask, hu: Float, air_hu: float, spacing: Spacing) -> Labels:
-    """Connected pieces of lung, largest first, 1…; bowel gas and crumbs left out."""
+    """Number the connected pieces of lung, largest first, from 1; bowel gas and crumbs are left out."""
     ml = float(np.prod(spacing)) / 1000
     labels, sizes = pieces(air)
     boxes = ndimage.find_objects(labels)
@@ -193,7 +193,7 @@ def _parts(air: Mask, hu: Float, air_hu: float, spacing: Spacing) -> Labels:
 
 @dataclass(frozen=True)
 class _Piece:
-    """One connected piece of air: its volume, its median density and from where to where it reaches, in mm upwards."""
+    """Hold one connected piece of air: its volume, its median density and its extent upwards (mm)."""
 
     number: int
     ml: float
@@ -201,7 +201,7 @@ class _Piece:
     span: tuple[float, float]
 
     def lung_beside(self, kept: list[_Piece], air_hu: float) -> bool:
-        """Whether it is lung, given the larger pieces that are.
+        """Return whether the piece is lung, given the larger pieces that are.
 
         Nothing lies below the lungs or far above them. Gas is thinner than any lung, or, where the trachea tells what
         this scanner makes of air, nearer to that than to the largest piece; in the upper half that may be a bulla. A

@@ -15,7 +15,7 @@ Spacing = tuple[float, float, float]
 
 
 def _ball(mask: Mask, filter_: Callable[..., Any], mm: float, spacing: Spacing) -> Mask:
-    """`filter_` of SimpleITK with a ball of radius `mm`, on the mask's bounding box padded by the radius."""
+    """Apply a SimpleITK filter with a ball of radius `mm`, on the mask's bounding box padded by the radius."""
     radius = [round(mm / s) for s in spacing]
     box = bounding_box(mask)
     if box is None or not any(radius):
@@ -36,27 +36,27 @@ def _ball(mask: Mask, filter_: Callable[..., Any], mm: float, spacing: Spacing) 
 
 
 def dilate(mask: Mask, mm: float, spacing: Spacing) -> Mask:
-    """Dilation by a ball of radius `mm`, (k, j, i) bool."""
+    """Dilate a mask by a ball of radius `mm`, (k, j, i) bool."""
     return _ball(mask, sitk.BinaryDilate, mm, spacing)
 
 
 def erode(mask: Mask, mm: float, spacing: Spacing) -> Mask:
-    """Erosion by a ball of radius `mm`, (k, j, i) bool; what lies beyond the array counts as outside."""
+    """Erode a mask by a ball of radius `mm`, (k, j, i) bool; what lies beyond the array counts as outside."""
     return _ball(mask, sitk.BinaryErode, mm, spacing)
 
 
 def opening(mask: Mask, mm: float, spacing: Spacing) -> Mask:
-    """Opening by a ball of radius `mm`, (k, j, i) bool."""
+    """Open a mask by a ball of radius `mm`, (k, j, i) bool."""
     return _ball(mask, sitk.BinaryMorphologicalOpening, mm, spacing)
 
 
 def closing(mask: Mask, mm: float, spacing: Spacing) -> Mask:
-    """Closing by a ball of radius `mm`, (k, j, i) bool."""
+    """Close a mask by a ball of radius `mm`, (k, j, i) bool."""
     return _ball(mask, sitk.BinaryMorphologicalClosing, mm, spacing)
 
 
 def bounding_box(mask: Mask) -> tuple[slice, slice, slice] | None:
-    """The smallest box that holds all of `mask`; None where it is empty."""
+    """Return the smallest box that holds all of `mask`; None where it is empty."""
     found = ndimage.find_objects(mask.astype(np.uint8))
     return found[0] if found else None
 
@@ -64,7 +64,7 @@ def bounding_box(mask: Mask) -> tuple[slice, slice, slice] | None:
 def grow_box(
     box: tuple[slice, slice, slice], mm: float, spacing: Spacing, shape: tuple[int, ...]
 ) -> tuple[slice, slice, slice]:
-    """`box` with a margin of at least `mm` on every side, clipped to `shape`."""
+    """Return `box` with a margin of at least `mm` on every side, clipped to `shape`."""
     margins = [int(np.ceil(mm / s)) for s in spacing]
     k, j, i = (
         slice(max(b.start - m, 0), min(b.stop + m, n)) for b, m, n in zip(box, margins, shape, strict=True)
@@ -73,7 +73,7 @@ def grow_box(
 
 
 def pieces(mask: Mask) -> tuple[Labels, np.ndarray]:
-    """Face-connected pieces, (k, j, i) int32, and how many voxels each has (0 for the background)."""
+    """Label face-connected pieces, (k, j, i) int32, and count the voxels of each (0 for the background)."""
     labels, count = ndimage.label(mask)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
@@ -81,13 +81,13 @@ def pieces(mask: Mask) -> tuple[Labels, np.ndarray]:
 
 
 def fill_holes(mask: Mask) -> Mask:
-    """`mask` and every cavity that cannot be left through faces, (k, j, i) bool."""
+    """Fill every cavity of `mask` that cannot be left through faces, (k, j, i) bool."""
     outside, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
     return np.asarray((outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1])
 
 
 def fill_slice_holes(mask: Mask, max_mm2: float, spacing: Spacing) -> Mask:
-    """`mask` and the holes of at most `max_mm2` in its slices along each axis (vessels that pass through)."""
+    """Fill the holes of at most `max_mm2` in the slices of `mask` along each axis (vessels that pass through)."""
     out = mask.copy()
     for axis in range(3):
         in_slice = np.array(ndimage.generate_binary_structure(3, 1), dtype=int)
@@ -105,7 +105,7 @@ def fill_slice_holes(mask: Mask, max_mm2: float, spacing: Spacing) -> Mask:
 
 
 def flood(markers: Labels, part: Mask, hu: Float) -> Labels:
-    """Watershed of HU from the markers inside `part`, (k, j, i) uint8: regions meet on the bright line between them."""
+    """Grow markers inside `part` by a watershed of HU, (k, j, i) uint8: regions meet on the bright line between."""
     relief = np.where(part, ndimage.gaussian_filter(hu, 0.7), 1000).astype(np.int16)
     image = sitk.MorphologicalWatershedFromMarkers(
         sitk.GetImageFromArray(relief),

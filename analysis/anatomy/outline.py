@@ -24,16 +24,16 @@ PIT_RADIUS_MM = 30.0
 
 @dataclass(frozen=True)
 class Outline:
-    """What the outline of the lungs looks like.
+    """Hold what the outline of the lungs looks like.
 
     Parameters
     ----------
     gas_ml : float
         Pure gas within the outline with tissue around it, mL: bowel, a pneumothorax or a bulla at the pleura.
     loose_ml : float
-        What is joined to neither lung's largest piece, mL.
+        Volume not joined to either lung's largest piece, mL.
     pit_ml : float
-        What hangs down from the lungs' underside, deeper than 15 mm and narrower than 60 mm, mL: gas below the
+        Volume hanging from the lungs' underside, deeper than 15 mm and narrower than 60 mm, mL: gas below the
         diaphragm that was taken for lung.
 
     Notes
@@ -72,7 +72,7 @@ class Outline:
 
 
 def walled_gas_ml(lung: Mask, hu: Float, spacing: Spacing) -> float:
-    """`Outline.gas_ml`; (z, y, x) bool and float32."""
+    """Return `Outline.gas_ml`, from (z, y, x) bool and float32."""
     mean = ndimage.gaussian_filter(hu, [MEAN_MM / s for s in spacing], truncate=2)
     seeds, sizes = pieces(opening(lung & (mean < GAS_HU), CORE_MM, spacing))
     boxes = ndimage.find_objects(seeds)
@@ -88,7 +88,7 @@ def walled_gas_ml(lung: Mask, hu: Float, spacing: Spacing) -> float:
 
 
 def loose_ml(labels: Labels, spacing: Spacing) -> float:
-    """`Outline.loose_ml`; (z, y, x) uint8."""
+    """Return `Outline.loose_ml`, from (z, y, x) uint8."""
     loose = 0
     for lung in np.unique(labels[labels > 0]).tolist():
         _, sizes = pieces(labels == lung)
@@ -97,10 +97,10 @@ def loose_ml(labels: Labels, spacing: Spacing) -> float:
 
 
 def pit_ml(lung: Mask, spacing: Spacing) -> float:
-    """`Outline.pit_ml`; (z, y, x) bool.
+    """Return `Outline.pit_ml`, from (z, y, x) bool.
 
     The underside is a surface over the columns of the body. Closing it by a disc fills its pits; the sulcus at the
-    chest wall, whose one side is no lung, is none.
+    chest wall is not a pit, because one of its sides is not lung.
     """
     columns = lung.any(axis=0)
     floor = np.where(columns, lung.argmax(axis=0) * spacing[0], -1e4)

@@ -13,7 +13,7 @@ from scipy import ndimage
 from ..volume import Float, Labels, Mask
 from .morphology import Spacing, bounding_box, dilate, grow_box
 
-DEEP_MM = 4.0  # from here inwards the chest wall's blur is not seen
+DEEP_MM = 4.0  # depth beyond which the chest wall's blur is not seen
 AROUND_MM = 8.0  # standard deviation of the Gaussian over which lung density is averaged
 REACH_MM = 2.5
 TISSUE_HU = 40.0
@@ -34,7 +34,7 @@ def fit_pleura(labels: Labels, hu: Float, barred: Mask, spacing: Spacing) -> Non
         Values of `lungs.Lung`.
     hu : (k, j, i) float32
     barred : (k, j, i) bool
-        Never lung: airways and their walls, what lies outside the body.
+        Voxels that are never lung: airways and their walls, everything outside the body.
     spacing : (3,) float
         mm along k, j, i.
     """
@@ -54,7 +54,7 @@ def fit_pleura(labels: Labels, hu: Float, barred: Mask, spacing: Spacing) -> Non
 
 
 def _halfway(own: Mask, hu: Float, spacing: Spacing) -> Float:
-    """HU halfway from the lung's local density to soft tissue's."""
+    """Return the HU halfway from the lung's local density to soft tissue's."""
     deep = ndimage.distance_transform_edt(own, sampling=spacing) > DEEP_MM
     sigmas = [AROUND_MM / s for s in spacing]
     weight, values = (

@@ -52,7 +52,7 @@ LABELS_OF: Mapping[str, tuple[int, ...]] = {**ZONES_OF, **{name: (n,) for n, nam
 
 
 def zones(lungs: Labels, grid: Grid) -> Labels:
-    """Zone of every lung voxel: thirds of each lung's own height, along the patient's head-foot axis.
+    """Return the zone of every lung voxel: thirds of each lung's height along the patient's head-foot axis.
 
     Parameters
     ----------

@@ -31,17 +31,17 @@ HOLE_MM2 = 100.0
 
 
 def restore(labels: Labels, lung: Lung, hu: Float, airways: Mask, barred: Mask, spacing: Spacing) -> None:
-    """Close one lung in place: vessels, fissures, nodules and consolidation at the pleura; little at the hilum.
+    """Close one lung in place: add vessels, fissures, nodules and pleural consolidation; little at the hilum.
 
     Parameters
     ----------
     labels : (z, y, x) uint8
         Values of `Lung`: the air of the lungs.
     lung : Lung
-        Which of them.
+        The lung to close.
     hu : (z, y, x) float32
     airways, barred : (z, y, x) bool
-        Where the hilum is; what is never lung: the airways with their walls, gas.
+        Airways, which show where the hilum is; voxels that are never lung: airways with their walls, gas.
     spacing : (3,) float
         mm along z, y, x.
     """
@@ -63,13 +63,13 @@ def restore(labels: Labels, lung: Lung, hu: Float, airways: Mask, barred: Mask, 
 
 
 def _dents(smooth: Mask, lung: Lung, spacing: Spacing) -> Mask:
-    """Deeper dents with lung on their inner side: masses and consolidation at the chest wall, not the mediastinum."""
+    """Return deeper dents with lung on their inner side: disease at the chest wall, not the mediastinum."""
     inwards = slice(None, None, -1 if lung == Lung.RIGHT else 1)
     outer = np.logical_or.accumulate(smooth[:, :, inwards], axis=2)[:, :, inwards]
     return np.asarray(closing(smooth, DENT_MM, spacing) & outer)
 
 
 def _pieces(mask: Mask, spacing: Spacing) -> Mask:
-    """The pieces of a lung that are not crumbs; an apex behind a scar is one."""
+    """Return the pieces of a lung that are large enough, such as an apex behind a scar."""
     labels, sizes = pieces(mask)
     return np.asarray((sizes * float(np.prod(spacing)) / 1000 >= PIECE_ML)[labels] & mask)

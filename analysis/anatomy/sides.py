@@ -11,7 +11,7 @@ from ..volume import Float, Labels, Mask
 from .morphology import Spacing, bounding_box, erode, flood, pieces
 
 MIN_LUNG_ML = 150.0
-APART_MM = 60.0  # between the centres of two lungs, left to right
+APART_MM = 60.0  # least distance between the centres of two lungs, left to right
 SPLIT_MM = (2.0, 4.0, 6.0, 8.0, 10.0, 13.0, 16.0)
 
 
@@ -24,7 +24,7 @@ class Lung(IntEnum):
 
 
 def sides(parts: Labels, spacing: Spacing, hu: Float, middle: float | None) -> Labels:
-    """Right and left from the pieces of lung.
+    """Label right and left lung from the pieces of lung.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def sides(parts: Labels, spacing: Spacing, hu: Float, middle: float | None) -> L
 
 
 def _split(parts: Labels, hu: Float, spacing: Spacing) -> None:
-    """Part 1 in two, in place, where erosion finds two lungs side by side in it."""
+    """Split part 1 in two, in place, where erosion finds two lungs side by side in it."""
     box = bounding_box(parts == 1)
     if box is None:
         return
@@ -82,9 +82,9 @@ def _split(parts: Labels, hu: Float, spacing: Spacing) -> None:
 
 
 def _side(lung: Mask, spacing: Spacing, middle: float | None) -> Lung:
-    """Which lung a single lung is.
+    """Return which lung a single lung is.
 
-    Where the body is seen from flank to flank, by the lung's place against its midline. In a crop, by its shape: the
+    Where the body is seen from flank to flank, its midline decides. In a crop, the lung's shape decides: the
     heart, the great vessels and the spine dent a lung on its inner side, the chest wall bulges it on the outer one, so
     the lung's convex outline in each axial slice holds more that is not lung on the side of the midline.
     """

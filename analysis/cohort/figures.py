@@ -16,7 +16,7 @@ NO_GROUP = "#999999"
 
 
 def group_colours(groups: Collection[str]) -> dict[str, str]:
-    """A colour for each group, the same in every figure of a cohort; grey for "", none.
+    """Return a colour for each group, the same in every figure of a cohort; grey for "", no group.
 
     Examples
     --------
@@ -31,7 +31,7 @@ def group_colours(groups: Collection[str]) -> dict[str, str]:
 def scatter(
     x: ArrayLike, y: ArrayLike, groups: list[str], labels: tuple[str, str], found: Correlation
 ) -> Figure:
-    """The study's Figure 1 D: every case, the line of least squares and the 95 % band of its mean.
+    """Draw the study's Figure 1 D: every case, the least-squares line and the 95 % band of its mean.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def scatter(
     groups : list of str
         Group of each case, "" for none.
     labels : (str, str)
-        Words of the axes.
+        Labels of the axes.
     found : Correlation
         Of these values.
     """
@@ -70,7 +70,7 @@ def scatter(
 
 
 def boxes(values: Mapping[str, Mapping[str, ArrayLike]], unit: str) -> Figure:
-    """Box plots, one panel a measure, one box a group, every case a point.
+    """Draw box plots: a panel for each measure, a box for each group, a point for every case.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def boxes(values: Mapping[str, Mapping[str, ArrayLike]], unit: str) -> Figure:
     """
     figure = Figure(figsize=(3.1 * len(values), 4.2), layout="constrained")
     panels = figure.subplots(1, len(values), squeeze=False)[0]
-    rng = np.random.default_rng(0)  # of the points' places beside each other
+    rng = np.random.default_rng(0)  # seed of the points' sideways scatter
     for axes, (words, groups) in zip(panels, values.items(), strict=True):
         data = [np.asarray(v, dtype=np.float64) for v in groups.values()]
         data = [v[np.isfinite(v)] for v in data]
@@ -95,7 +95,7 @@ def boxes(values: Mapping[str, Mapping[str, ArrayLike]], unit: str) -> Figure:
 
 
 def p_text(p: float) -> str:
-    """As journals write it.
+    """Return a p value as journals write it.
 
     Examples
     --------

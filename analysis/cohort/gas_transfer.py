@@ -26,7 +26,7 @@ TOLERANCE = 0.005
 
 @dataclass(frozen=True)
 class Reference:
-    """Reference values of gas transfer by lambda, mu and sigma (Cole and Green 1992, doi:10.1002/sim.4780111005).
+    """Hold reference values of gas transfer as lambda, mu and sigma (Cole and Green 1992, doi:10.1002/sim.4780111005).
 
     The table is the user's: GLI publishes it (Stanojevic 2017, doi:10.1183/13993003.00010-2017, corrected 2020).
     For a sex and an age it gives mu at a height of 1 cm (its logarithm; the spline's share included), the power of
@@ -35,7 +35,7 @@ class Reference:
     Parameters
     ----------
     age, log_mu, height_power, lam, sigma : (n,) float
-        By rising age, years; linear in between.
+        In order of age (years); linearly interpolated.
     """
 
     age: Values
@@ -45,7 +45,7 @@ class Reference:
     sigma: Values
 
     def lms(self, age: float, height_cm: float) -> tuple[float, float, float]:
-        """Lambda, mu and sigma.
+        """Return lambda, mu and sigma for an age and a height.
 
         Raises
         ------
@@ -61,11 +61,11 @@ class Reference:
         return lam, float(np.exp(log_mu + power * np.log(height_cm))), sigma
 
     def percent_predicted(self, value: float, age: float, height_cm: float) -> float:
-        """100 value / mu, in the table's unit."""
+        """Return 100 value / mu; the value is in the table's unit."""
         return 100 * value / self.lms(age, height_cm)[1]
 
     def lower_limit(self, age: float, height_cm: float) -> float:
-        """Lower limit of normal, the 5th percentile: mu (1 - 1.645 lambda sigma)^(1 / lambda)."""
+        """Return the lower limit of normal, the 5th percentile: mu (1 - 1.645 lambda sigma)^(1 / lambda)."""
         lam, mu, sigma = self.lms(age, height_cm)
         return float(mu * (1 + stats.norm.ppf(0.05) * lam * sigma) ** (1 / lam))
 
@@ -80,7 +80,7 @@ def check_gli(references: Mapping[str, Reference]) -> None:
     Raises
     ------
     Rejected
-        It names the first value that differs by more than half a percent.
+        Where a value differs by more than half a percent; the message names the first.
     """
     first = references["M"].lms(*GLI[0][1:3])[1]
     unit = min((1.0, SI), key=lambda u: abs(np.log(first * u / GLI[0][3])))

@@ -17,13 +17,13 @@ from scipy import stats
 from ..errors import Rejected
 
 Values = NDArray[np.float64]
-LEAST = 4  # cases, below which no correlation has a confidence interval
+LEAST = 4  # number of cases below which a correlation has no confidence interval
 LEAST_IN_GROUP = 2
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its 95 % confidence interval."""
+    """Hold an estimate and its 95 % confidence interval."""
 
     value: float
     low: float
@@ -32,7 +32,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Correlation:
-    """How one measure goes with another over the cases of a cohort.
+    """Hold how one measure correlates with another over the cases of a cohort.
 
     Attributes
     ----------
@@ -41,9 +41,9 @@ class Correlation:
     r : Interval
         Pearson.
     r2 : Interval
-        Squared; from the interval of r, with 0 as its low end where that holds 0.
+        The square of r, with the squared interval of r; its low end is 0 where the interval of r contains 0.
     p : float
-        Two-sided, of r = 0.
+        Two-sided p of r = 0.
     rho : Interval
         Spearman.
     rho_p : float
@@ -62,7 +62,7 @@ class Correlation:
 
 
 def correlate(x: ArrayLike, y: ArrayLike) -> Correlation:
-    """Correlation and regression of y on x; pairs that lack a value are left out.
+    """Compute correlation and regression of y on x; pairs that lack a value are left out.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def correlate(x: ArrayLike, y: ArrayLike) -> Correlation:
 
 
 def regression_band(x: ArrayLike, y: ArrayLike, at: ArrayLike) -> tuple[Values, Values, Values]:
-    """Regression line and the 95 % confidence band of its mean.
+    """Return the regression line and the 95 % confidence band of its mean.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def regression_band(x: ArrayLike, y: ArrayLike, at: ArrayLike) -> tuple[Values, 
 
 @dataclass(frozen=True)
 class PairOfGroups:
-    """Dunn's test of two groups.
+    """Hold Dunn's test of two groups.
 
     Attributes
     ----------
@@ -146,7 +146,7 @@ class PairOfGroups:
 
 @dataclass(frozen=True)
 class GroupComparison:
-    """One measure in several groups.
+    """Hold the comparison of one measure in several groups.
 
     Attributes
     ----------
@@ -168,7 +168,7 @@ class GroupComparison:
 
 
 def compare_groups(groups: Mapping[str, ArrayLike]) -> GroupComparison:
-    """Kruskal-Wallis, then Dunn's test of every pair with Holm's correction.
+    """Compare groups by Kruskal-Wallis, then every pair by Dunn's test with Holm's correction.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def _holm(p: Sequence[float]) -> list[float]:
 
 
 def cliffs_delta(a: ArrayLike, b: ArrayLike) -> float:
-    """P(a > b) - P(a < b) of two samples.
+    """Return P(a > b) - P(a < b) of two samples.
 
     Examples
     --------

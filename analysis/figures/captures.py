@@ -16,7 +16,7 @@ from ..volume import Float, Labels, Mask, Volume
 from ..vq.classes import VQClass
 from .colours import CLASS_NAME, CLASS_RGB, SCALES, class_rgb, map_rgb, top_of, unit_of
 
-#: What there is a series of pictures of.
+#: Layers of which there is a series of pictures.
 LAYERS = ("Q", "V", "classes")
 TITLES = {"V": "Ventilation", "Q": "Perfusion surrogate", "classes": "V/Q classes"}
 #: Window of the CT below the colours, HU.
@@ -28,12 +28,12 @@ BAR_MM = 50.0
 
 
 def lung_slices(analysis: Analysis) -> tuple[int, ...]:
-    """Indices of the slices that show lung."""
+    """Return the indices of the slices that show lung."""
     return tuple(int(k) for k in np.flatnonzero((analysis.lungs > 0).any(axis=(1, 2))))
 
 
 def worst_slices(analysis: Analysis, n: int = 3) -> tuple[int, ...]:
-    """Slices with the most abnormal lung, the worst first, no two closer than 20 mm."""
+    """Return the slices with the most abnormal lung, the worst first, no two closer than 20 mm."""
     area = (analysis.classes > VQClass.NORMAL).sum(axis=(1, 2))
     apart = 20.0 / analysis.expiratory.spacing[0]
     chosen: list[int] = []
@@ -46,7 +46,7 @@ def worst_slices(analysis: Analysis, n: int = 3) -> tuple[int, ...]:
 
 
 def painter(analysis: Analysis, ct: Volume, layer: str) -> Callable[[int], Labels]:
-    """What paints a slice: the CT in grey, the layer in colour over it, the legend in a strip below.
+    """Return a function that paints a slice: CT in grey, the layer in colour over it, the legend below.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def painter(analysis: Analysis, ct: Volume, layer: str) -> Callable[[int], Label
 
 
 def grey(hu: NDArray[Any]) -> Labels:
-    """The CT in the window of the pictures, uint8."""
+    """Return the CT in the window of the pictures, uint8."""
     scale = np.float32(255 / (WINDOW[1] - WINDOW[0]))
     return (np.clip(hu, *WINDOW).astype(np.float32) * scale - np.float32(WINDOW[0] * scale)).astype(np.uint8)
 
@@ -89,7 +89,7 @@ def grey(hu: NDArray[Any]) -> Labels:
 def _colour(
     analysis: Analysis, layer: str, top: float, k: int, index: list[NDArray[np.intp]]
 ) -> tuple[Labels, Mask]:
-    """Colours (n, 3) of a slice's coloured pixels, and which these are."""
+    """Return the colours (n, 3) of a slice's coloured pixels, and which pixels these are."""
     if layer == "classes":
         where = analysis.classes[k] > 0
         return class_rgb(analysis.classes[k][where]), where
@@ -99,7 +99,7 @@ def _colour(
 
 
 def on_slice(values: Float, k: int, index: list[NDArray[np.intp]]) -> Float:
-    """A map at every pixel of slice ``k`` of the CT, (rows, columns) float32; NaN outside the map.
+    """Return a map at every pixel of slice ``k`` of the CT, (rows, columns) float32; NaN outside the map.
 
     Parameters
     ----------
@@ -117,13 +117,13 @@ def on_slice(values: Float, k: int, index: list[NDArray[np.intp]]) -> Float:
 
 
 def working_index(analysis: Analysis) -> list[NDArray[np.intp]]:
-    """For each axis of the CT: the voxel of the working grid its voxels lie in, -1 outside."""
+    """Return, for each axis of the CT, which voxel of the working grid its voxels lie in; -1 outside."""
     out = []
     for axis, n in enumerate(analysis.expiratory.shape):
         ends = np.zeros((2, 3))
         ends[1, axis] = n - 1
         found = analysis.grid.indices(analysis.expiratory.points(ends))[:, axis]
-        # a hair above the half, so that a CT voxel between two blocks does not fall on rounding errors
+        # slightly more than half, so that rounding errors do not decide on a CT voxel between two blocks
         index = np.floor(np.linspace(found[0], found[1], n) + 0.5 + 1e-6).astype(np.intp)
         index[(index < 0) | (index >= analysis.grid.shape[axis])] = -1
         out.append(index)
@@ -131,7 +131,7 @@ def working_index(analysis: Analysis) -> list[NDArray[np.intp]]:
 
 
 def _strip(layer: str, title: str, top: float, width: int, pixel_mm: float) -> Labels:
-    """The legend: title and a bar of 5 cm, scale or classes, and limits of use."""
+    """Draw the legend: title and a bar of 5 cm, scale or classes, and limits of use."""
     size = max(11, width // 30)
     height = 4 * size + size // 2
     image = Image.new("RGB", (width, height))

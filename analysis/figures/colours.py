@@ -1,7 +1,7 @@
 """The colours of classes, lungs and maps, the same in every object, figure and page (sRGB, 0-255).
 
-Classes have Okabe & Ito's qualitative set: told apart with every common colour vision deficiency and in grey.
-Maps have matplotlib's perceptually ordered ones: equal steps of the value look like equal steps of lightness.
+Classes use Okabe & Ito's qualitative set, which readers with any common colour vision deficiency can tell apart.
+Maps use matplotlib's perceptually ordered colormaps: equal steps of the value look like equal steps of lightness.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CLASS_NAME: Mapping[VQClass, str] = {
 
 @dataclass(frozen=True)
 class Scale:
-    """How a map of `pipeline.Analysis.maps` is shown.
+    """Hold how a map of `pipeline.Analysis.maps` is shown.
 
     Parameters
     ----------
@@ -64,26 +64,26 @@ SCALES: Mapping[str, Scale] = {
 
 
 def unit_of(name: str, ventilation: str) -> str:
-    """Unit of a map of `SCALES` as written in legends, where V is made by ``ventilation``."""
+    """Return the unit of a map of `SCALES` as written in legends, where V is made by ``ventilation``."""
     made = VENTILATIONS[ventilation].unit
     return made if name == "V" and made != "1" else SCALES[name].unit
 
 
 def top_of(values: Float) -> float:
-    """Where a map's colours end: its 98th percentile, rounded to two digits for a legend people can read."""
+    """Return the value at which a map's colours end: its 98th percentile, rounded to two digits."""
     top = float(np.nanpercentile(values, 98)) if np.isfinite(values).any() else 1.0
     return float(f"{top:.2g}") if top > 0 else 1.0
 
 
 def map_rgb(values: Float, name: str, top: float) -> Labels:
-    """Colours of a map from 0 to ``top``; (..., 3) uint8. What is not finite gets the colour of 0."""
+    """Return the colours of a map from 0 to ``top``; (..., 3) uint8. What is not finite gets the colour of 0."""
     share = np.clip(np.nan_to_num(values / top, nan=0.0), 0.0, 1.0)
     table = (colormaps[SCALES[name].colormap](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
     return np.asarray(table[(share * 255).astype(np.uint8)])
 
 
 def class_rgb(classes: Labels) -> Labels:
-    """Colours of `VQClass` values; (..., 3) uint8, black where unclassified."""
+    """Return the colours of `VQClass` values; (..., 3) uint8, black where unclassified."""
     table = np.zeros((len(VQClass), 3), dtype=np.uint8)
     for c, rgb in CLASS_RGB.items():
         table[c] = rgb

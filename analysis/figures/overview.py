@@ -23,13 +23,13 @@ from .captures import LAYERS, TITLES, grey
 from .colours import CLASS_NAME, CLASS_RGB, SCALES, class_rgb, map_rgb, top_of, unit_of
 
 PLANES = ("axial", "coronal", "sagittal")
-#: What stands at the left and right edge of each plane.
+#: Letters at the left and right edge of each plane.
 EDGES = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}
 COLUMNS = ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal")
 
 
 def overview(analysis: Analysis) -> Figure:
-    """The page as it goes to the PACS and beside the results: light on black, 1600 x 1200 pixels.
+    """Draw the page that goes to the PACS and beside the results: light on black, 1600 x 1200 pixels.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def overview(analysis: Analysis) -> Figure:
     """
     figure = Figure(figsize=(16, 12), dpi=100, facecolor="black")
     FigureCanvasAgg(figure)
-    # in the middle: viewers write into the corners
+    # in the middle, because viewers write into the corners
     style = {"ha": "center", "va": "center"}
     figure.text(0.42, 0.965, "CT lung ventilation/perfusion", color="white", fontsize=26, **style)
     figure.text(0.42, 0.022, RESEARCH_USE, color="#ffdc78", fontsize=17, **style)
@@ -52,7 +52,7 @@ def overview(analysis: Analysis) -> Figure:
 
 
 def classes_in_words(parameters: Parameters) -> str:
-    """What the colours mean."""
+    """Return a sentence on what the colours mean."""
     return (
         f"Low: below {parameters.low:.0%} of its {NORMALISED_BY[parameters.normalisation]}. "
         "Dead space: perfusion low, ventilation preserved. "
@@ -61,7 +61,7 @@ def classes_in_words(parameters: Parameters) -> str:
 
 
 def worst_zone(analysis: Analysis) -> str:
-    """The zone with the most abnormal lung, and how much."""
+    """Return in words the zone with the most abnormal lung, and how much."""
     shares = {
         words: analysis.measures[region]["total_abnormal"]
         for region, words in REGIONS.items()
@@ -74,7 +74,7 @@ def worst_zone(analysis: Analysis) -> str:
 
 
 def quality_in_words(findings: Sequence[Finding]) -> str:
-    """Which checks did not pass, the failed ones first."""
+    """Return in words which checks did not pass, the failed ones first."""
     names = {
         verdict: "; ".join(dict.fromkeys(f.check for f in findings if f.verdict == verdict))
         for verdict in ("fail", "warn")
@@ -175,7 +175,7 @@ def fractions(figure: Figure, analysis: Analysis, box: tuple[float, float, float
 
 
 def on_working_grid(labels: Labels, analysis: Analysis) -> Labels:
-    """Labels of the CT's own grid at the centres of the working grid's voxels, (k, j, i) uint8."""
+    """Return labels of the CT's own grid at the centres of the working grid's voxels, (k, j, i) uint8."""
     axes = []
     for axis, n in enumerate(analysis.grid.shape):
         ends = np.zeros((2, 3))
@@ -188,12 +188,12 @@ def on_working_grid(labels: Labels, analysis: Analysis) -> Labels:
 
 
 def class_map() -> ListedColormap:
-    """Colours of `VQClass` values 0 to 4 for matplotlib."""
+    """Return the colours of `VQClass` values 0 to 4 for matplotlib."""
     return ListedColormap([(0.0, 0.0, 0.0), *(tuple(v / 255 for v in CLASS_RGB[c]) for c in CLASS_RGB)])
 
 
 def _interesting(classes: Labels, grid: Grid) -> tuple[int, int, int]:
-    """The indices (k, j, i) whose planes show the most abnormal lung (or most lung where all is normal)."""
+    """Return the indices (k, j, i) whose planes show the most abnormal lung (or most lung if all is normal)."""
     abnormal = classes > VQClass.NORMAL
     if not abnormal.any():
         abnormal = classes > 0
@@ -202,12 +202,12 @@ def _interesting(classes: Labels, grid: Grid) -> tuple[int, int, int]:
 
 
 def _axis_of(grid: Grid) -> NDArray[np.intp]:
-    """The array axis closest to the patient's x, y and z."""
+    """Return the array axis closest to the patient's x, y and z."""
     return np.argmax(np.abs(grid.directions), axis=1)
 
 
 def section(values: NDArray[Any], grid: Grid, plane: str, where: tuple[int, int, int]) -> NDArray[Any]:
-    """A plane as a radiologist sees it: patient's right on the left, front up (axial) or head up, front left.
+    """Return a plane in radiological view: patient's right on the left, front up (axial) or head up, front left.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ def section(values: NDArray[Any], grid: Grid, plane: str, where: tuple[int, int,
 
 
 def _view(grid: Grid, plane: str) -> tuple[int, int, int]:
-    """Array axes that run down and across the picture, and the one looked along."""
+    """Return the array axes that run down and across the picture, and the one along the line of sight."""
     x, y, z = (int(a) for a in _axis_of(grid))
     return {"axial": (y, x, z), "coronal": (z, x, y), "sagittal": (z, y, x)}[plane]
 

@@ -31,7 +31,7 @@ GREY = "#555555"
 LEFT = 0.07
 #: Height of a line of the table, as a share of the page.
 LINE = 0.0122
-#: UCUM unit -> how a number of it is written; two decimals without one.
+#: UCUM unit -> format of its numbers; units not listed get two decimals.
 DECIMALS = {"%": ".1f", "ml": ".0f", "g": ".0f", "[hnsf'U]": ".0f", "g/ml": ".4f"}
 #: Right edge of the first column of numbers, and from one to the next, as shares of the page.
 COLUMN, WIDTH = 0.61, 0.145
@@ -51,7 +51,7 @@ METHOD = (
 
 
 def method_in_words(parameters: Parameters) -> str:
-    """How the result was made."""
+    """Return a text on how the result was made."""
     return METHOD.format(
         **vars(parameters) | {"gravity": ", freed of gravity's gradient" if parameters.gravity else ""},
         formula=VENTILATIONS[parameters.ventilation].formula,
@@ -61,7 +61,7 @@ def method_in_words(parameters: Parameters) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a page.
+    """Hold a line of a page.
 
     Parameters
     ----------
@@ -81,13 +81,13 @@ def report_pdf(
     created: datetime,
     trend: Sequence[Visit] = (),
 ) -> bytes:
-    """The report as a PDF file; the same input makes the same bytes.
+    """Return the report as a PDF file; the same input makes the same bytes.
 
     Parameters
     ----------
     analysis : Analysis
     header : sequence of (str, str)
-        What stands at the top of both pages, e.g. ``("Patient", "Doe^Jane")``.
+        Names and values at the top of both pages, e.g. ``("Patient", "Doe^Jane")``.
     created : datetime
         Date of the file.
     trend : sequence of Visit
@@ -162,7 +162,7 @@ def _measurements(analysis: Analysis) -> list[Line]:
 
 
 def _quality(findings: Sequence[Finding]) -> list[Line]:
-    """What did not pass, a line each; what passed in one paragraph."""
+    """Return a line for each check that did not pass, and one paragraph on those that passed."""
     lines = [_heading("Quality")]
     for finding in sorted(findings, key=lambda f: f.verdict != "fail"):
         if finding.verdict == "pass":
@@ -195,7 +195,7 @@ def _flow(figure: Figure, lines: Sequence[Line], top: float, bottom: float) -> N
 
 
 def _value(row: Mapping[str, float], name: str, unit: str) -> str:
-    """A number; of a fraction also its standard uncertainty and what it is at the thresholds 0.50 and 0.75."""
+    """Format a number; a fraction with its standard uncertainty and its values at thresholds 0.50 and 0.75."""
     text = _number(row.get(name), unit)
     if name not in FIRM or f"{name}_sd" not in row:
         return text

@@ -15,7 +15,7 @@ from ..vq.classes import VQClass
 from .colours import CLASS_RGB
 
 INK, GREY = "#111111", "#555555"
-#: What is drawn, a panel each, with the colour of every line.
+#: Measures that are drawn, a panel each, with the colour of every line.
 PANELS: tuple[Mapping[str, str], ...] = (
     {
         "total_abnormal": INK,
@@ -27,15 +27,15 @@ PANELS: tuple[Mapping[str, str], ...] = (
     {"mean_v": "#440154"},
     {"laa950": "#8c510a"},
 )
-#: No axis ends below this, by its unit: noise is not to look like a course.
+#: Unit -> least upper end of an axis, so that noise does not look like a trend.
 LEAST_TOP = {"%": 5.0, "1": 0.2}
-#: Dates of the table; the rest is in the plots.
+#: Largest number of dates in the table; the others are in the plots only.
 MOST_ROWS = 11
 
 
 @dataclass(frozen=True)
 class Visit:
-    """The numbers of one date.
+    """Hold the numbers of one date.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Visit:
     measures : mapping of str to float
         Of both lungs.
     alike : bool
-        False where another version of the software, or other parameters, made them than the report's own.
+        False where they were made by another version of the software or with other parameters than the report.
     """
 
     day: date
@@ -53,7 +53,7 @@ class Visit:
 
 
 def draw(figure: Figure, visits: Sequence[Visit]) -> None:
-    """Draw plots against the date and a table into a page whose upper 13 % is taken.
+    """Draw plots against the date and a table into a page whose upper 13 % is already used.
 
     Parameters
     ----------

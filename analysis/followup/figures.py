@@ -31,7 +31,7 @@ SPAN = 0.8
 
 
 def page(change: Change, title: str) -> Figure:
-    """Three planes through the largest change of class, 1600 x 1500 pixels.
+    """Draw three planes through the largest change of class, 1600 x 1500 pixels.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def _fused(change: Change, layer: str, plane: str, where: Any) -> Labels:
 
 
 def _table(change: Change, axes: Any) -> None:
-    """Rows: what it was; columns: what it is; percent of the lung that is classified on both dates."""
+    """Draw the table of changes: earlier class by row, later by column, percent of lung classified on both dates."""
     axes.set_axis_off()
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)

@@ -26,13 +26,13 @@ from ..vq.classes import VQClass, normalised
 
 #: Maps of a `Change`: V and Q as they are, and each over its normaliser, as classes are made of (gravity's part stays).
 CHANGED = ("V", "Q", "V_n", "Q_n")
-#: Breathing differs from day to day; further apart than this, so do V and density, whatever the lungs do.
+#: Breathing differs from day to day; if it differs by more than this, V and density change without disease.
 VOLUME_LIMITS = (0.85, 1.15)
 
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """From an earlier to a later result.
+    """Hold what changed from an earlier to a later result.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Change:
 
     @property
     def transitions(self) -> NDArray[np.float64]:
-        """Volumes, mL: [a - 1, b - 1] was of class a earlier and is of class b later; (4, 4)."""
+        """Return the (4, 4) volumes (mL) whose class [a - 1, b - 1] was a earlier and is b later."""
         n = len(VQClass)
         counts = np.bincount(self.earlier.ravel().astype(np.intp) * n + self.later.ravel(), minlength=n * n)
         return np.asarray(counts.reshape(n, n)[1:, 1:] * self.grid.voxel_ml, dtype=np.float64)
@@ -74,7 +74,7 @@ class Change:
 def compare(
     earlier: Analysis, later: Analysis, progress: Callable[[float], None] = lambda share: None
 ) -> Change:
-    """What changed between two results.
+    """Compute what changed between two results.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def _normalised(analysis: Analysis) -> dict[str, Float]:
 
 
 def _carried(analysis: Analysis, index: Float, shape: tuple[int, int, int]) -> tuple[dict[str, Float], Mask]:
-    """Maps at other points, from voxels that have a value only; and where there are enough of those."""
+    """Return maps at other points, from voxels with a value only, and where there are enough of those."""
     mask = np.isfinite(analysis.maps["V"])
     weight: Float = kernels.sample(mask.astype(np.float32), index).reshape(shape)
     out = {}
@@ -156,7 +156,7 @@ def _nearest(labels: Labels, index: NDArray[np.float64]) -> Labels:
 
 
 def _breathing(earlier: Analysis, later: Analysis) -> tuple[Finding, ...]:
-    """Whether the lungs were filled alike on both dates."""
+    """Check whether the lungs were filled alike on both dates."""
     findings = []
     low, high = VOLUME_LIMITS
     for name, phase in (("volume_exp", "expiration"), ("volume_insp", "inspiration")):

@@ -11,18 +11,18 @@ from ..volume import Float, Labels
 from .findings import Finding, verdict_of
 
 WINDOW_MM = 50.0
-MIN_SHARE = 0.3  # of a lung's largest slice: smaller ones are its ends
+MIN_SHARE = 0.3  # share of a lung's largest slice below which a slice counts as its end
 WARN = 0.25
 
 
 @dataclass(frozen=True)
 class Band:
-    """The slice where V of both lungs leaves its course most.
+    """Hold the slice where V of both lungs departs most from the slices around.
 
     Parameters
     ----------
     change : float
-        Median V of the slice less that of the slices around, over the lung's mean; of the lung that leaves it less.
+        Median V of the slice less that of the slices around, over the lung's mean; of the lung that departs less.
     slice_index : int
         On V's grid, from 0.
     """
@@ -32,7 +32,7 @@ class Band:
 
 
 def band(found: Band, place: str) -> Finding:
-    """Whether V has a band across both lungs, from `v_band`; ``place`` says where that slice lies."""
+    """Judge whether V has a band across both lungs, from `v_band`; ``place`` says where that slice lies."""
     words = f"V of both lungs leaves its course by {abs(found.change):.0%} of its mean at most, at {place}"
     warn = abs(found.change) > WARN
     if warn:
@@ -42,14 +42,14 @@ def band(found: Band, place: str) -> Finding:
 
 
 def v_band(v: Float, lungs: Labels, spacing: float) -> Band:
-    """Where V of every lung departs most, to the same side, from the running median over slices of 50 mm.
+    """Find where V of all lungs departs most, in the same direction, from its running median over 50 mm.
 
     A defect lies in one lung and in a part of its slices; a step goes through both and through whole slices.
 
     Parameters
     ----------
     v : (k, j, i) float32
-        NaN where it is not known.
+        NaN where V is not known.
     lungs : (k, j, i) uint8
         1 right, 2 left.
     spacing : float

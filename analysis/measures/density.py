@@ -13,7 +13,7 @@ MIDDLE = 0.7  # share of the trachea's largest depth from which a voxel counts a
 
 
 def trachea_air(phase: str, hu: float) -> Finding:
-    """Density of air as the scanner measures it, from `trachea_hu`; NaN where no trachea was found."""
+    """Judge the density of air as the scanner measures it, from `trachea_hu`; NaN where no trachea was found."""
     name, limit = f"trachea air, {phase}", "warn > 20 HU from -1000"
     if not np.isfinite(hu):
         return Finding(name, "warn", None, "[hnsf'U]", limit, f"no trachea was found on {phase}")
@@ -25,7 +25,7 @@ def trachea_air(phase: str, hu: float) -> Finding:
 
 
 def mediastinal_density(phase: str, hu: float) -> Finding:
-    """Density of the heart and great vessels, from `mediastinal_hu`; contrast makes it exceed 90 HU."""
+    """Judge the density of heart and great vessels, from `mediastinal_hu`; contrast makes it exceed 90 HU."""
     name, limit = f"mediastinal density, {phase}", "fail > 90 HU"
     if not np.isfinite(hu):
         return Finding(
@@ -38,7 +38,7 @@ def mediastinal_density(phase: str, hu: float) -> Finding:
 
 
 def trachea_hu(airways: Mask, volume: Volume) -> float:
-    """Median HU in the middle of the trachea, where its wall does not blur in; NaN where none was found.
+    """Return the median HU in the middle of the trachea, away from its wall's blur; NaN where none was found.
 
     Parameters
     ----------
@@ -56,14 +56,14 @@ def trachea_hu(airways: Mask, volume: Volume) -> float:
 
 
 def mediastinal_hu(labels: Labels, volume: Volume) -> float:
-    """Median HU of soft tissue (-50…400 HU) between the lungs; NaN where there is less than 50 mL of it."""
+    """Return the median HU of soft tissue (-50…400 HU) between the lungs; NaN where it is less than 50 mL."""
     values = np.asarray(volume.array, dtype=np.float32)[between_lungs(labels, volume.grid)]
     soft = values[(values > -50) & (values < 400)]
     return float(np.median(soft)) if soft.size * volume.grid.voxel_ml >= 50 else float("nan")
 
 
 def between_lungs(labels: Labels, grid: Grid) -> Mask:
-    """Voxels that have the right lung on one side and the left lung on the other, (k, j, i) bool."""
+    """Return the voxels with the right lung on one side and the left on the other, (k, j, i) bool."""
     axis = int(np.argmax(np.abs(grid.affine[0, :3])))
     right, left = labels == 1, labels == 2
 

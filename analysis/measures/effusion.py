@@ -9,14 +9,14 @@ from ..volume import Labels, Volume
 from .findings import Finding, verdict_of
 
 BONE_HU = 180
-RIBS_MM = 14.0  # ribs are oblique: bone counts this far above and below
+RIBS_MM = 14.0  # ribs are oblique: bone counts up to this far above and below
 SOFT_HU = (-150, 130)
-WALL_MM = 8.0  # of soft tissue between lung and bone that is the chest wall's own
+WALL_MM = 8.0  # thickness of the chest wall's own soft tissue between lung and bone
 WARN_ML = 60.0  # a real pair without an effusion: 4 and 6 ml
 
 
 def effusion(insp_ml: float, exp_ml: float) -> Finding:
-    """What lies behind the lungs on one phase and not on the other, from `behind_lungs_ml`."""
+    """Judge what lies behind the lungs in only one of the phases, from `behind_lungs_ml`."""
     more = abs(insp_ml - exp_ml)
     name = "inspiration" if insp_ml > exp_ml else "expiration"
     words = (
@@ -29,9 +29,9 @@ def effusion(insp_ml: float, exp_ml: float) -> Finding:
 
 
 def behind_lungs_ml(labels: Labels, volume: Volume) -> float:
-    """Soft tissue straight behind the lungs, if bone comes next, less the chest wall's own 8 mm, ml.
+    """Return the soft tissue between lungs and the bone straight behind, less 8 mm of chest wall (ml).
 
-    A lower bound of an effusion of a patient on the back: fluid with no lung in front of it is not counted.
+    This is a lower bound of an effusion in a supine patient: fluid with no lung in front of it is not counted.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from ..anatomy.body import PADDING_HU, TISSUE_HU
 from ..volume import Grid, Labels, Mask, Volume
 from .findings import Finding, verdict_of
 
-SIDES_CM2 = 10.0  # where a whole scan has none; a narrow field of view fails by `edge_percent`
+SIDES_CM2 = 10.0  # a whole scan has none; a narrow field of view fails by `edge_percent`
 END_CM2 = (
     4.0,
     10.0,
@@ -17,7 +17,7 @@ END_CM2 = (
 
 
 def field_of_view(phase: str, percent: float) -> Finding:
-    """Share of the lung at the edge of the field of view, from `edge_percent`."""
+    """Judge the share of the lung at the edge of the field of view, from `edge_percent`."""
     words = f"{percent:.2f} % of the lung touches the edge of the field of view on {phase}"
     if percent > 0.5:
         words += ": the scan does not cover the lungs"
@@ -27,7 +27,7 @@ def field_of_view(phase: str, percent: float) -> Finding:
 
 
 def edge_percent(labels: Labels, volume: Volume) -> float:
-    """Percent of lung voxels on the first or last slice or at the edge of what was reconstructed.
+    """Return the percent of lung voxels on the first or last slice or at the edge of the reconstruction.
 
     Parameters
     ----------
@@ -43,16 +43,16 @@ def edge_percent(labels: Labels, volume: Volume) -> float:
 
 
 def sides_cm2(labels: Labels, volume: Volume) -> float:
-    """Area of lung cut off at the sides of what was reconstructed, cm2; parameters as of `edge_percent`."""
+    """Return the area of lung cut off at the sides of the reconstruction (cm²); see `edge_percent`."""
     lung = labels > 0
     touching = int((lung & _sides(lung, volume)).sum())
     return touching * volume.grid.spacing[0] * volume.grid.spacing[2] / 100
 
 
 def _sides(lung: Mask, volume: Volume) -> Mask:
-    """Voxels at the edge of what was reconstructed of their slice, (k, j, i) bool.
+    """Return the voxels at the edge of their slice's reconstruction, (k, j, i) bool.
 
-    None where lungs were cut out of their body along their outline: then there is less soft tissue than lung, and
+    There are none where lungs were cut out along their outline: then there is less soft tissue than lung, and
     the array's edge and its padding say nothing of the scanner.
     """
     hu = np.asarray(volume.array, dtype=np.float32)
@@ -68,7 +68,7 @@ def _sides(lung: Mask, volume: Volume) -> Mask:
 
 
 def lung_at_the_sides(phase: str, cm2: float) -> Finding:
-    """Area of lung cut off at the sides of the field of view, from `sides_cm2`."""
+    """Judge the area of lung cut off at the sides of the field of view, from `sides_cm2`."""
     words = f"{cm2:.1f} square centimetres of lung end at the sides of the field of view on {phase}"
     if cm2 > SIDES_CM2:
         words += ": a part of the lung is missing"
@@ -77,7 +77,7 @@ def lung_at_the_sides(phase: str, cm2: float) -> Finding:
 
 
 def lung_on_end_slice(phase: str, cm2: tuple[float, float]) -> Finding:
-    """Area of lung on the scan's first or last slice, the larger one, from `end_slices_cm2`."""
+    """Judge the area of lung on the scan's first or last slice, the larger one, from `end_slices_cm2`."""
     area, end = max(zip(cm2, ("first", "last"), strict=True))
     warn, fail = END_CM2
     words = f"{area:.1f} square centimetres of lung lie on the {end} slice on {phase}"
@@ -88,6 +88,6 @@ def lung_on_end_slice(phase: str, cm2: tuple[float, float]) -> Finding:
 
 
 def end_slices_cm2(labels: Labels, grid: Grid) -> tuple[float, float]:
-    """Area of lung on the first and on the last slice, cm²; ``labels`` (k, j, i) on ``grid``."""
+    """Return the area of lung on the first and on the last slice (cm²); ``labels`` (k, j, i) on ``grid``."""
     pixel = grid.spacing[1] * grid.spacing[2] / 100
     return float((labels[0] > 0).sum()) * pixel, float((labels[-1] > 0).sum()) * pixel

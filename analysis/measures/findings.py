@@ -12,7 +12,7 @@ Verdict = Literal["pass", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: what was measured, against what, and what it means.
+    """Hold one check: what was measured, its limits, and what it means.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class QualityRejected(Rejected):
 
 
 def failed(findings: tuple[Finding, ...]) -> bool:
-    """True where any check failed."""
+    """Return whether any check failed."""
     return any(f.verdict == "fail" for f in findings)
 
 

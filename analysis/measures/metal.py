@@ -13,13 +13,13 @@ from .findings import Finding, verdict_of
 METAL_HU = 2500  # bone ends near 2000; scanners saturate from 2976 on
 MIN_ML = 0.03
 OUTSIDE_HU = -600
-PIXEL_MM = 2.8  # of those that the body is found on
+PIXEL_MM = 2.8  # pixel size on which the body is found
 SKIN_MM = 8.0  # an electrode lies on the skin
 
 
 @dataclass(frozen=True)
 class Metal:
-    """Metal in the body.
+    """Hold the metal found in the body.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Metal:
 
 
 def metal(phase: str, found: Metal) -> Finding:
-    """Whether metal may have streaked the lungs, from `find_metal`."""
+    """Judge whether metal may have streaked the lungs, from `find_metal`."""
     name, limit = f"metal, {phase}", f"warn >= {MIN_ML:g} ml above {METAL_HU} HU beside lung"
     if found.ml < MIN_ML:
         return Finding(name, "pass", found.ml, "ml", limit, f"no metal beside the lungs on {phase}")
@@ -50,7 +50,7 @@ def metal(phase: str, found: Metal) -> Finding:
 
 
 def find_metal(volume: Volume, labels: Labels, factors: tuple[int, int, int]) -> Metal:
-    """Metal deeper than 8 mm under the skin on slices that show lung.
+    """Find metal deeper than 8 mm under the skin on slices that show lung.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def find_metal(volume: Volume, labels: Labels, factors: tuple[int, int, int]) ->
 
 
 def _under_the_skin(volume: Volume, k: int, coarse: list[int]) -> Mask:
-    """The body on one slice without its outermost 8 mm, lungs included, one value for ``coarse`` (j, i) pixels."""
+    """Return the body on one slice, lungs included, without its outermost 8 mm; ``coarse`` (j, i) pixels a value."""
     rows, columns = (n // c for n, c in zip(volume.grid.shape[1:], coarse, strict=True))
     pixels = volume.array[k, : rows * coarse[0], : columns * coarse[1]]
     mean = pixels.reshape(rows, coarse[0], columns, coarse[1]).mean(axis=(1, 3))

@@ -8,14 +8,14 @@ from ..volume import Float, Volume
 from .findings import Finding, verdict_of
 
 BLOCK_MM = 5.0
-SLICE_MM = 8.0  # every so many mm a slice is measured
+SLICE_MM = 8.0  # distance between the slices that are measured
 SOFT_HU = (-20.0, 120.0)
 MIN_BLOCKS = 200
 WARN_HU = 60.0
 
 
 def noise(phase: str, hu: float) -> Finding:
-    """How noisy a phase is, from `noise_hu`; NaN where there is no soft tissue to measure."""
+    """Judge how noisy a phase is, from `noise_hu`; NaN where there is no soft tissue to measure."""
     name, limit = f"noise, {phase}", f"warn > {WARN_HU:g} HU"
     if not np.isfinite(hu):
         return Finding(
@@ -28,7 +28,7 @@ def noise(phase: str, hu: float) -> Finding:
 
 
 def noise_hu(volume: Volume) -> float:
-    """Median standard deviation in blocks of soft tissue of about 5 x 5 mm, HU; NaN where there are too few.
+    """Return the median SD in blocks of soft tissue of about 5 x 5 mm (HU); NaN where there are too few.
 
     Half of the blocks lie in muscle, liver and blood, which are even: their deviation is the noise, whatever its
     correlation between pixels. Texture of tissue counts as noise; it made 21 to 37 HU of eight real CTs.
@@ -46,7 +46,7 @@ def noise_hu(volume: Volume) -> float:
 
 
 def _blocks(array: np.ndarray, rows: int, columns: int) -> tuple[Float, Float]:
-    """Mean and standard deviation of blocks in the slice."""
+    """Return mean and standard deviation of blocks in the slice."""
     k, j, i = len(array), array.shape[1] // rows, array.shape[2] // columns
     blocks = array[:, : j * rows, : i * columns].reshape(k, j, rows, i, columns).astype(np.float32)
     mean = blocks.mean(axis=(2, 4))

@@ -15,7 +15,7 @@ from .kernels import kernels_in_words
 
 @dataclass(frozen=True)
 class Acquisition:
-    """What a series' header says of how one phase was made.
+    """Hold what a series' headers say of how one phase was made.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Acquisition:
 
 
 def lungs_found(labels: Labels) -> Finding:
-    """Whether both lungs were found; `registration.register` refuses a lung that only one phase has."""
+    """Judge whether both lungs were found; `registration.register` refuses a lung that only one phase has."""
     missing = [name for lung, name in ((1, "right"), (2, "left")) if not (labels == lung).any()]
     words = "both lungs were found"
     if missing:
@@ -47,7 +47,7 @@ def lungs_found(labels: Labels) -> Finding:
 
 
 def volume_ratio(exp_ml: float, insp_ml: float) -> Finding:
-    """Expiratory over inspiratory lung volume (COPD: 0.73 ± 0.14)."""
+    """Judge expiratory over inspiratory lung volume (COPD: 0.73 ± 0.14)."""
     ratio = exp_ml / insp_ml
     verdict = verdict_of(ratio >= 0.95, ratio > 0.85)
     meaning = {"pass": "", "warn": ": a shallow breath", "fail": ": too shallow, one phase twice, or swapped"}
@@ -56,7 +56,7 @@ def volume_ratio(exp_ml: float, insp_ml: float) -> Finding:
 
 
 def mass_ratio(insp_g: float, exp_g: float) -> Finding:
-    """Inspiratory over expiratory lung mass."""
+    """Judge inspiratory over expiratory lung mass."""
     ratio = insp_g / exp_g
     verdict = verdict_of(not 0.7 <= ratio <= 1.4, not 0.85 <= ratio <= 1.20)
     words = f"lung mass on inspiration is {ratio:.2f} of that on expiration"
@@ -66,7 +66,7 @@ def mass_ratio(insp_g: float, exp_g: float) -> Finding:
 
 
 def outline_findings(phase: str, outline: Outline) -> tuple[Finding, ...]:
-    """Whether the outline of one phase's lungs looks wrong: gas with walls, loose pieces, a pit in its underside."""
+    """Judge whether the outline of one phase's lungs is right: no gas with walls, loose pieces, pits below."""
     rows = (
         (
             "walled gas",
@@ -98,7 +98,7 @@ def outline_findings(phase: str, outline: Outline) -> tuple[Finding, ...]:
 
 
 def acquisition_findings(inspiration: Acquisition, expiration: Acquisition) -> tuple[Finding, ...]:
-    """Checks of what the headers say: slice thickness, kernels, contrast agent."""
+    """Check what the headers say: slice thickness, kernels, contrast agent."""
     findings = []
     for phase, a in (("inspiration", inspiration), ("expiration", expiration)):
         words = f"slices of {a.slice_mm:.2f} mm on {phase}"
@@ -126,7 +126,7 @@ def acquisition_findings(inspiration: Acquisition, expiration: Acquisition) -> t
 
 
 def perfusion_agreement(m: Float, deposited: Float) -> Finding:
-    """Whether the mass change by the Jacobian and by depositing mass, (n,) both, tell the same."""
+    """Judge whether mass change by the Jacobian and by depositing mass, both (n,), agree."""
     name, limit = "perfusion cross-check", "warn < 0.9"
     if m.size < 2 or not (np.ptp(m) and np.ptp(deposited)):
         return Finding(name, "warn", None, "1", limit, "there is no mass change to check")
@@ -136,7 +136,7 @@ def perfusion_agreement(m: Float, deposited: Float) -> Finding:
 
 
 def registration_findings(quality: RegistrationQuality) -> tuple[Finding, ...]:
-    """Checks of the displacement field."""
+    """Check the displacement field."""
     closure, fold = quality.closure, 100 * quality.folding
     alike, residual = quality.similarity, quality.feature_residual
     blank = not np.isfinite(residual)

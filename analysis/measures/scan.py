@@ -26,7 +26,7 @@ from .steps import Step, largest_step, step
 
 @dataclass(frozen=True)
 class Scan:
-    """What is measured of one phase to judge it.
+    """Hold what is measured of one phase to judge it.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class Scan:
         )
 
     def findings(self, phase: str) -> tuple[Finding, ...]:
-        """The checks of this phase; ``phase`` names it in the sentences."""
+        """Return the checks of this phase; ``phase`` names it in the sentences."""
         return (
             trachea_air(phase, self.trachea_hu),
             field_of_view(phase, self.edge_percent),

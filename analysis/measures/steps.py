@@ -21,8 +21,8 @@ SLICE_MM = 2.0  # of thinner slices every n-th is taken
 COARSE_MM = 2.5  # the limits hold to here; of slices further apart a jump is known no better than they lie
 TILE = 12  # pixels
 MIN_TILES = 8
-REACH_MM = 15.0  # the largest distance that slices are compared over
-AROUND_MM = 24.0  # how far around a gap ordinary distances are learnt
+REACH_MM = 15.0  # largest distance between slices that are compared
+AROUND_MM = 24.0  # how far around a gap the usual differences are learnt
 WINDOW_HU = (-1000.0, 200.0)
 BODY_HU = -850.0
 ALIKE = (
@@ -36,16 +36,16 @@ FAIL_SIDEWAYS_MM = 8.0
 
 @dataclass(frozen=True)
 class Step:
-    """The largest step of one scan.
+    """Hold the largest step of one scan.
 
     Parameters
     ----------
     jump_mm : float
-        Distance over which slices differ as much as the two neighbours do, less their own distance.
+        Distance (mm) over which slices usually differ as much as the two neighbours do, less their own distance.
     along_mm : float
-        The same once the slices are moved onto each other sideways.
+        The same after the slices are moved onto each other sideways.
     sideways_mm : float
-        How far they were moved for that.
+        How far they were moved for that (mm).
     repeat_mm : float
         Height of the block that was scanned twice; 0 for none.
     slices : (int, int)
@@ -69,7 +69,7 @@ class Step:
 
 
 def step(phase: str, found: Step) -> Finding:
-    """Whether the patient breathed or moved while a phase was scanned, from `largest_step`."""
+    """Judge whether the patient breathed or moved while a phase was scanned, from `largest_step`."""
     name = f"breathing step, {phase}"
     coarse = found.distance_mm > COARSE_MM
     warn_mm, fail_mm = (found.distance_mm, 2 * found.distance_mm) if coarse else (WARN_MM, FAIL_MM)
@@ -94,12 +94,12 @@ def step(phase: str, found: Step) -> Finding:
 
 
 def largest_step(volume: Volume) -> Step:
-    """The largest jump between neighbouring slices of a scan; all 0 where it is too small to be judged.
+    """Find the largest jump between neighbouring slices of a scan; all 0 where the scan is too small to judge.
 
     Parameters
     ----------
     volume : Volume
-        Slices along k, each of an instant or of a short time.
+        Slices along k, each acquired at an instant or in a short time.
     """
     every = max(1, int(SLICE_MM / volume.grid.spacing[0]))
     distance = every * volume.grid.spacing[0]
@@ -131,7 +131,7 @@ def largest_step(volume: Volume) -> Step:
 
 
 def _small(volume: Volume, every: int) -> Float:
-    """Every n-th slice in pixels of 4 mm, clipped to what shows lung and soft tissue."""
+    """Return every n-th slice in pixels of 4 mm, clipped to the HU of lung and soft tissue."""
     array = volume.array[::every]
     j, i = _averaged(volume.grid)
     n = array.shape[0], array.shape[1] // j, array.shape[2] // i
@@ -140,20 +140,20 @@ def _small(volume: Volume, every: int) -> Float:
 
 
 def _averaged(grid: Grid) -> tuple[int, int]:
-    """How many rows and columns make a pixel of about 4 mm."""
+    """Return how many rows and columns make a pixel of about 4 mm."""
     j, i = (max(1, round(PIXEL_MM / s)) for s in grid.spacing[1:])
     return j, i
 
 
 def _tiles(images: Float) -> Float:
-    """Mean over tiles, (k, tile)."""
+    """Return the mean over tiles, (k, tile)."""
     j, i = (n // TILE for n in images.shape[1:])
     blocks = images[:, : j * TILE, : i * TILE].reshape(len(images), j, TILE, i, TILE)
     return np.asarray(blocks.mean(axis=(2, 4)).reshape(len(images), -1) + np.float32(1e-3))
 
 
 def _usual(difference: Float, lag: int, lags: int, distance: float) -> Float:
-    """Mean squared difference at a lag around every gap, of pairs on one side of it; (gap, tile)."""
+    """Return the mean squared difference at a lag around every gap, of pairs on one side of it; (gap, tile)."""
     width = max(lags + 2, round(AROUND_MM / distance))
     gaps = len(difference) + lag - 1
     total = np.concatenate(
@@ -170,7 +170,7 @@ def _usual(difference: Float, lag: int, lags: int, distance: float) -> Float:
 
 
 def _middle(square: Float, body: np.ndarray) -> Float:
-    """Root of the median over the tiles of the body; 0 where they are too few."""
+    """Return the root of the median over the tiles of the body; 0 where they are too few."""
     some = body.sum(axis=1) >= MIN_TILES
     out = np.zeros(len(square), dtype=np.float32)
     masked = np.where(body[some], square[some], np.nan)
@@ -179,14 +179,14 @@ def _middle(square: Float, body: np.ndarray) -> Float:
 
 
 def _as_mm(ratio: float, curve: Float, distance: float) -> float:
-    """The distance at which slices differ by ``ratio``, less that of neighbours."""
+    """Return the distance at which slices differ by ``ratio``, less that of neighbours (mm)."""
     return float(np.interp(ratio, curve, distance * np.arange(1, len(curve) + 1))) - distance
 
 
 def _repeat(differences: list[Float], body: np.ndarray) -> tuple[int, int]:
-    """First gap and height, in slices, of a block that comes again at once; (0, 0) for none.
+    """Return first gap and height, in slices, of a block that repeats at once; (0, 0) for none.
 
-    All slices of the block must find themselves again, so that two that are alike by chance do not count.
+    Every slice of the block must repeat, so that two slices alike by chance do not count.
     """
     usual = ndimage.median_filter(differences[0], (2 * len(differences) + 1, 1), mode="nearest")
     for lag, difference in enumerate(differences, 1):
@@ -201,7 +201,7 @@ def _repeat(differences: list[Float], body: np.ndarray) -> tuple[int, int]:
 
 
 def _sideways(here: Float, there: Float) -> tuple[np.ndarray, Float]:
-    """Shift (j, i) in pixels that brings a slice onto its neighbour, by Gauss-Newton, and what still differs."""
+    """Return the shift (j, i) in pixels of a slice onto its neighbour, by Gauss-Newton, and what still differs."""
     shift = np.zeros(2)
     moved = there
     for _ in range(8):

@@ -27,7 +27,7 @@ PARENCHYMA = HU <= -250
 
 @dataclass(frozen=True)
 class Measure:
-    """What a number in the table means.
+    """Hold what a number in the table means.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ FIRM: Mapping[str, str] = {
     "total_abnormal": "Total abnormal",
 }
 
-#: Measures that say how firm a fraction is, shown beside it.
+#: Measures of a fraction's uncertainty and sensitivity, shown beside it.
 FIRMNESS = frozenset(f"{name}_{kind}" for name in FIRM for kind in ("sd", "50", "75"))
 
 #: Share of the mean below which V or Q is a defect (129Xe convention).
@@ -102,7 +102,7 @@ MEASURES: Mapping[str, Measure] = {
 
 
 def measures_of(ventilation: str) -> Mapping[str, Measure]:
-    """`MEASURES` as they read where V is made by ``ventilation``, a key of `ventilation.VENTILATIONS`."""
+    """Return `MEASURES` in the words for V made by ``ventilation``, a key of `ventilation.VENTILATIONS`."""
     kind = VENTILATIONS[ventilation]
     mean_v = replace(MEASURES["mean_v"], meaning=f"Ventilation V = {kind.formula}, mean", unit=kind.unit)
     return {**MEASURES, "mean_v": mean_v}
@@ -110,7 +110,7 @@ def measures_of(ventilation: str) -> Mapping[str, Measure]:
 
 @dataclass(frozen=True, eq=False)
 class Densities:
-    """Histograms of HU, one for each zone (or each lobe), in one phase.
+    """Hold histograms of HU, one for each zone (or each lobe), in one phase.
 
     Parameters
     ----------
@@ -135,33 +135,33 @@ class Densities:
         return cls(counts, volume.grid.voxel_ml)
 
     def histogram(self, region: str) -> NDArray[np.int64]:
-        """Counts at HU_MIN … HU_MAX of a region of `regions.REGIONS`."""
+        """Return the counts at HU_MIN … HU_MAX of a region of `regions.REGIONS`."""
         return self.counts[list(LABELS_OF[region])].sum(axis=0)
 
     def volume_ml(self, region: str) -> float:
-        """Volume of the region, mL."""
+        """Return the volume of the region, mL."""
         return float(self.histogram(region).sum() * self.voxel_ml)
 
     def mass_g(self, region: str) -> float:
-        """Mass of the region, vessels in it included, g."""
+        """Return the mass of the region, vessels included, g."""
         return float((self.histogram(region) * np.maximum(density(HU), 0)).sum() * self.voxel_ml)
 
     def gas_ml(self, region: str) -> float:
-        """Volume of gas in the region, mL: -HU/1000 of every voxel (0 where there is none)."""
+        """Return the volume of gas in the region, mL: -HU/1000 of every voxel (0 where HU is positive)."""
         return float((self.histogram(region) * np.clip(-HU / 1000, 0, 1)).sum() * self.voxel_ml)
 
     def mean_density(self, region: str) -> float:
-        """Mean HU of the parenchyma (HU <= -250)."""
+        """Return the mean HU of the parenchyma (HU <= -250)."""
         counts = self.histogram(region)[PARENCHYMA]
         return _ratio(float((counts * HU[PARENCHYMA]).sum()), float(counts.sum()))
 
     def below(self, region: str, threshold: int) -> float:
-        """Percent of the parenchyma below ``threshold`` HU (low attenuation area)."""
+        """Return the percent of the parenchyma below ``threshold`` HU (low attenuation area)."""
         counts = self.histogram(region)[PARENCHYMA]
         return 100 * _ratio(float(counts[HU[PARENCHYMA] < threshold].sum()), float(counts.sum()))
 
     def percentile(self, region: str, percent: float) -> float:
-        """HU below which ``percent`` of the parenchyma lies."""
+        """Return the HU below which ``percent`` of the parenchyma lies."""
         cumulated = np.cumsum(self.histogram(region)[PARENCHYMA])
         if cumulated[-1] == 0:
             return float("nan")
@@ -169,7 +169,7 @@ class Densities:
 
 
 def density_measures(inspiration: Densities, expiration: Densities, region: str) -> dict[str, float]:
-    """Volumes, masses and densities of one region, each phase on its own CT and its own zones."""
+    """Return volumes, masses and densities of one region, each phase on its own CT and its own zones."""
     i, e = inspiration, expiration
     return {
         "volume_exp": e.volume_ml(region),
@@ -189,7 +189,7 @@ def density_measures(inspiration: Densities, expiration: Densities, region: str)
 
 
 def class_measures(classes: Labels, lung_voxels: int, voxel_ml: float) -> dict[str, float]:
-    """Fractions of the classes in the voxels of one region.
+    """Return the fractions of the classes in the voxels of one region.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def class_measures(classes: Labels, lung_voxels: int, voxel_ml: float) -> dict[s
 def firmness_measures(
     curves: Mapping[str, tuple[float, ...]], errors: Mapping[str, float]
 ) -> dict[str, float]:
-    """Uncertainty and sensitivity of the fractions of one region.
+    """Return uncertainty and sensitivity of the fractions of one region.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def firmness_measures(
 
 
 def _spread(values: NDArray[np.float32]) -> tuple[float, float, float]:
-    """Mean, CV = SD/mean and H = IQR/mean."""
+    """Return mean, CV = SD/mean and H = IQR/mean."""
     if values.size == 0:
         return float("nan"), float("nan"), float("nan")
     mean = float(values.mean(dtype=np.float64))
@@ -247,7 +247,7 @@ def map_measures(
     m: NDArray[np.float32],
     means: tuple[float, float],
 ) -> dict[str, float]:
-    """Heterogeneity of V and Q in the voxels of one region.
+    """Return the heterogeneity of V and Q in the voxels of one region.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ def map_measures(
 def hu_measures(
     hu_insp: NDArray[np.float32], hu_exp: NDArray[np.float32], mass_change: float
 ) -> dict[str, float]:
-    """Ventilation by the HU methods of one region, as one subregion.
+    """Return ventilation by the HU methods of one region, taken as one subregion.
 
     Parameters
     ----------

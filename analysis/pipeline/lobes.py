@@ -14,13 +14,13 @@ from ..errors import Rejected
 from ..volume import Float, Grid, Labels, Volume
 from .phase import Phase
 
-#: Least Dice of a lobe mask with the lungs it was drawn in.
+#: Least Dice coefficient of a lobe mask with the lungs that it was drawn in.
 COVER = 0.8
 
 
 @dataclass(frozen=True, eq=False)
 class Lobes:
-    """Lobes of one phase.
+    """Hold the lobes of one phase.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Lobes:
     labels: Labels
 
     def carried(self, insp: Phase, exp: Phase, displacement: Float, inverse: Float) -> tuple[Labels, Labels]:
-        """The lobes of inspiration and expiration; ``displacement`` and ``inverse`` lead from one to the other."""
+        """Return the lobes of both phases; ``displacement`` and ``inverse`` lead from one to the other."""
         if self.phase == "expiration":
             return _carry(self.labels, exp.work.grid, insp, inverse), self.labels
         return self.labels, _carry(self.labels, insp.work.grid, exp, displacement)
@@ -76,7 +76,7 @@ def find_lobes(mask: Volume, insp: Phase, exp: Phase) -> Lobes:
 
 
 def nearest(mask: Volume, grid: Grid) -> NDArray[np.uint16]:
-    """A mask's labels (k, j, i) at the voxels of another grid; 0 outside of it."""
+    """Return a mask's labels (k, j, i) at the voxels of another grid; 0 outside the mask."""
     index = np.rint(mask.grid.indices(grid.centres().reshape(-1, 3).astype(np.float64))).astype(np.intp)
     within = ((index >= 0) & (index < mask.grid.shape)).all(axis=1)
     out = np.zeros(len(index), dtype=np.uint16)
@@ -85,7 +85,7 @@ def nearest(mask: Volume, grid: Grid) -> NDArray[np.uint16]:
 
 
 def name_lobes(labels: NDArray[np.uint16], lungs: Labels, grid: Grid) -> Labels:
-    """Labels as 1 + the place in `regions.LOBES`, told by where they lie; see `find_lobes`.
+    """Renumber labels as 1 + the place in `regions.LOBES`, from where they lie; see `find_lobes`.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def name_lobes(labels: NDArray[np.uint16], lungs: Labels, grid: Grid) -> Labels:
         inside = labels == label
         sides = [int((inside & (lungs == side)).sum()) for side in centres]
         if max(sides) < 0.5 * inside.sum():
-            continue  # no lobe: a trachea, say
+            continue  # not a lobe, but perhaps the trachea
         side = (Lung.RIGHT, Lung.LEFT)[int(np.argmax(sides))]
         centres[side][label] = grid.points(np.argwhere(inside).mean(axis=0)[None])[0]
     right, left = centres[Lung.RIGHT], centres[Lung.LEFT]
@@ -115,7 +115,7 @@ def name_lobes(labels: NDArray[np.uint16], lungs: Labels, grid: Grid) -> Labels:
 
 
 def _carry(labels: Labels, grid: Grid, to: Phase, displacement: Float) -> Labels:
-    """Labels on ``grid`` at the lung voxels of another phase, which ``displacement`` leads back from."""
+    """Carry labels on ``grid`` to the lung voxels of another phase, from which ``displacement`` leads back."""
     inside = to.lungs > 0
     points = to.work.grid.centres()[inside] + displacement[inside]
     index = np.rint(grid.indices(points.astype(np.float64))).astype(np.intp)

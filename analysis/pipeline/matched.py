@@ -22,13 +22,13 @@ from ..vq.ventilation import density
 from .phase import Phase
 
 VESSEL_HU = -250.0
-#: Local mean HU that the formulas of ventilation from HU are given: 0 and -1000 are their poles.
+#: Range of local mean HU for the formulas of ventilation from HU, whose poles are 0 and -1000.
 HU_RANGE = (-999.0, -1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Deposits:
-    """Every inspiratory lung voxel laid down where it came from, on the expiratory working grid.
+    """Hold inspiratory lung voxels deposited where they came from, on the expiratory working grid.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Deposits:
 
     @classmethod
     def of(cls, insp: Phase, grid: Grid, inverse: Float) -> Deposits:
-        """Of the inspiratory lungs on ``grid``; ``inverse`` (k, j, i, 3), mm LPS, on their working grid."""
+        """Deposit the inspiratory lungs on ``grid``; ``inverse`` (k, j, i, 3), mm LPS, on their working grid."""
         inside = insp.lungs > 0
         points = insp.work.grid.centres()[inside] + inverse[inside]
         index = grid.indices(points.astype(np.float64))
@@ -58,7 +58,7 @@ class Deposits:
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """Both phases at the same points: those of the expiratory working grid."""
+    """Hold both phases at the same points: those of the expiratory working grid."""
 
     grid: Grid
     jacobian: Float
@@ -70,7 +70,7 @@ class Matched:
     deposits: Deposits | None
 
     def need_deposits(self, method: str) -> Deposits:
-        """The deposits; `Rejected` where no inverse field was given to make them."""
+        """Return the deposits, or raise `Rejected` where no inverse field was given to make them."""
         if self.deposits is None:
             raise Rejected(f"{method} needs the field from inspiration to expiration too")
         return self.deposits
@@ -100,7 +100,7 @@ def match(
 def vq(
     insp: Phase, exp: Phase, displacement: Float, jacobian: Float, parameters: Parameters
 ) -> tuple[dict[str, Float], Mask, Labels]:
-    """V, Q and classes from a displacement field alone, by the methods that need no inverse; without gravity's part.
+    """Make V, Q and classes from a displacement field by methods that need no inverse; without gravity correction.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def vq(
 def make_maps(
     pair: Matched, parameters: Parameters, height: Float | None = None
 ) -> tuple[dict[str, Float], Float, Float]:
-    """Every map of two matched phases, and normalised V and Q.
+    """Make every map of two matched phases, and normalised V and Q.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def make_maps(
 
 
 def smooth(pair: Matched, parameters: Parameters) -> dict[str, Float]:
-    """V, Q and m at one effective resolution: what a method has averaged already is not averaged again."""
+    """Smooth V, Q and m to one effective resolution, less where a method has averaged already."""
     (v, v_mm), (m, m_mm) = ventilation_map(pair, parameters), mass_map(pair, parameters)
     raw = {"V": (v, v_mm), "m": (m, m_mm)}
     if pair.deposits is not None:
@@ -174,7 +174,7 @@ def smooth(pair: Matched, parameters: Parameters) -> dict[str, Float]:
 
 
 def ventilation_map(pair: Matched, parameters: Parameters) -> tuple[Float, float]:
-    """V by the method asked for, (k, j, i), and the standard deviation, mm, of the averaging it holds already."""
+    """Return V by the chosen method, (k, j, i), and the SD (mm) of the averaging that it contains already."""
     method = parameters.ventilation
     if method == "jacobian":
         return vs.jacobian_ventilation(pair.jacobian), 0.0
@@ -193,7 +193,7 @@ HUMethod = Callable[[vs.AnyFloat, vs.AnyFloat], vs.AnyFloat]
 
 
 def hu_methods(mass_change: float) -> Mapping[str, HUMethod]:
-    """The ways to make V from local mean HU of inspiration and expiration; ``mass_change`` is the lungs' f."""
+    """Return the ways to make V from local mean HU of both phases; ``mass_change`` is f of the lungs."""
     return {
         "hu": vs.hu_ventilation,
         "mass-corrected hu": lambda insp, exp: vs.mass_corrected_hu_ventilation(insp, exp, mass_change),
@@ -203,7 +203,7 @@ def hu_methods(mass_change: float) -> Mapping[str, HUMethod]:
 
 
 def mass_map(pair: Matched, parameters: Parameters) -> tuple[Float, float]:
-    """Signed m by the method asked for, (k, j, i), and the averaging in mm that it holds already."""
+    """Return signed m by the chosen method, (k, j, i), and the SD (mm) of the averaging that it contains already."""
     if parameters.perfusion == "gaussian":
         m = mass_change(pair.jacobian, density(pair.ct_insp), density(pair.ct_exp))
         return m.astype(np.float32), 0.0
@@ -217,6 +217,6 @@ def mass_map(pair: Matched, parameters: Parameters) -> tuple[Float, float]:
 
 
 def _deposited(pair: Matched) -> Float:
-    """Deposited inspiratory mass less expiratory mass, g per mL of expiration."""
+    """Return deposited inspiratory mass less expiratory mass, g per mL of expiration."""
     counted = pair.need_deposits("the deposit of mass")
     return (counted.mass - density(pair.ct_exp)).astype(np.float32)

@@ -18,7 +18,7 @@ MARGIN_MM = 20.0
 
 @dataclass(frozen=True, eq=False)
 class Phase:
-    """One phase, ready to be registered.
+    """Hold one phase, ready to be registered.
 
     Attributes
     ----------
@@ -79,15 +79,15 @@ class Phase:
 
     @property
     def lung_ml(self) -> float:
-        """Volume of the lungs, mL."""
+        """Return the volume of the lungs, mL."""
         return float((self.lungs > 0).sum()) * self.work.grid.voxel_ml
 
     def lobe_densities(self, lobes: Labels) -> ms.Densities:
-        """Histograms of the CT's own voxels by lobe; ``lobes`` (k, j, i) on ``work.grid``."""
+        """Return histograms of the CT's own voxels by lobe; ``lobes`` (k, j, i) on ``work.grid``."""
         return ms.Densities.of(self.ct, _repeat(lobes, self.factors))
 
     def fine(self, labels: Labels) -> Labels:
-        """Labels on ``work.grid`` carried to every voxel of the CT, (k, j, i) uint8 on `grid`."""
+        """Carry labels on ``work.grid`` to every voxel of the CT, (k, j, i) uint8 on `grid`."""
         out = np.zeros(self.grid.shape, dtype=np.uint8)
         starts = [s.start * f for s, f in zip(self.box, self.factors, strict=True)]
         values = _repeat(labels, self.factors)
@@ -115,5 +115,5 @@ def _repeat(labels: Labels, factors: tuple[int, int, int]) -> Labels:
 
 
 def order_phases(a: Phase, b: Phase) -> tuple[Phase, Phase]:
-    """(inspiration, expiration): the phase with the larger lungs is inspiration."""
+    """Return (inspiration, expiration): the phase with the larger lungs is inspiration."""
     return (a, b) if a.lung_ml >= b.lung_ml else (b, a)

@@ -34,7 +34,7 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """The result of one pair, on the expiratory CT.
+    """Hold the result of one pair, on the expiratory CT.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ def analyse(
     parameters: Parameters | None = None,
     progress: Progress = lambda stage, share: None,
 ) -> Analysis:
-    """V/Q analysis of a pair of non-contrast chest CT volumes.
+    """Analyse ventilation and perfusion of a pair of non-contrast chest CT volumes.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def analyse_phases(
     acquisitions: tuple[Acquisition, Acquisition] | None = None,
     lobes: Volume | None = None,
 ) -> Analysis:
-    """As `analyse`, from phases whose lungs are known already.
+    """Analyse as `analyse` does, from phases whose lungs are known already.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def analyse_phases(
     Raises
     ------
     Rejected, QualityRejected
-        As `analyse`; where ``lobes`` are no lobes of these lungs.
+        As `analyse`; also where ``lobes`` are not lobes of these lungs.
     """
     height = _height(exp.work.grid, acquisitions) if parameters.gravity else None
     drawn = find_lobes(lobes, insp, exp) if lobes else None
@@ -207,7 +207,7 @@ def _gate(findings: tuple[Finding, ...], parameters: Parameters) -> None:
 
 
 def _height(grid: Grid, acquisitions: tuple[Acquisition, Acquisition] | None) -> Float:
-    """mm above the floor of every voxel, as the patient lay on expiration."""
+    """Return the height of every voxel above the floor (mm), as the patient lay on expiration."""
     up = acquisitions[1].up if acquisitions else None
     if up is None:
         raise Rejected("gravity's part of V and Q cannot be taken out: nothing says how the patient lay")
@@ -215,7 +215,7 @@ def _height(grid: Grid, acquisitions: tuple[Acquisition, Acquisition] | None) ->
 
 
 def _regions(exp: Phase, lobes: Labels | None) -> dict[str, Mask]:
-    """Voxels of every region on the expiratory working grid; of lobes, where they are known."""
+    """Return the voxels of every region on the expiratory working grid; of lobes, where they are known."""
     zone = zones(exp.lungs, exp.work.grid)
     out = {region: np.isin(zone, labels) for region, labels in ZONES_OF.items()}
     if lobes is not None:

@@ -15,7 +15,7 @@ from ..volume import Float, Labels, Mask
 from ..vq.classes import VQClass, classify, normalised
 from .matched import Matched, smooth
 
-#: Thresholds of the sensitivity.
+#: Thresholds at which the sensitivity of the fractions is computed.
 THRESHOLDS = (0.50, 0.55, 0.60, 0.65, 0.70, 0.75)
 #: Fractions of `measures.MEASURES` and the classes they count.
 FRACTIONS: Mapping[str, tuple[VQClass, ...]] = {
@@ -30,7 +30,7 @@ Percents = dict[str, dict[str, float]]
 
 
 def percents(classes: Labels, regions: Masks) -> Percents:
-    """Percent of the classified lung of every fraction, by region; NaN where nothing is classified.
+    """Return every fraction in percent of the classified lung, by region; NaN where nothing is classified.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def percents(classes: Labels, regions: Masks) -> Percents:
 def sensitivity(
     v_n: Float, q_n: Float, mask: Mask, voxel_ml: float, min_defect_ml: float, regions: Masks
 ) -> dict[str, dict[str, tuple[float, ...]]]:
-    """Every fraction of every region at each of `THRESHOLDS`.
+    """Return every fraction of every region at each of `THRESHOLDS`.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ COARSE_MM, DRAWS = 4.0, 16
 
 @dataclass(frozen=True)
 class RegistrationError:
-    """How wrong a registration is likely to be.
+    """Hold how wrong a registration is likely to be.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class RegistrationError:
 
     @classmethod
     def of(cls, quality: RegistrationQuality) -> RegistrationError:
-        """From what the registration sees of its own error."""
+        """Estimate the error from what the registration measures of itself."""
         seen = float(np.hypot(quality.feature_residual, quality.inverse_consistency))
         return cls(GAIN * seen, CLOSURE_GAIN * abs(quality.closure))
 
@@ -108,11 +108,11 @@ def fraction_sd(
     error: RegistrationError,
     height: Float | None = None,
 ) -> Percents:
-    """Standard uncertainty of every fraction of every region, in percent of the classified lung.
+    """Return the standard uncertainty of every fraction of every region, in percent of the classified lung.
 
     Random errors w of the registration are carried through to first order, J' = J + div(J w) and
     rho_i' = rho_i + w . grad rho_i, then averaged, normalised and classified as the maps are; the result is the root
-    mean square change of each fraction. Methods that count or deposit are stood for by their continuous form.
+    mean square change of each fraction. Methods that count or deposit are replaced by their continuous form.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def _difference(a: Percents, b: Percents) -> Percents:
 
 @dataclass(frozen=True, eq=False)
 class _Stage:
-    """The matched pair, coarse, with everything that does not change from one error to the next."""
+    """Hold the coarse matched pair, with everything that does not change from one error to the next."""
 
     pair: Matched
     gradients: tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -182,7 +182,7 @@ class _Stage:
         return cls(coarse, gradients, parts, plain, None if height is None else mean(height))
 
     def percents(self, w: Float, factor: float) -> Percents:
-        """Fractions where the registration errs by ``w`` (k, j, i, 3), mm along k, j, i, and J by ``factor``."""
+        """Return fractions if the registration errs by ``w`` (k, j, i, 3), mm along k, j, i, and J by ``factor``."""
         pair, p = self.pair, self.parameters
         divergence = sum(np.gradient(w[..., a], s, axis=a) for a, s in enumerate(pair.grid.spacing))
         along = [np.einsum("...a,...a", w, g) for g in self.gradients]
@@ -198,7 +198,7 @@ class _Stage:
 
 
 def _block_mean(factors: tuple[int, int, int], mask: Mask) -> Callable[..., Float]:
-    """A function that averages blocks over the mask and continues the result outside of it."""
+    """Return a function that averages blocks over the mask and continues the result outside of it."""
     n = [s // f for s, f in zip(mask.shape, factors, strict=True)]
 
     def blocks(values: Float) -> Float:
@@ -218,7 +218,7 @@ def _block_mean(factors: tuple[int, int, int], mask: Mask) -> Callable[..., Floa
 
 
 def _errors(pair: Matched, error: RegistrationError) -> Iterator[tuple[Float, float]]:
-    """`DRAWS` smooth random fields (k, j, i, 3), mm, and factors of J."""
+    """Yield `DRAWS` smooth random fields (k, j, i, 3), mm, and factors of J."""
     rng = np.random.default_rng(0)
     sigma = [LENGTH_MM / s for s in pair.grid.spacing]
     shape = pair.grid.shape

@@ -17,7 +17,7 @@ STRIDE = 2
 
 @njit(cache=True, inline="always")
 def _cell(x: float, n: int) -> tuple[int, float]:
-    """Lower index and fraction of a coordinate, clamped to the array (edge values extend outwards)."""
+    """Return lower index and fraction of a coordinate, clamped to the array (edge values extend outwards)."""
     if x <= 0:
         return 0, 0.0
     if x >= n - 1:
@@ -28,7 +28,7 @@ def _cell(x: float, n: int) -> tuple[int, float]:
 
 @njit(cache=True, inline="always")
 def _trilinear(a, k, j, i):  # type: ignore[no-untyped-def]
-    """Value of ``a`` (k, j, i) at fractional indices, edges extended."""
+    """Return the value of ``a`` (k, j, i) at fractional indices, edges extended."""
     k0, fk = _cell(k, a.shape[0])
     j0, fj = _cell(j, a.shape[1])
     i0, fi = _cell(i, a.shape[2])
@@ -41,7 +41,7 @@ def _trilinear(a, k, j, i):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def _vector(a, k, j, i):  # type: ignore[no-untyped-def]
-    """The three values of ``a`` (k, j, i, 3) at fractional indices, edges extended."""
+    """Return the three values of ``a`` (k, j, i, 3) at fractional indices, edges extended."""
     k0, fk = _cell(k, a.shape[0])
     j0, fj = _cell(j, a.shape[1])
     i0, fi = _cell(i, a.shape[2])
@@ -67,7 +67,7 @@ def _vector(a, k, j, i):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def sample(image, points):  # type: ignore[no-untyped-def]
-    """Trilinear values (n,) of ``image`` (k, j, i) at ``points`` (n, 3) in its indices."""
+    """Return trilinear values (n,) of ``image`` (k, j, i) at ``points`` (n, 3) in its indices."""
     out = np.empty(points.shape[0], np.float32)
     for n in range(points.shape[0]):
         out[n] = _trilinear(image, points[n, 0], points[n, 1], points[n, 2])
@@ -76,7 +76,7 @@ def sample(image, points):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def densify(nodes, shape):  # type: ignore[no-untyped-def]
-    """Nodes (K, J, I, 3) -> displacement of every voxel (k, j, i, 3)."""
+    """Interpolate nodes (K, J, I, 3) to the displacement of every voxel (k, j, i, 3)."""
     out = np.empty((shape[0], shape[1], shape[2], 3), np.float32)
     half = np.float32(1 / STRIDE)
     for k in range(shape[0]):
@@ -89,7 +89,7 @@ def densify(nodes, shape):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def warp(image, offset, u):  # type: ignore[no-untyped-def]
-    """``image`` at x + u(x) + offset, x on u's grid: (k, j, i)."""
+    """Sample ``image`` at x + u(x) + offset, x on u's grid: (k, j, i)."""
     out = np.empty(u.shape[:3], np.float32)
     for k in range(u.shape[0]):
         for j in range(u.shape[1]):
@@ -105,7 +105,7 @@ def warp(image, offset, u):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def carry(a, b, c, where, offset, nodes):  # type: ignore[no-untyped-def]
-    """Three images at x + u(x) + offset where ``where`` (k, j, i) is True, else 0; u from its ``nodes``."""
+    """Sample three images at x + u(x) + offset where ``where`` (k, j, i) is True, else 0; u from its ``nodes``."""
     out_a = np.zeros(where.shape, np.float32)
     out_b = np.zeros(where.shape, np.float32)
     out_c = np.zeros(where.shape, np.float32)
@@ -124,7 +124,7 @@ def carry(a, b, c, where, offset, nodes):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def mean_with_inverse(nodes, other, offset):  # type: ignore[no-untyped-def]
-    """(u + v) / 2 with v(x) = -w(x + v(x)), by fixed-point iteration (Chen 2008, doi:10.1118/1.2816107).
+    """Return (u + v) / 2 with v(x) = -w(x + v(x)), by fixed-point iteration (Chen 2008, doi:10.1118/1.2816107).
 
     ``nodes`` and ``other`` are the nodes of u and w (K, J, I, 3), voxels; ``offset`` is where x = 0 lies in w's image.
     """
@@ -174,7 +174,7 @@ def _normalise_row(image, weight, sums, floor, out):  # type: ignore[no-untyped-
 
 @njit(cache=True, nogil=True)
 def standardise(image, weight, radius, floor):  # type: ignore[no-untyped-def]
-    """Locally standardised image: (f - local mean) / local SD over the weighted cube, 0 where the weight is 0.
+    """Standardise an image locally: (f - local mean) / local SD over the weighted cube, 0 where the weight is 0.
 
     The squared difference of two such images is 2 - 2 LCC (Cachier 2003; Lorenzi 2013,
     doi:10.1016/j.neuroimage.2013.04.114). One pass: a cube's sums run over planes, a plane's over rows.
@@ -224,7 +224,7 @@ def standardise(image, weight, radius, floor):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def assemble(f, m, weight, border, border_m, border_weight, robust, border_scale):  # type: ignore[no-untyped-def]
-    """Gauss-Newton blocks of the control nodes, lumped (each voxel's tensor is shared by its eight nodes).
+    """Assemble lumped Gauss-Newton blocks of the control nodes (a voxel's tensor is shared by its eight nodes).
 
     Two residuals: f - m, locally standardised intensities, weighted by ``weight``; and border - border_m, clipped
     signed distances to the lung's surface in voxels, weighted by ``border_weight * border_scale``.

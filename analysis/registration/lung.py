@@ -27,7 +27,7 @@ TURNS = 3
 
 @dataclass(frozen=True, eq=False)
 class LungStack:
-    """One lung of one phase at every level of the pyramid, coarse to fine.
+    """Hold one lung of one phase at every level of the pyramid, coarse to fine.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ def _halve(values: Float) -> Float:
 def _isotropic(
     image: Volume, mask: Mask, grid: Grid, directions: NDArray[np.float64]
 ) -> tuple[Float, Mask, NDArray[np.float64]]:
-    """The lung's box on an isotropic grid whose axes are ``directions``; origin in mm along them."""
+    """Resample the lung's box on an isotropic grid whose axes are ``directions``; origin in mm along them."""
     bounds = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     corners = np.array(np.meshgrid(*[(b[0], b[-1]) for b in bounds], indexing="ij"), dtype=np.float64)
     along = grid.points(corners.reshape(3, -1).T) @ directions
@@ -81,7 +81,7 @@ def _isotropic(
 
 
 def _resample(values: Float, grid: Grid, onto: Grid, mode: str, outside: float = 0.0) -> Float:
-    """Trilinear values of an image on another grid."""
+    """Return the interpolated values of an image on another grid."""
     matrix = np.linalg.inv(grid.affine[:3, :3]) @ onto.affine[:3, :3]
     offset = grid.indices(onto.affine[None, :3, 3])[0]
     aligned = np.abs(matrix - np.diag(np.diag(matrix))).max() < 1e-9
@@ -99,7 +99,7 @@ def _resample(values: Float, grid: Grid, onto: Grid, mode: str, outside: float =
 
 @dataclass(frozen=True, eq=False)
 class LungField:
-    """The displacement of one lung on its finest isotropic grid.
+    """Hold the displacement of one lung on its finest isotropic grid.
 
     Attributes
     ----------
@@ -116,13 +116,13 @@ class LungField:
     directions: NDArray[np.float64]
 
     def at(self, points: NDArray[np.float64]) -> Float:
-        """Displacement (n, 3), mm along `directions`, of ``points`` (n, 3) given along them; edges extend."""
+        """Return displacement (n, 3), mm along `directions`, of ``points`` (n, 3) given along them; edges extend."""
         index = ((points - self.origin) / FINEST_MM).astype(np.float32)
         parts = [kernels.sample(np.ascontiguousarray(self.u[..., c]), index) for c in range(3)]
         return np.stack(parts, axis=-1)
 
     def on(self, grid: Grid) -> Float:
-        """Displacement (k, j, i, 3) on any grid; mm along `directions`."""
+        """Return the displacement (k, j, i, 3) on any grid; mm along `directions`."""
         affine = np.eye(4)
         affine[:3, :3], affine[:3, 3] = self.directions * FINEST_MM, self.directions @ self.origin
         own = Grid(self.u.shape[:3], affine)
@@ -144,7 +144,7 @@ def register_lung(
     directions : (3, 3) float64
         Axes of both stacks.
     executor : concurrent.futures.Executor
-        Threads; the way back is refined in one of them.
+        Provides threads; the field back is refined in one of them.
     progress : callable
         Called with the share of work done, 0…1.
 
@@ -197,7 +197,7 @@ def symmetrise(there: Float, back: Float, offset: Float) -> tuple[Float, Float]:
 
 
 def moments_start(fixed: Float, moving: Float, offset: Float) -> Float:
-    """Displacement of the control nodes that brings the masks' means and standard deviations together.
+    """Return the control nodes' displacement that makes the masks' means and standard deviations equal.
 
     Parameters
     ----------

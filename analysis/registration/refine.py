@@ -29,7 +29,7 @@ TEXTURE = 0.05  # mean local variance, in units of itself and the noise's; real 
 
 @dataclass(frozen=True, eq=False)
 class LungImage:
-    """One lung of one phase on an isotropic grid.
+    """Hold one lung of one phase on an isotropic grid.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class LungImage:
 
     @classmethod
     def of(cls, hu: Float, mask: Mask) -> LungImage:
-        """From HU and the lung's mask, both (k, j, i)."""
+        """Make the image from HU and the lung's mask, both (k, j, i)."""
         image = (np.clip(hu, -1000, TISSUE_HU) + 800).astype(np.float32)
         border = np.where(mask, _distance(~mask) - 0.5, 0.5 - _distance(mask))
         return cls(image, (border > RIM).astype(np.float32), np.clip(border, -4, 4).astype(np.float32))
@@ -55,7 +55,7 @@ class LungImage:
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution of the refinement; lengths in voxels of the level."""
+    """Hold the settings of one resolution of the refinement; lengths in voxels of the level."""
 
     steps: int
     searches: int = 0
@@ -67,7 +67,7 @@ class Level:
 
 
 def node_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Number of control nodes along k, j, i for a level of ``shape`` voxels."""
+    """Return the number of control nodes along k, j, i for a level of ``shape`` voxels."""
     k, j, i = ((n + kernels.STRIDE - 1) // kernels.STRIDE + 1 for n in shape)
     return k, j, i
 
@@ -75,7 +75,7 @@ def node_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
 def refine(
     fixed: LungImage, moving: LungImage, offset: Float, start: Float, level: Level, nodes: Float
 ) -> Float:
-    """Gauss-Newton steps at one level.
+    """Refine a field by Gauss-Newton steps at one level.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def refine(
 def agreement(
     fixed: LungImage, moving: LungImage, offset: Float, u: Float, radius: int
 ) -> tuple[float, float]:
-    """How well a field matches two images, judged by the images alone.
+    """Measure how well a field matches two images, from the images alone.
 
     Parameters
     ----------
@@ -156,14 +156,14 @@ def agreement(
 
 
 def _distance(mask: Mask) -> Float:
-    """Voxels from every voxel outside ``mask`` to it."""
+    """Return the distance (voxels) from every voxel outside ``mask`` to it."""
     image = sitk.GetImageFromArray(mask.astype(np.uint8))
     signed = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=False)
     return np.asarray(sitk.GetArrayFromImage(signed), dtype=np.float32)
 
 
 def _active(mask: Mask, shape: tuple[int, int, int]) -> Mask:
-    """Nodes within two control steps of the lung."""
+    """Return the nodes within two control steps of the lung."""
     grown = ndimage.binary_dilation(mask, iterations=2 * kernels.STRIDE)
     coarse = grown[:: kernels.STRIDE, :: kernels.STRIDE, :: kernels.STRIDE]
     pad = [(0, n - c) for n, c in zip(shape, coarse.shape, strict=True)]

@@ -29,20 +29,20 @@ UNFOLD_TURNS = 20
 
 @dataclass(frozen=True)
 class RegistrationQuality:
-    """How far a displacement field can be trusted, without knowing the truth.
+    """Hold how far a displacement field can be trusted, without knowing the truth.
 
     Attributes
     ----------
     closure : float
-        (sum J v - V_moving) / V_moving over the lungs, 1: of det(I + du/dx).
+        (sum J v - V_moving) / V_moving over the lungs, dimensionless, with J = det(I + du/dx).
     folding : float
         Share of lung voxels with J <= 0.
     inverse_consistency : float
-        Mean over the lungs of |u(x) + w(x + u(x))|, mm, w registered the other way.
+        Mean over the lungs of |u(x) + w(x + u(x))|, mm, where w is the field in the other direction.
     similarity : float
         Mean local correlation of the lungs' textures, -1…1.
     feature_residual : float
-        Mean distance, mm, to which well-defined features still miss each other; NaN where there is no texture.
+        Mean distance (mm) between well-defined features after registration; NaN where there is no texture.
     """
 
     closure: float
@@ -54,7 +54,7 @@ class RegistrationQuality:
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """A displacement field and how far it can be trusted.
+    """Hold a displacement field and how far it can be trusted.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Registration:
 
     @cached_property
     def inverse(self) -> Float:
-        """The inverse displacement (k, j, i, 3) float32 on the moving grid, mm, LPS; continued outside the lungs."""
+        """Return the inverse displacement (k, j, i, 3) float32 on the moving grid, mm, LPS; also outside the lungs."""
         fields = {n: field.on(self.moving_grid) for n, field in self.back.items()}
         directions = next(iter(self.back.values())).directions
         return _continued(fields, self.moving_lungs, directions)
@@ -92,7 +92,7 @@ def register(
     progress: Callable[[float], None] = lambda share: None,
     own_voxels: tuple[Volume, Volume] | None = None,
 ) -> Registration:
-    """Deformable registration of the lungs of two CT volumes.
+    """Register the lungs of two CT volumes by a deformable displacement field.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def register(
 
 
 def _continued(fields: Mapping[int, Float], lungs: Labels, directions: np.ndarray) -> Float:
-    """Each lung's field (mm along ``directions``) where that lung is the nearest: (k, j, i, 3), mm, LPS."""
+    """Return each lung's field (mm along ``directions``) where that lung is nearest: (k, j, i, 3), mm, LPS."""
     nearest = _nearest_lung(np.where(np.isin(lungs, list(fields)), lungs, 0))
     out = np.zeros((*lungs.shape, 3), dtype=np.float32)
     for lung, u in fields.items():
@@ -148,7 +148,7 @@ def _continued(fields: Mapping[int, Float], lungs: Labels, directions: np.ndarra
 def _quality(
     fixed: tuple[Labels, float], moving: tuple[Labels, float], jac: Float, found: Mapping[int, _OneLung]
 ) -> RegistrationQuality:
-    """Of labels and the mL of a voxel on both sides."""
+    """Compute the quality; ``fixed`` and ``moving`` are labels and the volume of a voxel (mL)."""
     inside, there = (np.isin(labels, list(found)) for labels, _ in (fixed, moving))
     carried_ml = float(jac[inside].sum(dtype=np.float64)) * fixed[1]
     shares = [float((fixed[0] == lung).sum()) for lung in found]
@@ -166,7 +166,7 @@ def _quality(
 
 
 class _Shares:
-    """The progress of several threads as one share."""
+    """Combine the progress of several threads into one share."""
 
     def __init__(self, n: int, progress: Callable[[float], None]) -> None:
         self._shares, self._progress, self._lock = [0.0] * n, progress, Lock()
@@ -182,7 +182,7 @@ class _Shares:
 
 @dataclass(frozen=True, eq=False)
 class _OneLung:
-    """One lung's displacement on the fixed grid, mm along its axes, its Jacobian, the field back, and its quality."""
+    """Hold a lung's displacement on the fixed grid (mm along its axes), Jacobian, field back and quality."""
 
     u: Float
     jacobian: Float
@@ -219,7 +219,7 @@ def _one_lung(
 
 
 def unfold(u: Float, inside: Mask, spacing: tuple[float, float, float]) -> tuple[Float, Float]:
-    """The same field, smoothed around the voxels of ``inside`` where its Jacobian is below `LEAST_J`, until none is.
+    """Smooth a field around the voxels of ``inside`` whose Jacobian is below `LEAST_J`, until there are none.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def unfold(u: Float, inside: Mask, spacing: tuple[float, float, float]) -> tuple
 
 
 def jacobian(u: Float, spacing: tuple[float, float, float]) -> Float:
-    """det(I + du/dx) by central differences.
+    """Return det(I + du/dx) by central differences.
 
     Parameters
     ----------
@@ -271,7 +271,7 @@ def jacobian(u: Float, spacing: tuple[float, float, float]) -> Float:
 
 
 def warp(volume: Volume, grid_points: Float) -> Float:
-    """HU of ``volume`` at LPS points (…, 3) in mm, trilinear; edges extend.
+    """Return HU of ``volume`` at LPS points (…, 3) in mm, trilinear; edges extend.
 
     Returns
     -------

@@ -18,9 +18,9 @@ from .refine import NOISE_HU, LungImage
 
 HALF = 2  # half width of the compared cube, voxels
 REACH = 6  # largest displacement tried along each axis, voxels
-UNLIKE = 2.0  # cost of a voxel that the other image has outside the lung: that of unrelated texture
+UNLIKE = 2.0  # cost of a voxel that lies outside the lung in the other image: that of unrelated texture
 COUPLING = (0.003, 0.01, 0.03, 0.1, 0.3)
-BLOCK = 64  # nodes looked at together: what is made of them stays in the cache
+BLOCK = 64  # nodes processed together: few enough that their costs stay in the processor's cache
 
 
 @njit(cache=True, nogil=True)
@@ -54,7 +54,7 @@ def _costs(f, inside_f, m, inside_m, nodes, half, reach):  # type: ignore[no-unt
 
 
 def search(fixed: LungImage, moving: LungImage, offset: Float, nodes: Float, radius: int) -> Float:
-    """One search around a field.
+    """Search once around a field.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def search(fixed: LungImage, moving: LungImage, offset: Float, nodes: Float, rad
 
 
 def _couple(costs: Float, cells: NDArray[np.intp]) -> Float:
-    """Smooth displacements (n, 3), voxels, from the candidates' costs; ``cells`` (n, 3) are the nodes' places."""
+    """Return smooth displacements (n, 3), voxels, from the candidates' costs; ``cells`` (n, 3) are node indices."""
     steps = np.arange(-REACH, REACH + 1, dtype=np.float32)
     candidates = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     norms = (candidates**2).sum(axis=1)
@@ -105,13 +105,13 @@ def _couple(costs: Float, cells: NDArray[np.intp]) -> Float:
 
 
 def _smooth(d: Float, cells: NDArray[np.intp]) -> Float:
-    """Gaussian mean over neighbouring nodes, normalised by where nodes are, at the nodes."""
+    """Return the Gaussian mean over neighbouring nodes, normalised by where there are nodes."""
     shape = tuple(int(n) for n in cells.max(axis=0) + 1)
     return _extend(d, cells, shape)[tuple(cells.T)]
 
 
 def _extend(d: Float, cells: NDArray[np.intp], shape: tuple[int, ...]) -> Float:
-    """The same mean at every node of a grid of ``shape``, (…, 3); 0 far from all given ones."""
+    """Return the same mean at every node of a grid of ``shape``, (…, 3); 0 far from all given nodes."""
     index = tuple(cells.T)
     weight = np.zeros(shape, np.float32)
     weight[index] = 1

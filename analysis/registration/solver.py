@@ -17,7 +17,7 @@ from ..volume import Float, Mask
 
 @dataclass(frozen=True, eq=False)
 class Nodes:
-    """The active nodes of a control grid and who is next to whom.
+    """Hold the active nodes of a control grid and the neighbours of each.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Nodes:
 
     @classmethod
     def of(cls, active: Mask) -> Nodes:
-        """Of the nodes (K, J, I) that are True."""
+        """Number the nodes (K, J, I) that are True, and find their neighbours."""
         number = np.full([n + 2 for n in active.shape], -1, dtype=np.int32)
         number[1:-1, 1:-1, 1:-1][active] = np.arange(np.count_nonzero(active), dtype=np.int32)
         shifted = [np.roll(number, step, axis) for axis in range(3) for step in (1, -1)]
@@ -96,7 +96,7 @@ def _inverted(blocks, diagonal):  # type: ignore[no-untyped-def]
 
 
 def solve(system: Float, u: Float, nodes: Nodes, stretch: float, bending: float, iterations: int) -> Float:
-    """The step du.
+    """Solve for the step du.
 
     Parameters
     ----------

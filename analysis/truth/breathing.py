@@ -26,7 +26,7 @@ SIDE = {1: 1, 2: -1}
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What is true at the voxels of a grid in expiration; all 0 outside the lungs.
+    """Hold what is true at the voxels of a grid in expiration; all 0 outside the lungs.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Breathing:
-    """The anatomy of one patient and how it moves.
+    """Hold the anatomy of one patient and how it moves.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Breathing:
 
     @cached_property
     def boxes(self) -> Mapping[int, tuple[Array, Array]]:
-        """Lowest and highest corner of each expiratory lung, with a margin, LPS mm."""
+        """Return the lowest and highest corner of each expiratory lung, with a margin, LPS mm."""
         out = {}
         for lung in self.fields:
             nodes = self.lung_nodes(lung)
@@ -82,17 +82,17 @@ class Breathing:
         return out
 
     def lung_nodes(self, lung: int) -> Array:
-        """Those nodes of the lung's field that lie in it: (n, 3), LPS mm."""
+        """Return the nodes of a lung's field that lie in the lung: (n, 3), LPS mm."""
         nodes = self.fields[lung].nodes().reshape(-1, 3)
         return nodes[self.inside(lung, nodes)]
 
     def inside(self, lung: int, points: Points) -> Mask:
-        """Which LPS points (n, 3) of expiration lie in a lung."""
+        """Return which LPS points (n, 3) of expiration lie in a lung."""
         moved = points if self.phase == "expiration" else points + self.fields[lung].displacement(points)
         return sample(self.shares, self.grid, moved) * SIDE[lung] > 0.5 * WHOLE
 
     def lung_at(self, points: Points) -> Labels:
-        """Which lung LPS points (n, 3) of expiration lie in; the right one where both claim a point."""
+        """Return the lung that LPS points (n, 3) of expiration lie in; the right one where both contain a point."""
         out = np.zeros(len(points), dtype=np.uint8)
         for lung, (low, high) in self.boxes.items():
             near = np.flatnonzero(((points > low) & (points < high)).all(axis=1) & (out == 0))
@@ -101,7 +101,7 @@ class Breathing:
         return out
 
     def mass_change(self, points: Points, lung: int) -> Float:
-        """m (n,) g/mL at points of one lung on expiration: falls with perfusion, and to the front (supine)."""
+        """Return m (n,) g/mL at points of one lung on expiration; it falls with perfusion and to the front (supine)."""
         y = np.asarray(points)[:, 1]
         middle = self.grid.points(np.array([[n / 2 for n in self.grid.shape]]))[0, 1]
         height = np.clip((y - middle) / 100, -1, 1)
@@ -109,7 +109,7 @@ class Breathing:
         return m.astype(np.float32)
 
     def truth(self, grid: Grid) -> Truth:
-        """The truth on a grid of expiration."""
+        """Return the truth on a grid of expiration."""
         lungs = self.lungs_on(grid)
         u = np.zeros((*grid.shape, 3), dtype=np.float32)
         jac, m = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
@@ -122,7 +122,7 @@ class Breathing:
         return Truth(u, jac, m, lungs, true_classes(jac, m, lungs))
 
     def lungs_on(self, grid: Grid) -> Labels:
-        """Lungs of expiration at the voxels of a grid, (k, j, i) uint8."""
+        """Return the lungs of expiration at the voxels of a grid, (k, j, i) uint8."""
         out = np.zeros(grid.shape, dtype=np.uint8)
         for slab, points in slabs(grid):
             out.reshape(-1)[slab] = self.lung_at(points)
@@ -130,7 +130,7 @@ class Breathing:
 
 
 def shares_of(labels: Labels, grid: Grid) -> NDArray[np.int16]:
-    """The labels' borders smoothed by 0.7 mm or half a voxel, so that they can be drawn at any resolution."""
+    """Smooth the labels' borders by 0.7 mm or half a voxel, so that they can be drawn at any resolution."""
     signed = np.zeros(labels.shape, dtype=np.float32)
     for lung, side in SIDE.items():
         signed[labels == lung] = side * WHOLE
@@ -140,7 +140,7 @@ def shares_of(labels: Labels, grid: Grid) -> NDArray[np.int16]:
 
 
 def slabs(grid: Grid) -> Iterator[tuple[slice, Float]]:
-    """The voxels of a grid, a few slices at a time: flat indices and LPS mm (n, 3) float32."""
+    """Yield the voxels of a grid, a few slices at a time: flat indices and LPS mm (n, 3) float32."""
     size = grid.shape[1] * grid.shape[2]
     for k in range(0, grid.shape[0], SLAB):
         part = slice(k * size, min(k + SLAB, grid.shape[0]) * size)

@@ -33,7 +33,7 @@ DEFECTS = (
 
 @dataclass(frozen=True)
 class Errors:
-    """What one voxel size costs.
+    """Hold the errors at one voxel size.
 
     Attributes
     ----------
@@ -54,18 +54,18 @@ class Errors:
 
 
 def convergence(sizes: Sequence[float]) -> tuple[Errors, ...]:
-    """The errors at voxel sizes (mm) that divide 60 and are multiples of 0.5."""
+    """Compute the errors at voxel sizes (mm) that divide 60 and are multiples of 0.5."""
     return tuple(_errors(size) for size in sizes)
 
 
 def order(errors: Sequence[Errors], name: str) -> float:
-    """Slope of an error against the voxel's size, both logarithmic: 2 where it falls with the square."""
+    """Return the slope of log error against log voxel size: 2 where the error falls with the square."""
     size, value = np.array([(e.voxel_mm, getattr(e, name)) for e in errors]).T
     return float(np.polyfit(np.log(size), np.log(value), 1)[0])
 
 
 def smooth_phantom(voxel_mm: float) -> tuple[Truth, float]:
-    """The lung as voxels of one size (on inspiration wider by `SCALE`), each the mean of what it holds; no noise.
+    """Make the lung in voxels of one size (on inspiration wider by `SCALE`), each a mean over its space; no noise.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def _errors(voxel_mm: float) -> Errors:
 
 
 def _percent(found: Float, true: Float, where: Mask) -> float:
-    """Root mean square error over the mean."""
+    """Return the root mean square error over the mean, percent."""
     error = found[where].astype(np.float64) - true[where]
     return 100 * float(np.sqrt((error**2).mean()) / true[where].mean())
 
@@ -145,7 +145,7 @@ def _ellipsoid(x: Float, y: Float, z: Float, rim_mm: float) -> Mask:
 
 
 def _motion(across: Float, z: Float) -> tuple[Float, Float, Float]:
-    """J, m and the height on inspiration, (k, j, i), at heights ``z`` of the columns at x, y = ``across``."""
+    """Return J, m and the height on inspiration, (k, j, i), at heights ``z`` of the columns at x, y = ``across``."""
     healthy = shares(DEFECTS, across[None, None, :], across[None, :, None], z[:, None, None])
     v, m = (low + np.float32(high - low) * h for (low, high), h in zip((V, M), healthy, strict=True))
     jac = 1 + v
@@ -153,13 +153,13 @@ def _motion(across: Float, z: Float) -> tuple[Float, Float, Float]:
 
 
 def _mean(values: Float, n: int) -> Float:
-    """Means of blocks of n x 2 x 2."""
+    """Return the means of blocks of n x 2 x 2."""
     k, j, i = values.shape
     return values.reshape(k // n, n, j // 2, 2, i // 2, 2).mean(axis=(1, 3, 5), dtype=np.float32)
 
 
 def _middle(values: Float, n: int) -> Float:
-    """What lies halfway through every n steps along z."""
+    """Return the values halfway through every n steps along z."""
     return (values[n // 2 - 1 :: n] + values[n // 2 :: n]) * np.float32(0.5)
 
 

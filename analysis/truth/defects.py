@@ -19,7 +19,7 @@ EDGE_MM = 2.0
 
 @dataclass(frozen=True)
 class Defect:
-    """A piece of lung in which ventilation, perfusion or both are low.
+    """Describe a piece of lung in which ventilation, perfusion or both are low.
 
     Parameters
     ----------
@@ -30,9 +30,9 @@ class Defect:
     centre : (3,) float
         LPS mm on expiration.
     radius_mm : float
-        Of the sphere; of the wedge at its centre.
+        Radius of the sphere, or of the wedge at its centre (mm).
     hilum : (3,) float, optional
-        Given, the defect is a wedge (a cone) that opens from there through the centre to the pleura, as behind an
+        If given, the defect is a wedge (a cone) that opens from there through the centre to the pleura, as behind an
         occluded artery; else a sphere.
     low : float
         What is left of V or Q, 0…1.
@@ -46,7 +46,7 @@ class Defect:
     low: float = 0.15
 
     def level(self, points: Points) -> Array:
-        """(n,) mm: below ``radius_mm`` inside."""
+        """Return (n,) mm, below ``radius_mm`` inside the defect."""
         p = np.asarray(points, dtype=np.float64)
         if self.hilum is None:
             return np.linalg.norm(p - self.centre, axis=1)
@@ -58,13 +58,13 @@ class Defect:
         return np.maximum(cone, self.radius_mm + (0.45 * length - along))
 
     def health(self, points: Points) -> Array:
-        """(n,) share of V or Q that is left, ``low``…1, with a logistic edge."""
+        """Return the (n,) share of V or Q that is left, ``low``…1, with a logistic edge."""
         inside = 1 / (1 + np.exp(np.clip((self.level(points) - self.radius_mm) / EDGE_MM, -30, 30)))
         return 1 - (1 - self.low) * inside
 
 
 def health(defects: Sequence[Defect], lung: int, what: Literal["V", "Q"], points: Points) -> Array:
-    """(n,) share of V or of Q left at points of one lung."""
+    """Return the (n,) share of V or of Q that is left at points of one lung."""
     out = np.ones(len(points))
     for d in defects:
         if d.lung == lung and what in d.kind:
@@ -84,7 +84,7 @@ PLACES: tuple[tuple[Literal["V", "Q", "VQ"], int, tuple[float, float, float], bo
 
 
 def choose_defects(clouds: Mapping[int, Array], share: float = 0.28, seed: int = 0) -> tuple[Defect, ...]:
-    """Dead space, shunt and a matched defect in each lung.
+    """Place dead space, shunt and a matched defect in each lung.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def choose_defects(clouds: Mapping[int, Array], share: float = 0.28, seed: int =
 
 
 def _sized(defect: Defect, cloud: Array, wanted: float) -> Defect:
-    """The defect with the radius at which it holds ``wanted`` points of the cloud."""
+    """Return the defect with the radius at which it holds ``wanted`` points of the cloud."""
     low, high = 1.0, 120.0
     for _ in range(20):
         radius = (low + high) / 2
@@ -127,7 +127,7 @@ def _sized(defect: Defect, cloud: Array, wanted: float) -> Defect:
 
 
 def with_ventilation(field: Field, inside: Float, target: Float, rounds: int = 4) -> Field:
-    """The field composed with a deformation of expiration that brings its Jacobian to ``target`` in the lung.
+    """Compose a field with a deformation of expiration that brings its Jacobian to ``target`` in the lung.
 
     Each round flows along the gradient of a potential whose Laplacian is log(target / J) (Dacorogna and Moser 1990,
     doi:10.1016/S0294-1449(16)30307-9): a smooth motion, free of rotation, that fades with the distance.

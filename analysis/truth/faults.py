@@ -17,10 +17,10 @@ from ..volume import Float, Grid, Labels, Volume
 SCANNER_HU = (-1024, 3071)
 WATER_PER_MM = 0.02
 STEEL_PER_MM = 0.5
-SCATTER = 0.02  # of what reaches the detector without the metal
+SCATTER = 0.02  # share of what reaches the detector without the metal
 PHOTONS = 5e5
 AIRWAY_MM = 8.0
-SIDE = 256  # pixels of the slice that streaks are computed on
+SIDE = 256  # pixels per side of the slice on which streaks are computed
 ANGLES = 360
 
 
@@ -142,7 +142,7 @@ def _scanned(hu: NDArray[Any]) -> NDArray[np.int16]:
 
 
 def _rods(places: list[tuple[float, float]], mm: float, size: float) -> np.ndarray:
-    """Line integrals through the rods, (angle, bin): each bin the mean of five rays."""
+    """Return line integrals through the rods, (angle, bin): each bin the mean of five rays."""
     out = np.zeros((ANGLES, SIDE))
     angle = np.arange(ANGLES)[:, None] * np.pi / ANGLES
     bins = (np.arange(SIDE) - (SIDE - 1) / 2) * size
@@ -154,7 +154,7 @@ def _rods(places: list[tuple[float, float]], mm: float, size: float) -> np.ndarr
 
 
 def _projections(hu: Float, size: float) -> np.ndarray:
-    """Line integrals through the patient, (angle, bin), every eighth angle computed."""
+    """Return line integrals through the patient, (angle, bin), every eighth angle computed."""
     attenuation = np.maximum(hu + 1000, 0) / 1000 * WATER_PER_MM
     degrees = np.arange(0, ANGLES, 8) * 180 / ANGLES
     rows = [ndimage.rotate(attenuation, -d, reshape=False, order=1).sum(axis=0) * size for d in degrees]
@@ -162,14 +162,14 @@ def _projections(hu: Float, size: float) -> np.ndarray:
 
 
 def _projection_error(steel: np.ndarray, tissue: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Measured less true line integrals behind the rods."""
+    """Return measured less true line integrals behind the rods."""
     seen = -np.log((np.exp(-steel) + SCATTER) / (1 + SCATTER))
     counted = rng.standard_normal(steel.shape) * np.sqrt(np.exp(tissue + seen) / PHOTONS)
     return np.where(steel > 0, seen - steel + counted, 0)
 
 
 def _back_projected(error: np.ndarray, size: float) -> np.ndarray:
-    """Filtered back-projection (ramp under a Hann window), HU, (SIDE, SIDE)."""
+    """Return the filtered back-projection (ramp under a Hann window), HU, (SIDE, SIDE)."""
     ramp = np.abs(np.fft.fftfreq(2 * SIDE, size))
     window = (0.5 * (1 + np.cos(1.6 * np.pi * np.fft.fftfreq(2 * SIDE)))).clip(0, 1)
     filtered = np.real(np.fft.ifft(np.fft.fft(error, 2 * SIDE, axis=1) * ramp * window, axis=1))[:, :SIDE]

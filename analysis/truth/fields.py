@@ -22,7 +22,7 @@ Points = NDArray[np.float64] | Float
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """A displacement in a box of space; beyond the box it stays what it is at the box's faces.
+    """Hold a displacement in a box of space; beyond the box it equals the value at the nearest face.
 
     Parameters
     ----------
@@ -40,18 +40,18 @@ class Field:
 
     @classmethod
     def through(cls, values: Float, origin: tuple[float, float, float], step: float) -> Field:
-        """The field that takes ``values`` (K, J, I, 3), mm, at its nodes."""
+        """Return the field that takes ``values`` (K, J, I, 3), mm, at its nodes."""
         out = np.empty(values.shape, dtype=np.float32)
         for c in range(3):
             out[..., c] = ndimage.spline_filter(values[..., c], order=3, mode="mirror")
         return cls(out, origin, step)
 
     def nodes(self) -> NDArray[np.float64]:
-        """LPS mm (x, y, z) of all nodes, (K, J, I, 3)."""
+        """Return LPS mm (x, y, z) of all nodes, (K, J, I, 3)."""
         return lattice(self.coefficients.shape[:3], self.origin, self.step)
 
     def displacement(self, points: Points) -> Float:
-        """u (n, 3) in mm at LPS points (n, 3) in mm."""
+        """Return u (n, 3) in mm at LPS points (n, 3) in mm."""
         return self._evaluate(points, 0)[0]
 
     def jacobian(self, points: Points) -> Float:
@@ -59,7 +59,7 @@ class Field:
         return self._evaluate(points, 1)[1]
 
     def gradient(self, points: Points) -> Float:
-        """du_a / dp_b (n, 3, 3) at LPS points (n, 3) in mm."""
+        """Return du_a / dp_b (n, 3, 3) at LPS points (n, 3) in mm."""
         return self._evaluate(points, 2)[2]
 
     def _evaluate(self, points: Points, mode: int) -> tuple[Float, Float, Float]:
@@ -69,7 +69,7 @@ class Field:
         return u, jac, grad
 
     def inverse(self, points: Points) -> tuple[Float, Float]:
-        """p (n, 3) with p + u(p) = the given points, by Newton's method, and what is left (n,), mm.
+        """Return p (n, 3) with p + u(p) = points, by Newton's method, and the residual (n,), mm.
 
         Neighbouring points should follow each other: each starts from the solution before it.
         """
@@ -79,7 +79,7 @@ class Field:
         return x, left
 
     def after(self, first: Field) -> Field:
-        """u of p -> self(first(p)), on the nodes of ``first``."""
+        """Return the field of p -> self(first(p)), on the nodes of ``first``."""
         nodes = first.nodes().reshape(-1, 3)
         u = first.displacement(nodes)
         both = u + self.displacement(nodes + u)
@@ -108,7 +108,7 @@ def grid_points(grid: Grid, flat: NDArray[np.int64]) -> Float:
 def basis(
     points: Points, shape: tuple[int, ...], origin: tuple[float, float, float], step: float
 ) -> sparse.csr_matrix:
-    """Weights (n, K J I) of the nodes' coefficients in the value at each point (n, 3); sparse."""
+    """Return the sparse weights (n, K J I) of the nodes' coefficients in the value at each point (n, 3)."""
     t = (np.asarray(points, dtype=np.float64)[:, ::-1] - np.array(origin)[::-1]) / step
     limit = np.array(shape) - 2 - 1e-4
     t = np.clip(t, 1.0, limit)

@@ -37,7 +37,7 @@ MAX_SURFACE_POINTS = 4000
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Two phases of one patient.
+    """Hold corresponding points and lungs of two phases of one patient.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """A patient's breathing from expiration to inspiration.
+    """Hold a patient's breathing from expiration to inspiration.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class Motion:
 
     @property
     def landmarks(self) -> dict[int, Array]:
-        """Expert landmarks on expiration by lung, LPS mm."""
+        """Return the expert landmarks on expiration by lung, LPS mm."""
         trees = {n: cKDTree(c) for n, c in self.pairs.exp_lungs.items()}
         x = self.pairs.exp_landmarks
         right = trees[1].query(x)[0] < trees[2].query(x)[0]
@@ -180,14 +180,14 @@ class _LungFit:
         self.stiffness = _bending(self.shape)
 
     def blind_error(self, bending: float) -> Array:
-        """Residuals at the expert landmarks of the fit to keypoints and surfaces, mm."""
+        """Return the residuals (mm) at the expert landmarks of the fit to keypoints and surfaces."""
         return self.landmark_error(self.fit(bending, self.keys, self.key_targets))
 
     def landmark_error(self, field: Field) -> Array:
         return np.linalg.norm(self.marks + field.displacement(self.marks) - self.mark_targets, axis=1)
 
     def invertible(self, bending: float) -> Field:
-        """The fit to all pairs, with as much bending energy as J > 0.2 asks for."""
+        """Fit all pairs, with as much bending energy as J > 0.2 requires."""
         x, y = np.vstack([self.keys, self.marks]), np.vstack([self.key_targets, self.mark_targets])
         for _ in range(12):
             field = self.fit(bending, x, y)
@@ -213,7 +213,7 @@ class _LungFit:
         return Field(coefficients, self.origin, STEP_MM)
 
     def _pull(self, u: Array) -> tuple[Array, Array]:
-        """Weights of the rim's points and the displacement that brings each onto the inspiratory surface."""
+        """Return the rim points' weights and the displacement of each onto the inspiratory surface."""
         moved = self.rim + u
         _, nearest = self.tree.query(moved)
         normals = self.normals[nearest]
@@ -261,7 +261,7 @@ def rest_offset(exp_cloud: Array, insp_cloud: Array) -> Array:
 
 
 def split_lungs(mask: Mask, spacing: tuple[float, float, float]) -> NDArray[np.uint8]:
-    """Right (1) and left (2) lung of a mask [x, y, z] whose x runs to the patient's left.
+    """Label right (1) and left (2) lung of a mask [x, y, z] whose x runs to the patient's left.
 
     The mask is eroded until two large pieces remain; every voxel belongs to the nearer one.
 
@@ -288,7 +288,7 @@ def split_lungs(mask: Mask, spacing: tuple[float, float, float]) -> NDArray[np.u
 
 
 def surface(mask: Mask, spacing: tuple[float, float, float]) -> tuple[Array, Array]:
-    """Points on the border of a mask and their outward normals, mm along its axes."""
+    """Return points on the border of a mask and their outward normals, mm along its axes."""
     soft = ndimage.gaussian_filter(mask.astype(np.float32), [2.0 / s for s in spacing])
     border = mask & ~ndimage.binary_erosion(mask)
     index = np.argwhere(border)

@@ -26,7 +26,7 @@ from ..vq.classes import CLASS_OF, VQClass
 
 @dataclass(frozen=True)
 class Block:
-    """One homogeneous region of the block phantom.
+    """Describe one homogeneous region of the block phantom.
 
     Parameters
     ----------
@@ -49,12 +49,12 @@ class Block:
 
     @property
     def hu_exp(self) -> float:
-        """HU on expiration."""
+        """Return HU on expiration."""
         return 1000 * self.rho_exp - 1000
 
     @property
     def hu_insp(self) -> float:
-        """HU on inspiration."""
+        """Return HU on inspiration."""
         return 1000 * (self.rho_exp + self.mass_change) / self.jacobian - 1000
 
 
@@ -71,7 +71,7 @@ BLOCKS = (
 
 @dataclass(frozen=True)
 class Defect:
-    """An ellipsoid of lung in which ventilation, perfusion or both are low.
+    """Describe an ellipsoid of lung in which ventilation, perfusion or both are low.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ DEFECTS = (
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """A pair of CT volumes and everything that is known of it, on the expiratory grid.
+    """Hold a pair of CT volumes and everything that is known of it, on the expiratory grid.
 
     Attributes
     ----------
@@ -124,13 +124,13 @@ class Truth:
     classes: Labels
 
     def fractions(self) -> dict[VQClass, float]:
-        """Share of the lung volume in every class; they sum to 1."""
+        """Return the share of the lung volume in every class; the shares sum to 1."""
         counts = np.bincount(self.classes[self.lungs > 0], minlength=len(VQClass))
         return {c: float(counts[c] / counts[1:].sum()) for c in VQClass if c}
 
 
 def true_classes(jacobian: Float, mass_change: Float, lungs: Labels, low: float = 0.60) -> Labels:
-    """Class of every lung voxel from the true J and m, without smoothing; (k, j, i) uint8."""
+    """Return the class of every lung voxel from the true J and m, without smoothing; (k, j, i) uint8."""
     inside = lungs > 0
     v, q = jacobian[inside] - 1, np.abs(mass_change[inside])
     classes = np.zeros(lungs.shape, dtype=np.uint8)
@@ -140,7 +140,7 @@ def true_classes(jacobian: Float, mass_change: Float, lungs: Labels, low: float 
 
 @dataclass(frozen=True)
 class ThoraxShape:
-    """Size, motion and noise of the thorax phantom.
+    """Hold size, motion and noise of the thorax phantom.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ TOP, BOTTOM_EXP, BOTTOM_INSP = 36, 224, 280  # extent above and below the apex, 
 def thorax_phantom(
     defects: tuple[Defect, ...] = DEFECTS, shape: ThoraxShape | None = None, seed: int = 1
 ) -> Truth:
-    """A thorax with two lungs, vessels, airways, heart, spine, ribs and table, in both phases.
+    """Make a thorax with two lungs, vessels, airways, heart, spine, ribs and table, in both phases.
 
     Parameters
     ----------
@@ -342,7 +342,7 @@ def carry(rho, inside, heights, z_insp):  # type: ignore[no-untyped-def]
 
 
 def _body(x: Float, y: Float, z: Float) -> Float:
-    """Density of all that is not lung, g/mL: body, ribs, spine, trachea and main bronchi, table."""
+    """Return the density (g/mL) of all that is not lung: body, ribs, spine, trachea, main bronchi, table."""
     out = np.zeros((z.size, y.size, x.size), dtype=np.float32)
     radius = np.sqrt((x / HALF_WIDTH) ** 2 + (y / HALF_DEPTH) ** 2)
     flat = np.broadcast_to(radius < 1, out.shape)
@@ -378,7 +378,7 @@ def _displacement(dz: Float, x: Float, y: Float, scale: float) -> Float:
 
 
 def _scan(rho: Float, sigma: float, rng: np.random.Generator) -> NDArray[np.int16]:
-    """HU with the scanner's blur and PSF-shaped noise."""
+    """Return HU with the scanner's blur and PSF-shaped noise."""
     noise = ndimage.gaussian_filter(rng.standard_normal(rho.shape, dtype=np.float32), (0, 0.8, 0.8))
     hu = 1000 * ndimage.gaussian_filter(rho, (0, 0.5, 0.5)) - 1000 + noise * np.float32(sigma / noise.std())
     return np.clip(np.rint(hu), -1024, 3071).astype(np.int16)

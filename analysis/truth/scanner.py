@@ -12,7 +12,7 @@ from ..volume import Grid, Volume
 
 @dataclass(frozen=True)
 class Look:
-    """How the made phase is acquired, and what its physiology is.
+    """Hold how the made phase is acquired, and its physiology.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Look:
 
 
 def made_grid(grid: Grid, look: Look) -> Grid:
-    """The same field of view with another slice spacing and pixel size."""
+    """Return the same field of view with another slice spacing and pixel size."""
     ratios = np.array([look.slice_mm / grid.spacing[0], look.pixel_ratio, look.pixel_ratio])
     shape = [int(n / r) for n, r in zip(grid.shape, ratios, strict=True)]
     affine = grid.affine.copy()
@@ -50,7 +50,7 @@ def made_grid(grid: Grid, look: Look) -> Grid:
 
 
 def scan(volume: Volume, look: Look, rng: np.random.Generator) -> Volume:
-    """Kernel and noise of the made phase; int16."""
+    """Apply kernel and noise of the made phase; int16."""
     pixel = volume.grid.spacing[1]
     hu = np.asarray(volume.array, dtype=np.float32)
     soft = ndimage.gaussian_filter(hu, (0, abs(look.blur_mm) / pixel, abs(look.blur_mm) / pixel))

@@ -36,7 +36,7 @@ DENSE_HU = (-300.0, -100.0)
 
 @dataclass(frozen=True, eq=False)
 class Twin:
-    """A pair of CT volumes, one real and one made from it.
+    """Hold a pair of CT volumes, one real and one made from it.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Twin:
     breathing: Breathing
 
     def truth_on(self, grid: Grid) -> Truth:
-        """The truth at the voxels of another grid, exactly: nothing is interpolated."""
+        """Return the truth at the voxels of another grid, exactly: nothing is interpolated."""
         return self.breathing.truth(grid)
 
 
@@ -73,7 +73,7 @@ def make_twin(
     look: Look | None = None,
     seed: int = 0,
 ) -> Twin:
-    """Make the phase a CT volume lacks.
+    """Make the phase that a CT volume lacks.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def make_twin(
     labels : (k, j, i) uint8
         Its lungs: 1 right, 2 left.
     phase : {"inspiration", "expiration"}
-        The phase the real CT plays.
+        The phase that the real CT stands for.
     motion : Motion
         Of another patient, from `fit_motion`; each lung is scaled onto the CT's.
     defects : sequence of Defect, optional
@@ -172,7 +172,7 @@ def _ventilate(breathing: Breathing, lung: int, defects: Sequence[Defect], varie
 
 
 def _body(breathing: Breathing) -> Field:
-    """The body's displacement from the lungs'."""
+    """Derive the body's displacement from the lungs'."""
     corners = breathing.grid.points(np.array([(0, 0, 0), breathing.grid.shape], dtype=np.float64))
     low, high = corners.min(axis=0), corners.max(axis=0)
     step = 4.0
@@ -236,7 +236,7 @@ def _density_change(hu: Float, jac: Float, x: Float, breathing: Breathing, lung:
 
 
 def _reach(breathing: Breathing, lung: int) -> tuple[Array, Array]:
-    """Box of a lung on inspiration, LPS mm."""
+    """Return the box of a lung on inspiration, LPS mm."""
     x = breathing.lung_nodes(lung)
     y = x + breathing.fields[lung].displacement(x)
     return y.min(axis=0) - 2 * STEP_MM, y.max(axis=0) + 2 * STEP_MM

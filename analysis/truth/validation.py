@@ -27,7 +27,7 @@ LOW_Q = (VQClass.DEAD_SPACE, VQClass.MATCHED_DEFECT)
 
 @dataclass(frozen=True)
 class Distances:
-    """Lengths of error vectors, mm."""
+    """Summarise the lengths of error vectors, mm."""
 
     n: int
     mean: float
@@ -46,7 +46,7 @@ class Distances:
 
 @dataclass(frozen=True)
 class ClassAgreement:
-    """Classes against the true ones, where both know a class.
+    """Hold how classes agree with the true ones, where both have a class.
 
     Attributes
     ----------
@@ -62,13 +62,13 @@ class ClassAgreement:
 
     @property
     def total_abnormal(self) -> float:
-        """Percent of the classified lung that is not normal."""
+        """Return the percent of the classified lung that is not normal."""
         return 100 - self.percent[VQClass.NORMAL]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One result beside its truth.
+    """Hold one result beside its truth.
 
     Attributes
     ----------
@@ -156,7 +156,7 @@ def landmark_errors(
 
 
 def dice(a: Mask, b: Mask) -> float:
-    """Dice coefficient of two masks; 1 where both are empty."""
+    """Return the Dice coefficient of two masks; 1 where both are empty."""
     both = int(a.sum()) + int(b.sum())
     return 2 * int((a & b).sum()) / both if both else 1.0
 
@@ -176,7 +176,7 @@ def _percent(classes: Labels) -> dict[VQClass, float]:
 
 @dataclass(frozen=True)
 class BlandAltman:
-    """How far one method lies from another (Bland and Altman 1986, doi:10.1016/S0140-6736(86)90837-8).
+    """Hold how far one method lies from another (Bland and Altman 1986, doi:10.1016/S0140-6736(86)90837-8).
 
     Attributes
     ----------
@@ -209,7 +209,7 @@ class BlandAltman:
 
 @dataclass(frozen=True)
 class Agreement:
-    """V, Q and classes of one result beside the truth, where both know a class.
+    """Hold V, Q and classes of one result beside the truth, where both have a class.
 
     V is over the mean V and Q over the mean Q of both lungs, each of its own map; the true maps are smoothed as the
     result's are.
@@ -270,7 +270,7 @@ def _means(maps: tuple[Float, Float], here: Mask, everywhere: Mask) -> tuple[flo
 
 
 def _every(mm: float, grid: Grid) -> Mask:
-    """Voxels of a lattice ``mm`` apart."""
+    """Return the voxels of a lattice ``mm`` apart."""
     out = np.zeros(grid.shape, dtype=bool)
     k, j, i = (max(1, round(mm / s)) for s in grid.spacing)
     out[::k, ::j, ::i] = True
@@ -297,7 +297,7 @@ def phantom_truth_on(truth: PhantomTruth, grid: Grid) -> Truth:
 
 
 def truth_figure(analysis: Analysis, truth: Truth) -> Figure:
-    """True classes, classes found and the error of the displacement, in three planes."""
+    """Draw true classes, classes found and the error of the displacement, in three planes."""
     inside = truth.lungs > 0
     error = np.where(inside, np.linalg.norm(analysis.displacement - truth.displacement, axis=-1), np.nan)
     k, j, i = (int(np.argmax((truth.classes > 1).sum(axis=axes))) for axes in ((1, 2), (0, 2), (0, 1)))

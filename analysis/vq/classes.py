@@ -13,7 +13,7 @@ from ..volume import Float, Labels, Mask
 
 
 class VQClass(IntEnum):
-    """What a piece of lung is; 0 is lung (or anything else) that was not classified."""
+    """Name the class of a voxel; 0 is lung (or anything else) that was not classified."""
 
     UNCLASSIFIED = 0
     NORMAL = 1
@@ -37,7 +37,7 @@ NORMALISED_BY: Mapping[str, str] = {
 
 
 def normalise(values: Float, mask: Mask, by: float | None = None) -> Float:
-    """``values`` divided by their mean over ``mask``, or by ``by``; 0 outside.
+    """Divide ``values`` by their mean over ``mask``, or by ``by``; 0 outside the mask.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def normalise(values: Float, mask: Mask, by: float | None = None) -> Float:
 
 
 def without_gravity(values: Float, mask: Mask, height: Float) -> Float:
-    """``values`` over their own log-linear regression on height, which is 1 at the mean height.
+    """Divide ``values`` by their own log-linear regression on height, scaled to 1 at the mean height.
 
     The regression is of log(values) on height, over the voxels of ``mask`` whose value is more than 0.
 
@@ -81,7 +81,7 @@ def without_gravity(values: Float, mask: Mask, height: Float) -> Float:
 def normalised(
     maps: Mapping[str, Float], mask: Mask, parameters: Parameters, height: Float | None = None
 ) -> tuple[Float, Float]:
-    """V and Q as they are compared with ``parameters.low``: without gravity where asked for, over what was asked for.
+    """Return V and Q as compared with ``parameters.low``: normalised, and corrected for gravity where asked for.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def normalised(
 
 
 def classify(v_n: Float, q_n: Float, mask: Mask, voxel_ml: float, low: float, min_defect_ml: float) -> Labels:
-    """Class of every voxel from normalised V and Q (research use; Q is a surrogate of perfusion).
+    """Return the class of every voxel from normalised V and Q (research use; Q is a surrogate of perfusion).
 
     Parameters
     ----------

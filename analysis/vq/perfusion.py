@@ -10,7 +10,7 @@ AnyFloat = NDArray[np.floating]
 
 
 def mass_change(jacobian: AnyFloat, rho_insp: AnyFloat, rho_exp: AnyFloat) -> AnyFloat:
-    """m(x) = J(x) rho_i(phi(x)) - rho_e(x): apparent mass change, g per mL of expiratory lung.
+    """Return the apparent mass change m(x) = J(x) rho_i(phi(x)) - rho_e(x), g per mL of expiratory lung.
 
     Parameters
     ----------
@@ -27,18 +27,18 @@ def mass_change(jacobian: AnyFloat, rho_insp: AnyFloat, rho_exp: AnyFloat) -> An
 
 
 def perfusion(mean_mass_change: AnyFloat) -> AnyFloat:
-    """Q = |local mean of m|, g/mL: the signed change is averaged first, its magnitude taken after.
+    """Return Q = |local mean of m|, g/mL: the signed change is averaged before its magnitude is taken.
 
-    A surrogate of perfusion, not a measurement of it.
+    Q is a surrogate of perfusion, not a measurement of it.
     """
     return np.abs(mean_mass_change)
 
 
 @njit(cache=True)
 def deposit(values, index, shape):  # type: ignore[no-untyped-def]
-    """Lay (n,) values down at (n, 3) fractional indices, trilinearly: (k, j, i) float64 with exactly their sum.
+    """Deposit (n,) values at (n, 3) fractional indices, trilinearly: (k, j, i) float64 with exactly their sum.
 
-    What falls outside the grid is laid down at its edge.
+    Values that fall outside the grid are deposited at its edge.
     """
     out = np.zeros(shape)
     for n in range(values.shape[0]):

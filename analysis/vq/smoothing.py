@@ -13,7 +13,7 @@ from ..volume import Float, Mask
 def masked_gaussian(
     maps: Sequence[Float], mask: Mask, spacing: tuple[float, float, float], sigma_mm: float
 ) -> tuple[Float, ...]:
-    """Mask-normalised Gaussian means G*(w f) / G*w (normalised convolution, Knutsson 1993).
+    """Return mask-normalised Gaussian means G*(w f) / G*w (normalised convolution, Knutsson 1993).
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ from ..errors import Rejected
 from ..volume import Float, Mask
 
 Array = NDArray[np.float64]
-#: mm between nodes, and the half widths that are tried.
+#: Distance between nodes (mm), and the half widths that are tried.
 NODES_MM = 8.0
 HALF_MM = np.arange(3.0, 31.0)
 #: Weight of the squared difference of neighbouring nodes beside that of a subregion's mean.
@@ -34,7 +34,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A map fitted to the means of subregions.
+    """Hold a map fitted to the means of subregions.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ def fit(
     tau: float,
     total: float | None = None,
 ) -> Fitted:
-    """The trilinear map whose means over the subregions are those of ``samples``.
+    """Fit the trilinear map whose means over the subregions are those of ``samples``.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def fit(
 def _grown(
     hits: Array, mask: Mask, spacing: Array, step: NDArray[np.intp], lattice: NDArray[np.intp], tau: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Voxel (n, 3) at the centre of each subregion, and its half width (n, 3) in voxels."""
+    """Return the voxel (n, 3) at the centre of each subregion, and its half width (n, 3) in voxels."""
     index = np.stack(np.meshgrid(*map(np.arange, lattice), indexing="ij"), axis=-1).reshape(-1, 3) * step
     index = np.minimum(index, np.array(mask.shape) - 1)
     index = index[mask[tuple(index.T)]]
@@ -120,7 +120,7 @@ def _grown(
 
 
 def _summed(values: Array) -> Array:
-    """Summed-area table, one longer along each axis."""
+    """Return the summed-area table, one longer along each axis."""
     out = np.zeros(np.array(values.shape) + 1)
     out[1:, 1:, 1:] = values.cumsum(0).cumsum(1).cumsum(2)
     return out
@@ -182,7 +182,7 @@ def _means(samples, mask, centres, half, step, lattice):  # type: ignore[no-unty
 
 
 def _basis(mask: Mask, step: NDArray[np.intp], lattice: NDArray[np.intp]) -> sparse.csr_matrix:
-    """Trilinear weights of the nodes at every voxel of the mask."""
+    """Return the trilinear weights of the nodes at every voxel of the mask."""
     index = np.argwhere(mask)
     cell = index // step
     fraction = index / step - cell

@@ -15,7 +15,7 @@ AnyFloat = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Ventilation:
-    """A way to make V.
+    """Describe a way to make V.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ VENTILATIONS: Mapping[str, Ventilation] = {
 
 
 def density(hu: AnyFloat) -> AnyFloat:
-    """Density in g/mL of HU: (HU + 1000) / 1000, water-like tissue and air.
+    """Return the density (g/mL) of HU, (HU + 1000) / 1000, as of a mixture of water-like tissue and air.
 
     Examples
     --------
@@ -52,20 +52,20 @@ def density(hu: AnyFloat) -> AnyFloat:
 
 
 def jacobian_ventilation(jacobian: Float) -> Float:
-    """V = J - 1: volume change per expiratory volume, ml/ml (Reinhardt 2008, doi:10.1016/j.media.2008.03.007)."""
+    """Return V = J - 1, volume change per expiratory volume (Reinhardt 2008, doi:10.1016/j.media.2008.03.007)."""
     return jacobian - 1
 
 
 def hu_ventilation(hu_insp: AnyFloat, hu_exp: AnyFloat) -> AnyFloat:
-    """V from HU alone (Simon 2000; Guerrero 2005, doi:10.1016/j.ijrobp.2005.03.023), ml/ml.
+    """Return V from HU alone (Simon 2000; Guerrero 2005, doi:10.1016/j.ijrobp.2005.03.023), ml/ml.
 
-    Assumes that no mass moves: wrong wherever the apparent mass change is not 0.
+    It assumes that no mass moves, and is wrong wherever the apparent mass change is not 0.
     """
     return 1000 * (hu_insp - hu_exp) / (hu_exp * (1000 + hu_insp))
 
 
 def mass_corrected_hu_ventilation(hu_insp: AnyFloat, hu_exp: AnyFloat, mass_change: float) -> AnyFloat:
-    """`hu_ventilation` after dividing the inspiratory density by 1 + f, f = (M_insp - M_exp) / M_exp.
+    """Return `hu_ventilation` after dividing inspiratory density by 1 + f, f = (M_insp - M_exp) / M_exp.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def mass_corrected_hu_ventilation(hu_insp: AnyFloat, hu_exp: AnyFloat, mass_chan
 
 
 def mcvc(hu_insp: AnyFloat, hu_exp: AnyFloat) -> AnyFloat:
-    """Mass-conserving volume change of a subregion: mean(rho_e) / mean(rho_i) - 1 (Castillo 2020).
+    """Return the mass-conserving volume change of a subregion: mean(rho_e) / mean(rho_i) - 1 (Castillo 2020).
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def mcvc(hu_insp: AnyFloat, hu_exp: AnyFloat) -> AnyFloat:
 
 
 def delta_specific_volume(hu_insp: AnyFloat, hu_exp: AnyFloat) -> AnyFloat:
-    """Change of specific gas volume, 1000/(1000+HUi) - 1000/(1000+HUe), mL/g (Salito 2009).
+    """Return the change of specific gas volume, 1000/(1000+HUi) - 1000/(1000+HUe), mL/g (Salito 2009).
 
     References
     ----------

@@ -81,7 +81,7 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
 
 def main() -> None:
     """Run the command line; an error a person can act on is one sentence, not a trace."""
-    # Threads that wait must sleep: on a busy machine spinning made the registration ten times slower.
+    # Waiting threads must sleep: spinning made the registration ten times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()

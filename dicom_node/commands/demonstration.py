@@ -35,14 +35,14 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo ends with.
+    """Hold the outcome of the demo.
 
     Attributes
     ----------
     truth, measured : mapping of class to percent
-        Of the phantom, and as the Structured Report on the stand-in PACS says.
+        Fractions of the phantom, and those in the Structured Report that the stand-in PACS received.
     files : tuple of Path
-        What the PACS received, colour captures aside, and the picture.
+        What the PACS received, except colour captures, and the picture.
     """
 
     truth: Mapping[VQClass, float]
@@ -51,7 +51,7 @@ class Demo:
 
 
 class StandInPacs:
-    """A storage SCP that writes what it receives into a folder."""
+    """Receive objects as a storage SCP and write them into a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -117,7 +117,7 @@ def demo(out: Path, progress: Progress) -> Demo:
 
 
 def write_phantom(truth: Truth, folder: Path, progress: Progress) -> list[Path]:
-    """Both phases as CT series; the paths in mixed order, as no scanner but any network may send them."""
+    """Write both phases as CT series; the paths are shuffled, because a network may deliver in any order."""
     progress("phantom", 0.5)
     insp = write_ct_series(truth.inspiratory, folder / "insp", Scan("Thorax Insp 2.0 B30f", "demo", 2))
     progress("phantom", 0.75)
@@ -148,12 +148,12 @@ def _node(storage: Path, pacs_port: int) -> Iterator[Node]:
 
 
 def send(paths: list[Path], port: int, progress: Callable[[float], None]) -> None:
-    """C-STORE files to a node on loopback, in one association.
+    """Send files to a node on loopback by C-STORE, in one association.
 
     Raises
     ------
     Unavailable
-        Where the node does not take an image.
+        Where the node does not accept an image.
     """
     node = CStoreDestination("the node", ae_title="VQNODE", host="127.0.0.1", port=port, timeout=120.0)
     contexts = [build_context(CTImageStorage, dcmread(paths[0]).file_meta.TransferSyntaxUID)]
@@ -169,7 +169,7 @@ def send(paths: list[Path], port: int, progress: Callable[[float], None]) -> Non
 
 
 def _wait(database: Database, pacs: StandInPacs, progress: Progress) -> None:
-    """Until the report has arrived; shows what the job is doing."""
+    """Wait until the report has arrived, and show what the job is doing."""
     ticker = threading.Event()
     for _ in range(MINUTES * 60 * 2):
         found = status(database)
@@ -187,7 +187,7 @@ def _wait(database: Database, pacs: StandInPacs, progress: Progress) -> None:
 
 
 def fractions(report: Dataset) -> dict[VQClass, float]:
-    """Percent of every class in both lungs, read from a TID 1500 report of this software.
+    """Return the percent of every class in both lungs, from a TID 1500 report of this software.
 
     Parameters
     ----------

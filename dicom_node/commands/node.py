@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def serve(config: ConfigPath = None) -> None:
     """Run the node: receive images, analyse pairs, deliver results, until SIGTERM or Ctrl-C.
 
-    Killed at any moment and started again, it goes on where it was.
+    A node that was killed continues where it was when it is started again.
     """
     from ..node.node import Node
 
@@ -51,7 +51,7 @@ def status(
     config: ConfigPath = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
-    """Show what is waiting, running, sent and failed, and why. The node need not run."""
+    """Show what is waiting, running, sent and failed, and why. The node does not have to be running."""
     from ..node.status import SCHEMA
     from ..node.status import status as read_status
     from ..store.database import Database
@@ -77,7 +77,7 @@ def conformance() -> None:
 def check_config(config: ConfigPath = None) -> None:
     """Check the configuration, storage, database and port, and whether the destinations answer.
 
-    A destination that does not answer is reported, but is no fault of the configuration: results wait for it.
+    A destination that does not answer is reported, but is not a configuration error: results wait for it.
     """
     from ..node.check import check
 
@@ -97,7 +97,7 @@ def retry(
     job: Annotated[int, typer.Argument(help="Number of the job, as `dicom-node status` shows it.")],
     config: ConfigPath = None,
 ) -> None:
-    """Run a refused, failed or cancelled job again, or send again what a destination did not take."""
+    """Run a refused, failed or cancelled job again, or send again what a destination did not accept."""
     import time
 
     from ..delivery import queue as deliver
@@ -117,7 +117,7 @@ def cancel(
     job: Annotated[int, typer.Argument(help="Number of the job, as `dicom-node status` shows it.")],
     config: ConfigPath = None,
 ) -> None:
-    """Give up a job that has not ended; a node that works on it ends its process."""
+    """Cancel a job that has not ended; if it is running, the node ends its process."""
     import time
 
     from ..jobs import queue as jobs
@@ -132,7 +132,7 @@ def force(
     study: Annotated[str, typer.Argument(help="Study Instance UID.")],
     config: ConfigPath = None,
 ) -> None:
-    """Decide on a study now, without waiting until nothing more comes."""
+    """Decide on a study now, without waiting for further images."""
     import time
 
     from ..studies import queue as studies
@@ -170,7 +170,7 @@ def assign(
 
 
 def _opened(config: Path | None) -> tuple[Database, Trail]:
-    """The node's database, and its audit trail: what an operator decides is told there."""
+    """Open the node's database and its audit trail, which records what an operator decides."""
     from ..audit.trail import Trail
     from ..store.database import Database
 
@@ -187,7 +187,7 @@ def _show(found: Status) -> None:
         if rows := getattr(found, name):
             table = Table(*(c for c, _ in columns), title=name.capitalize(), title_justify="left")
             for row in rows:
-                # not as text with markup, which rich would look for in what a sender wrote
+                # not printed as markup: rich would interpret brackets in what a sender wrote
                 table.add_row(*(Text(printable(cell(row))) for _, cell in columns))
             console.print(table)
 

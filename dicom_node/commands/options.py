@@ -40,7 +40,7 @@ def configure_logging() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    # these quote values of attributes, or every association, at lower levels
+    # at lower levels these log values of attributes, or every association
     for name in ("pydicom", "pynetdicom", "highdicom", "apscheduler"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.simplefilter("ignore")

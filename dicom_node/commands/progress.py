@@ -13,7 +13,7 @@ Report = Callable[[str, float], None]
 
 @contextmanager
 def bars() -> Iterator[Report]:
-    """A callable (stage, share) that draws a bar for every stage as it begins; on stderr."""
+    """Yield a callable (stage, share) that draws a bar on stderr for every stage as it begins."""
     columns = TextColumn("{task.description:>22}"), BarColumn(40), TextColumn("{task.percentage:>4.0f} %")
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as drawn:
         tasks: dict[str, TaskID] = {}

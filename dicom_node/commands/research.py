@@ -51,7 +51,7 @@ def run_(
         ),
     ] = "",
 ) -> None:
-    """Analyse a pair that lies on disk; no PACS, no network.
+    """Analyse a pair of CT series on disk, without PACS or network.
 
     Writes seg.dcm, sr.dcm, pdf.dcm, key_objects.dcm, captures, maps, overview.png, measures.json and analysis.npz, from
     which `export` and `compare` work.
@@ -66,7 +66,7 @@ def run_(
         raise typer.BadParameter("a mask or a program, not both", param_hint="--lobes")
     settings = read_settings(config)
     warnings.simplefilter("ignore")
-    # what archives were unpacked to is removed on this end, too
+    # SIGTERM, too, must remove the files that archives were unpacked to
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     source: LobeSource | None = None
     if lobes:
@@ -98,7 +98,7 @@ def export_(
     out: Annotated[Path, typer.Argument(help="Folder for the images and tables.")],
     config: ConfigPath = None,
 ) -> None:
-    """A result for researchers: NIfTI images, measures.csv and measures.json with units; nothing of the patient."""
+    """Export a result for researchers: NIfTI images, measures.csv and measures.json; no data of the patient."""
     from ..jobs.results import find
     from ..research.export import export
     from ..results.record import read_record
@@ -117,7 +117,7 @@ def compare_(
     out: Annotated[Path, typer.Argument(help="Folder for tables, maps and the picture.")],
     config: ConfigPath = None,
 ) -> None:
-    """What changed between two dates of one patient: measures, V and Q in place, lung that changed its class."""
+    """Compare two dates of one patient: measures, V and Q at each place, lung that changed its class."""
     from ..jobs.results import find
     from ..research.compare import compare_results
     from ..results.record import read_record
@@ -147,9 +147,9 @@ def deidentify_(
         typer.Option(help="File with the secret that pseudonyms come from. Without one: the node's own."),
     ] = None,
 ) -> None:
-    """Images and results of a job without identity, by PS3.15's Basic Confidentiality Profile; DICOM.
+    """Write the DICOM images and results of a job without identity (PS3.15 Basic Confidentiality Profile).
 
-    UIDs, Patient ID and dates are replaced alike for all exports with one key.
+    Exports with the same key replace UIDs, Patient ID and dates in the same way.
     """
     from ..dicom.deidentification import Pseudonyms
     from ..jobs.results import find, images
@@ -188,7 +188,7 @@ def cohort_(
         typer.Option(help="Your table of reference values: sex, age, log_mu, height_power, lambda, sigma."),
     ] = None,
 ) -> None:
-    """Fractions against DLCO over a cohort: correlations, groups, figures, report.html, report.pdf and CSV."""
+    """Correlate fractions with DLCO over a cohort: correlations, groups, figures, report.html, report.pdf, CSV."""
     from ..research.cohort import read_cohort
     from ..research.cohort_report import correlations, summary, write_report
 
@@ -218,7 +218,7 @@ PointsPath = Annotated[
 
 
 def validate_phantom(out: Out) -> None:
-    """The thorax phantom, whose classes and Jacobian are known exactly."""
+    """Validate on the thorax phantom, whose classes and Jacobian are known exactly."""
     from ..research.validate import validate_phantom as validate
 
     _validated(validate, out)
@@ -230,7 +230,7 @@ def validate_twin(
     out: Out,
     phase: Annotated[str, typer.Option(help="What the CT plays: inspiration or expiration.")] = "inspiration",
 ) -> None:
-    """A real CT as one phase; the other made from it by a real breathing motion, with planted defects."""
+    """Validate on a real CT and its other phase, made by a real breathing motion with planted defects."""
     from ..research.validate import validate_twin as validate
 
     if phase not in ("inspiration", "expiration"):
@@ -241,14 +241,14 @@ def validate_twin(
 def validate_landmarks(
     insp: ImagePath, exp: ImagePath, insp_points: PointsPath, exp_points: PointsPath, out: Out
 ) -> None:
-    """Landmark pairs on a real pair: the target registration error."""
+    """Measure the target registration error on a real pair with pairs of landmarks."""
     from ..research.validate import validate_landmarks as validate
 
     _validated(lambda progress: validate(insp, exp, insp_points, exp_points, progress), out)
 
 
 def _told(settings: Config, job: int) -> None:
-    """The audit trail is told that a person wrote a study of the node into a folder."""
+    """Record in the audit trail that a person wrote a study of the node into a folder."""
     from ..audit.trail import Trail
     from ..jobs.queue import read
     from ..store.database import Database
@@ -275,7 +275,7 @@ def _measures_table(analysis: Analysis) -> Table:
     from analysis.measures.table import MEASURES
 
     names = ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal", "mean_v", "mean_q")
-    # narrow, so that 80 columns hold it
+    # narrow, so that it fits into 80 columns
     columns = (f"{n.replace('_', ' ')} {MEASURES[n].unit}".removesuffix(" 1") for n in names)
     table = Table("region", *columns, box=box.SIMPLE, padding=0)
     table.columns[0].no_wrap = True

@@ -14,12 +14,12 @@ import inflate64
 
 from ..errors import Rejected
 
-#: What one source may become, bytes and files: a 4D CT of ten phases, several times over.
+#: Limits for everything unpacked from one source, in bytes and in files: several 4D CTs of ten phases fit.
 MOST_BYTES = 1 << 36
 MOST_FILES = 100_000
-#: Images do not get a hundred times smaller; below this many bytes nobody minds.
+#: Images do not compress a hundredfold, so such a ratio shows a zip bomb; it is checked only above this many bytes.
 RATIO, SMALL = 100, 1 << 28
-#: Archives within archives.
+#: How deep archives may be nested in archives.
 DEPTH = 3
 PIECE = 1 << 20
 #: Compression Method (APPNOTE 4.4.5) of Deflate64, which Windows writes above 2 GB and zipfile does not read.
@@ -27,7 +27,7 @@ DEFLATE64 = 9
 READABLE = frozenset(
     {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, DEFLATE64}
 )
-#: What an archive that is no zip begins with, and its name.
+#: First bytes of archives that are not zip files -> the name of the format.
 OTHERS = {
     b"7z\xbc\xaf\x27\x1c": "7z",
     b"Rar!\x1a\x07": "RAR",
@@ -40,7 +40,7 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedE
 
 @dataclass
 class Unpacked:
-    """How much of one source has been unpacked so far."""
+    """Count how much of one source has been unpacked so far."""
 
     size: int = 0
     files: int = 0
@@ -52,7 +52,7 @@ class _Decompressor(Protocol):
 
 
 def kind_of(path: Path) -> str:
-    """The kind of archive that a file begins as; "" for none."""
+    """Return the kind of archive that a file is by its first bytes; "" for none."""
     with path.open("rb") as file:
         start = file.read(264)
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"):
@@ -67,23 +67,24 @@ def unpack(
 ) -> Iterator[Path]:
     """Unpack the files of a zip archive, and of archives within it, as they are asked for.
 
-    The files get numbers for names: those in the archive may be paths to elsewhere, or a patient's.
+    The files are named by numbers: names in the archive may be paths out of the folder, or a patient's name.
 
     Parameters
     ----------
     archive, folder : Path
-        The folder is made, and is the caller's to remove.
+        The folder is created; the caller removes it.
     so_far : Unpacked, optional
-        Shared by all archives of a source, whose limits hold for them together.
+        Shared by all archives of a source: the limits hold for all of them together.
     depth : int
-        How many archives this one lies in, itself counted.
+        Nesting depth: how many archives contain this one, itself counted.
     name : str
-        What messages call it; its file name where it is not within another.
+        The archive's name in messages; the default is its file name.
 
     Raises
     ------
     Rejected
-        Where it is no zip, encrypted, damaged or cut short, of a method that cannot be read, or a bomb.
+        Where the file is not a zip archive, is encrypted, damaged or cut short, uses a compression method that
+        cannot be read, or is a zip bomb.
     """
     so_far, name = so_far or Unpacked(), name or f"the archive {archive.name}"
     kind = kind_of(archive)
@@ -118,7 +119,7 @@ def _opened(archive: Path, name: str) -> zipfile.ZipFile:
 def _write(
     opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, so_far: Unpacked, where: str
 ) -> None:
-    """One entry into a file, piece by piece, until a limit is reached."""
+    """Write one entry of an archive into a file, piece by piece, and refuse it once a limit is exceeded."""
     if entry.flag_bits & 0x1:
         raise Rejected(f"{where} is encrypted: unpack it with its password and name the folder")
     if entry.compress_type not in READABLE:
@@ -140,7 +141,7 @@ def _write(
                 if so_far.size > MOST_BYTES or size > max(SMALL, RATIO * entry.compress_size):
                     raise Rejected(f"{where} becomes too large ({size >> 20} MB and more): it is no image")
                 out.write(piece)
-    except RuntimeError as error:  # zipfile's, of a cipher that the flag does not show
+    except RuntimeError as error:  # zipfile raises this for encryption that the flag does not show
         raise Rejected(f"{where} cannot be unpacked: {error}") from error
     except DAMAGED as error:
         if _of_the_disk(error):
@@ -151,7 +152,7 @@ def _write(
 
 
 def _of_the_disk(error: Exception) -> bool:
-    """True for a full or failing disk; a damaged archive makes zipfile seek to places before the file's start."""
+    """Return whether an error is the disk's; a damaged archive makes zipfile seek to before the file's start."""
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
@@ -162,7 +163,7 @@ def _plain(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
 
 
 def _deflate64(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
-    """The bytes behind an entry's local header (APPNOTE 4.3.7), inflated."""
+    """Yield the inflated bytes that follow an entry's local header (APPNOTE 4.3.7)."""
     file: IO[bytes] | None = opened.fp
     assert file is not None
     file.seek(entry.header_offset)

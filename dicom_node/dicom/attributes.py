@@ -23,13 +23,13 @@ from .character_sets import UTF_8, CharacterSet, character_set
 from .malformed import MALFORMED
 
 CHARACTER_SET = Tag(0x0008, 0x0005)
-#: Items within items, at most: no module nests deeper.
+#: How deep sequence items may be nested: no module nests them deeper.
 DEPTH = 8
 
-#: Texts: any characters but controls (a tab or new line only where the VR may have paragraphs).
+#: VRs of text: any characters except controls (tabs and new lines only where the VR allows paragraphs).
 LINES = frozenset({"ST", "LT", "UT"})
 TEXTS = frozenset({"LO", "SH", "UC", "PN", *LINES})
-#: VRs of characters whose form is fixed -> what one value must look like, and what it is called.
+#: VRs of characters in a fixed form -> the pattern that a value must match, and the name of that form.
 FORMS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "AE": (re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}"), "AE title"),
     "AS": (re.compile(r"\d{3}[DWMY]"), "age"),
@@ -42,13 +42,13 @@ FORMS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "UI": (re.compile(r"(?=.{1,64}$)\d+(\.\d+)+"), "UID"),
     "UR": (re.compile(r"[\x21-\x5b\x5d-\x7e]+"), "address"),
 }
-#: What else pydicom reads: numbers and tags, of which any bytes of the right length are a value.
+#: The binary VRs that pydicom reads, numbers and tags: any bytes of the right length are a valid value.
 NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT"})
 
 
 @dataclass
 class _Cleaning:
-    """What is found while one instance is gone through."""
+    """Collect what is found while the attributes of one instance are checked."""
 
     charset: CharacterSet = field(default_factory=CharacterSet)
     texts: list[tuple[str, str]] = field(default_factory=list)
@@ -59,16 +59,16 @@ class _Cleaning:
 def clean(
     ds: Dataset, wanted: Callable[[BaseTag], bool], empty: Iterable[str] = ()
 ) -> tuple[Dataset, tuple[str, ...]]:
-    """The attributes of an instance that can be written again, and what could not.
+    """Return the attributes of an instance that can be written again, and which could not.
 
     Parameters
     ----------
     ds : Dataset
-        As read, nothing of it converted yet; of any bytes.
+        As read from the file, before pydicom converts any value; its bytes may be anything.
     wanted : callable
         Whether an attribute of the instance's root is to be copied; private ones never are.
     empty : iterable of str
-        Keywords that are there in any case, empty where they cannot be copied (Type 2).
+        Keywords of attributes that are always present, empty where they cannot be copied (Type 2).
 
     Returns
     -------
@@ -98,7 +98,7 @@ def clean(
 
 
 def named(tag: int | str) -> str:
-    """An attribute as messages name it.
+    """Return the name and tag of an attribute, as messages show them.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def named(tag: int | str) -> str:
 
 
 def is_uid(text: str) -> bool:
-    """Digits and dots, at most 64: leading zeros are no UID (PS3.5 9.1), but many scanners write them."""
+    """Return whether a text is at most 64 digits and dots. Leading zeros, against PS3.5 9.1, are accepted."""
     return FORMS["UI"][0].fullmatch(text) is not None
 
 
@@ -141,7 +141,7 @@ def _elements(
             continue
         try:
             element = _element(ds, tag, vr, vm, state, depth)
-        except (*MALFORMED, OSError):  # the latter is pydicom's, of a sequence whose bytes are not DICOM
+        except (*MALFORMED, OSError):  # pydicom raises the latter for a sequence whose bytes are not DICOM
             state.problems.append(f"{named(tag)} cannot be read")
             continue
         if element is not None:
@@ -192,7 +192,7 @@ def _sequence(ds: Dataset, tag: BaseTag, state: _Cleaning, depth: int) -> DataEl
 
 
 def _text(raw: RawDataElement | DataElement, vr: str, state: _Cleaning) -> str:
-    """A value's characters, without padding; values of several are still joined by backslashes."""
+    """Return the text of an element without padding; several values stay joined by backslashes."""
     value = raw.value
     if value is None:
         return ""
@@ -208,7 +208,7 @@ def _text(raw: RawDataElement | DataElement, vr: str, state: _Cleaning) -> str:
 
 
 def _form(vr: str, value: str) -> str | None:
-    """A value as it may be written, or None where it is none of its VR."""
+    """Return a value in the form that may be written, or None where it is not valid for its VR."""
     if vr in TEXTS:
         return value.rstrip(" ") if vr in LINES else value.strip(" ")
     value = value.strip(" \0")
@@ -224,7 +224,7 @@ def _form(vr: str, value: str) -> str | None:
 
 
 def _is_date(value: str) -> bool:
-    """The date that a DA or a DT begins with is one of the calendar, its time one of the day."""
+    """Return whether a DA or DT value begins with a date of the calendar, followed by a valid time, if any."""
     digits = re.match(r"\d+", value)
     text = digits[0] if digits else ""
     try:

@@ -17,11 +17,11 @@ SINGLE_BYTE = {
     127: "iso_ir_127", 138: "iso_ir_138", 144: "iso_ir_144", 148: "iso_ir_148", 166: "iso_ir_166",
 }  # fmt: skip
 MULTI_BYTE = {58: "iso_ir_58", 87: "iso2022_jp", 149: "euc_kr", 159: "iso2022_jp_2"}
-#: Defined terms that highdicom does not take: what they hold is written as ISO_IR 192.
+#: Defined terms that highdicom does not accept: their texts are written as ISO_IR 192 (UTF-8).
 NOT_WRITTEN = frozenset({"ISO 2022 IR 149"})
-#: Terms that stand alone (Table C.12-5).
+#: Terms that cannot be combined with others (Table C.12-5).
 ALONE = {"ISO_IR 192": "utf8", "GB18030": "GB18030", "GBK": "GBK"}
-#: How senders write terms that stand for one of these, without spaces, hyphens and underscores.
+#: Other spellings that senders use (without spaces, hyphens and underscores) -> the defined term they mean.
 ALIASES = {
     "ISOIR192": "ISO_IR 192", "UTF8": "ISO_IR 192", "UNICODE": "ISO_IR 192", "ISO10646": "ISO_IR 192",
     "ISO2022IR192": "ISO_IR 192", "GB18030": "GB18030", "GBK": "GBK", "ISO2022GBK": "GBK",
@@ -32,14 +32,14 @@ PARTS_8859 = {1: 100, 2: 101, 3: 109, 4: 110, 5: 144, 6: 127, 7: 126, 8: 138, 9:
 
 @dataclass(frozen=True)
 class CharacterSet:
-    """How texts are read, and what says so.
+    """Hold how texts are decoded, and the defined terms that say so.
 
     Attributes
     ----------
     terms : tuple of str
         Valid values of Specific Character Set; none for the default repertoire.
     codecs : tuple of str
-        Python's names of them, for pydicom; none where the sender's value is no defined term.
+        Python's names of these terms, for pydicom; empty where the sender's value is not a defined term.
     """
 
     terms: tuple[str, ...] = ()
@@ -47,16 +47,16 @@ class CharacterSet:
 
     @property
     def known(self) -> bool:
-        """False where the sender's value is no defined term."""
+        """Return whether the sender's value is a defined term."""
         return bool(self.codecs)
 
     @property
     def written(self) -> bool:
-        """Whether a result may name it."""
+        """Return whether a result may name this character set."""
         return self.known and not NOT_WRITTEN & set(self.terms)
 
     def decode(self, value: bytes, vr: str) -> tuple[str, bool]:
-        """A text, and whether this character set holds its bytes; UTF-8 or Latin alphabet 1 where it does not."""
+        """Decode a text, as UTF-8 or Latin-1 where this character set cannot; and return whether it could."""
         if value.isascii() and ESC not in value:
             return value.decode("ascii"), True
         if self.known and (self.terms or value.isascii()):
@@ -71,7 +71,7 @@ class CharacterSet:
             return value.replace(b"\x1b", b"").decode("latin_1"), False
 
     def holds(self, text: str, vr: str) -> bool:
-        """Whether a text comes back as it was once it is written."""
+        """Return whether a text is unchanged after it is encoded and decoded."""
         if text.isascii():
             return True
         if not self.terms:
@@ -91,7 +91,7 @@ UTF_8 = CharacterSet(("ISO_IR 192",), ("utf8",))
 
 
 def character_set(values: Iterable[str]) -> CharacterSet:
-    """The character set that some values of Specific Character Set mean.
+    """Return the character set that the values of Specific Character Set mean.
 
     A single ``ISO 2022 IR n`` means ``ISO_IR n``, the same without code extensions (PS3.3 C.12.1.1.2).
 
@@ -114,7 +114,7 @@ def character_set(values: Iterable[str]) -> CharacterSet:
 
 
 def _meant(value: str) -> str | int | None:
-    """A term that stands alone, a number of the ISO registry, or nothing that is defined."""
+    """Return a term that stands alone, a number of the ISO registry, or None where nothing is defined."""
     plain = re.sub(r"[\s_-]+", "", value).upper()
     if not plain:
         return 6
@@ -129,7 +129,7 @@ def _meant(value: str) -> str | int | None:
 
 
 def _extended(numbers: list[int]) -> CharacterSet:
-    """One single-byte set by itself, several with code extensions, the first of them single-byte."""
+    """Return one single-byte set by itself, or several with code extensions, a single-byte one first."""
     if numbers in ([], [6]):
         return CharacterSet()
     if len(numbers) == 1 and numbers[0] in SINGLE_BYTE:

@@ -21,7 +21,7 @@ from ..errors import Rejected
 
 @dataclass(frozen=True)
 class Scan:
-    """What the headers of a series say.
+    """Hold what the headers of a series say.
 
     Parameters
     ----------
@@ -50,12 +50,12 @@ class Scan:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def uid(self, role: str) -> UID:
-        """The same text gives the same UID ("2.25." and a name-based UUID, PS3.5 B.2)."""
+        """Return the UID for a role; the same role gives the same UID ("2.25." and a name-based UUID, PS3.5 B.2)."""
         return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, role).int}")
 
     @property
     def series(self) -> str:
-        """What names the series among all."""
+        """Return the text that identifies this series among all."""
         return f"{self.study}\n{self.series_number}\n{self.description}"
 
 
@@ -65,9 +65,9 @@ def write_ct_series(volume: Volume, folder: Path, scan: Scan) -> list[Path]:
     Parameters
     ----------
     volume : Volume
-        HU; rounded to whole numbers, at least -1024.
+        In HU; values are rounded to integers, and those below -1024 become -1024.
     folder : Path
-        Made where it does not exist; files are named by their SOP Instance UID, which tells no order.
+        Created if it does not exist; files are named by SOP Instance UID, which says nothing of their order.
     scan : Scan
         What the headers say. The same scan and shape give the same UIDs.
 
@@ -101,7 +101,7 @@ def write_ct_series(volume: Volume, folder: Path, scan: Scan) -> list[Path]:
 
 
 def _common(volume: Volume, scan: Scan) -> Dataset:
-    """The attributes all slices share."""
+    """Return the attributes that all slices share."""
     _, rows, columns = volume.grid.shape
     step_k, step_j, step_i = volume.grid.spacing
     directions = volume.grid.directions
@@ -136,7 +136,7 @@ def _common(volume: Volume, scan: Scan) -> Dataset:
 
 
 def _slice(ds: Dataset, volume: Volume, scan: Scan, k: int) -> None:
-    """The attributes of slice k."""
+    """Set the attributes of slice k."""
     ds.SOPInstanceUID = scan.uid(f"instance {scan.series} {k}")
     ds.InstanceNumber = k + 1
     position = volume.grid.points(np.array([[k, 0, 0]], dtype=np.float64))[0]
@@ -148,7 +148,7 @@ def _slice(ds: Dataset, volume: Volume, scan: Scan, k: int) -> None:
 
 
 def _ds(value: float) -> str:
-    """A decimal string: at most 16 characters (PS3.5 6.2)."""
+    """Return a number as a decimal string of at most 16 characters (PS3.5 6.2)."""
     if not np.isfinite(value):
         raise Rejected(f"{value} is no decimal string")
     return format_number_as_ds(float(np.round(value, 10)) + 0.0)

@@ -19,11 +19,11 @@ from pydicom.uid import (
     JPEGTransferSyntaxes,
 )
 
-#: A deflated data set may become so long, bytes: an Enhanced CT of 1000 slices.
+#: Largest size of a data set once inflated (bytes): enough for an Enhanced CT of 1000 slices.
 INFLATED = 1 << 29
-#: Voxels of a stack, e.g. 1024 slices of 1024 x 1024.
+#: Largest number of voxels in a stack, e.g. 1024 slices of 1024 x 1024.
 VOXELS = 1 << 30
-#: What the process may allocate that reads headers, bytes.
+#: Memory that the process reading headers may allocate (bytes).
 READER_BYTES = 2 << 30
 PIECE = 1 << 20
 
@@ -37,18 +37,18 @@ GREY = "MONOCHROME1", "MONOCHROME2"
 
 
 class TooMuch(ValueError):
-    """A file asks for more than any image needs: why, in a sentence that "it cannot be read" begins."""
+    """Signal that a file asks for more than any image needs; the message follows "it cannot be read"."""
 
 
 def check_inflated(path: Path) -> None:
-    """Refuse a deflated data set (PS3.5 A.5) that is a bomb, without ever holding it.
+    """Refuse a deflated data set (PS3.5 A.5) that inflates beyond the limit, without keeping it in memory.
 
     Raises
     ------
     TooMuch
-        Where it becomes longer than `INFLATED`.
+        Where the inflated data set is longer than `INFLATED`.
     zlib.error
-        Where it is not deflated at all.
+        Where the data set is not deflated.
     """
     with path.open("rb") as file:
         read_preamble(file, force=True)
@@ -62,7 +62,7 @@ def check_inflated(path: Path) -> None:
 
 
 def check_frames(ds: Dataset, shape: tuple[int, int]) -> None:
-    """Refuse pixel data of another size or kind than a slice has.
+    """Refuse pixel data whose size or kind is not that of a CT slice.
 
     Decoders allocate what a codestream claims, and GDCM ends the process where colour, bits or a JFIF header are not
     what it expects.
@@ -105,7 +105,7 @@ def check_frames(ds: Dataset, shape: tuple[int, int]) -> None:
 
 
 def codestreams(ds: Dataset) -> Iterator[bytes]:
-    """Each frame of compressed Pixel Data (7FE0,0010) (PS3.5 A.4)."""
+    """Yield each frame of compressed Pixel Data (7FE0,0010) (PS3.5 A.4)."""
     tables = ds.get("ExtendedOffsetTable"), ds.get("ExtendedOffsetTableLengths")
     return generate_frames(
         ds.PixelData,
@@ -116,7 +116,7 @@ def codestreams(ds: Dataset) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a codestream says of itself; zeros where it says nothing.
+    """Hold the size and kind that a codestream states for itself; zeros where it states nothing.
 
     `jfif` is the major version of its JFIF header (ISO/IEC 10918-5), 1 where it has none.
     """
@@ -132,7 +132,7 @@ class Claim:
 
 
 def scan_claim(codestream: bytes) -> Claim:
-    """Of a JPEG or JPEG-LS.
+    """Return the claim of a JPEG or JPEG-LS codestream.
 
     Examples
     --------
@@ -155,7 +155,7 @@ def scan_claim(codestream: bytes) -> Claim:
 
 
 def wavelet_claim(codestream: bytes) -> Claim:
-    """Of a JPEG 2000 (SIZ, ISO/IEC 15444-1 A.5.1), in a JP2 file's box or not."""
+    """Return the claim of a JPEG 2000 codestream (SIZ, ISO/IEC 15444-1 A.5.1), bare or in a JP2 file."""
     at = 0
     if codestream[4:8] == b"jP  ":
         while at + 8 <= len(codestream) and codestream[at + 4 : at + 8] != b"jp2c":

@@ -19,13 +19,13 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from ..errors import Rejected
 from .malformed import MALFORMED
 
-#: UIDs of the standard itself, such as SOP classes; every other one is replaced.
+#: Prefix of the UIDs that the standard defines, such as SOP classes; every other UID is replaced.
 STANDARD = "1.2.840.10008."
-#: Dates are moved back by 1 to so many days.
+#: Dates are moved back by 1 to this many days.
 MOST_DAYS = 3650
 LEAST_KEY = 16
 
-#: What stays as it is: what the images are, where they lie and how they were made.
+#: Attributes kept unchanged: what the images are, where they lie and how they were made.
 KEPT = frozenset({
     "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer",
     "ManufacturerModelName", "SoftwareVersions", "BodyPartExamined", "Laterality",
@@ -53,12 +53,12 @@ KEPT = frozenset({
     "DimensionOrganizationSequence", "DimensionOrganizationUID", "DimensionIndexSequence", "DimensionIndexPointer",
     "FunctionalGroupPointer",
 })  # fmt: skip
-#: Dates and times of which the date stays, shifted.
+#: Dates and date-times: the date is kept, but shifted.
 DATES = frozenset({
     "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime", "FrameAcquisitionDateTime",
     "FrameReferenceDateTime",
 })  # fmt: skip
-#: Type 2 (PS3.3 C.7): there, and empty.
+#: Type 2 attributes (PS3.3 C.7): present, and empty.
 EMPTY = (
     "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyTime", "ReferringPhysicianName",
     "PositionReferenceIndicator",
@@ -72,7 +72,7 @@ METHOD = (
 
 
 class Pseudonyms:
-    """What stands for UIDs, patients and dates; the same for the same key, and not to be undone without it.
+    """Replace UIDs, patients and dates: alike for the same key, and irreversible without it.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class Pseudonyms:
     Raises
     ------
     Rejected
-        Where it is shorter.
+        Where the key is shorter.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -91,7 +91,7 @@ class Pseudonyms:
         self._key = key
 
     def uid(self, uid: str) -> UID:
-        """The UID that stands for one; those of the standard stay.
+        """Return the UID that replaces another; UIDs of the standard are kept.
 
         Examples
         --------
@@ -104,11 +104,11 @@ class Pseudonyms:
         return UID(f"2.25.{uuid.UUID(bytes=self._digest('uid', uid)[:16], version=5).int}")
 
     def patient(self, ds: Dataset) -> str:
-        """Patient ID and name that stand for the patient's."""
+        """Return the pseudonym that replaces the patient's ID and name."""
         return f"VQ-{self._digest('patient', self._who(ds)).hex()[:12].upper()}"
 
     def date(self, ds: Dataset, text: str) -> str:
-        """A date, or a date and time, as a date shifted by the patient's days; "" where it is none."""
+        """Return the date of a DA or DT value, shifted by the patient's days; "" where it is not a date."""
         days = 1 + int.from_bytes(self._digest("days", self._who(ds))[:8]) % MOST_DAYS
         try:
             moved = datetime.strptime(text[:8], "%Y%m%d") - timedelta(days)
@@ -124,7 +124,7 @@ class Pseudonyms:
 
 
 def without_identity(ds: Dataset, names: Pseudonyms, description: str) -> Dataset:
-    """A CT instance without identity; its pixels are for the caller to add.
+    """Return a CT instance without identity; the caller adds its pixels.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ TAGS = [
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 
-#: Words of Image Type (0008,0008) that make an image unfit for densities: each with what it is then.
+#: Words of Image Type (0008,0008) that make an image unfit for densities -> what such an image is.
 UNFIT = {
     "LOCALIZER": "localizer", "SCOUT": "localizer", "TOPOGRAM": "localizer",
     "MPR": "derived image", "REFORMATTED": "derived image", "RESAMPLED": "derived image",
@@ -66,7 +66,7 @@ NO_CONTRAST = frozenset(
 def read_header(path: Path) -> Header:
     """Read what the node needs to know of one stored instance.
 
-    Malformed, missing and multi-valued attributes are survived wherever the rest still makes sense.
+    Malformed, missing and multi-valued attributes are tolerated wherever the rest still makes sense.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def read_header(path: Path) -> Header:
     Returns
     -------
     Header
-        With ``ignored`` set, and no slices, where the instance is no CT image that could be part of a pair.
+        With ``ignored`` set, and without slices, where the instance is not a CT image that could be part of a pair.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def read_header(path: Path) -> Header:
     except OSError as error:
         if error.errno is not None:
             raise
-        # pydicom's, of a sequence whose bytes are not DICOM
+        # pydicom raises this for a sequence whose bytes are not DICOM
         raise Rejected(f"SOP instance {_name(path)} cannot be read: {error}") from error
 
 
@@ -147,7 +147,7 @@ def _read(path: Path) -> Dataset:
 
 
 def _name(path: Path, otherwise: str = "") -> str:
-    """The UID a file is named by; other file names may hold a patient's name and are not repeated."""
+    """Return the file's name if it is a UID; other names may hold a patient's name and are not repeated."""
     return path.stem if re.fullmatch(r"[0-9.]{8,64}", path.stem) else otherwise or "of unknown UID"
 
 
@@ -160,7 +160,7 @@ def _items(ds: Dataset, keyword: str) -> list[Dataset]:
 
 
 def _slices(ds: Dataset, sop_class_uid: str, sop_instance_uid: str) -> tuple[tuple[Slice, ...], str]:
-    """The slices of an instance, or why it has none."""
+    """Return the slices of an instance, or why it has none."""
     if sop_class_uid not in CT_CLASSES:
         return (), "not CT"
     if text_of(ds, "Manufacturer") == MANUFACTURER:
@@ -241,7 +241,7 @@ def _slice_of(sop_instance_uid: str, n: int, find: Find, ds: Dataset) -> tuple[t
     ), ""  # fmt: skip
 
 
-#: What a slice must say of where it lies, and how: what messages expect.
+#: Attributes that must give a slice's position and orientation -> what messages say is expected.
 EXPECTED = {
     "ImagePositionPatient": "3 numbers", "ImageOrientationPatient": "6 numbers", "PixelSpacing": "2 numbers",
     "Rows": "1 number", "Columns": "1 number",
@@ -249,7 +249,7 @@ EXPECTED = {
 
 
 def _acquisition(find: Find, ds: Dataset, image_type: str) -> tuple[str, ...]:
-    """What must not be mixed, in the order of `model.ACQUISITION`."""
+    """Return the values that slices of one stack must share, in the order of `model.ACQUISITION`."""
 
     def first(*keywords: str) -> str:
         return next((t for k in keywords if (t := text_of(find(k), k))), "")
@@ -264,7 +264,7 @@ def _acquisition(find: Find, ds: Dataset, image_type: str) -> tuple[str, ...]:
 
 
 def _unfit(image_type: list[str]) -> str:
-    """Why an Image Type takes no part: a word of `UNFIT`, or DERIVED and no plain axial reconstruction.
+    """Return why an Image Type is not used: a word of `UNFIT`, or DERIVED without being a plain reconstruction.
 
     Some scanners call thick or iterative reconstructions DERIVED: those keep AXIAL or VOLUME as value 3.
     """
@@ -279,7 +279,7 @@ def _unfit(image_type: list[str]) -> str:
 
 
 def _phase_code(ds: Dataset) -> str:
-    """The phase an Acquisition Context item codes (PS3.3 C.7.6.14), "" for none or for both."""
+    """Return the phase that Acquisition Context items code (PS3.3 C.7.6.14); "" for none or for both."""
     found = {
         PHASE_CODES[code]
         for item in _items(ds, "AcquisitionContextSequence")

@@ -15,7 +15,7 @@ from ..errors import Rejected
 
 
 def volume_of(array: NDArray[Any], affine: NDArray[np.float64]) -> Volume:
-    """A volume of int16; slices that descend along row x column are turned round.
+    """Return an array as an int16 volume; slices that descend along row x column are reversed.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def volume_of(array: NDArray[Any], affine: NDArray[np.float64]) -> Volume:
 
 
 def image_volume(image: sitk.Image) -> tuple[Volume, NDArray[np.float64]]:
-    """A volume, and the (4, 4) affine from the image's own (k, j, i) to LPS mm: its slices may run the other way.
+    """Return a volume, and the (4, 4) affine from the image's own (k, j, i), perhaps reversed, to LPS mm.
 
     Raises
     ------
     Rejected
-        Where the image has not three dimensions.
+        Where the image does not have three dimensions.
     """
     array = sitk.GetArrayFromImage(image)
     if array.ndim != 3:
@@ -63,12 +63,12 @@ def write_nifti(
     meaning : str
         The header's descrip, at most 79 characters.
     compressed : bool
-        Whether gzip makes it small; it takes seconds for a CT.
+        Whether to compress the file with gzip, which takes seconds for a CT.
 
     Raises
     ------
     RuntimeError
-        SimpleITK's, where it cannot be written.
+        From SimpleITK, where the file cannot be written.
     """
     made = sitk.GetImageFromArray(array, isVector=array.ndim == 4)
     made.SetSpacing(grid.spacing[::-1])

@@ -15,12 +15,12 @@ from ..errors import Rejected
 from .image_files import image_volume, volume_of
 from .malformed import MALFORMED
 
-#: Property types of a Segmentation's lobes, those that name the side too: left and right upper, right and left lower.
+#: Property types of lobes in a Segmentation that also name the side: left and right upper, right and left lower.
 LOBES = frozenset({"45653009", "72481006", "90572001", "42400003", "44714003", "266005", "41224006"})
 
 
 def read_lobes(path: Path) -> Volume:
-    """The lobe mask of a file: a DICOM Segmentation with coded lobes, or labels in any format SimpleITK reads.
+    """Read a lobe mask: a DICOM Segmentation with coded lobes, or labels in any format SimpleITK reads.
 
     Raises
     ------

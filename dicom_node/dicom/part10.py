@@ -17,13 +17,13 @@ PREAMBLE = b"\x00" * 128 + b"DICM"
 GROUP_LENGTH = b"\x02\x00\x00\x00UL\x04\x00"
 #: File Meta Information Version (0002,0001), whole.
 VERSION = b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01"
-#: What this node writes is shorter.
+#: Longest File Meta Information to read; what this node writes is shorter.
 LONGEST = 1024
 
 
 @dataclass(frozen=True)
 class FileMeta:
-    """Media Storage SOP Class and Instance UID, Transfer Syntax UID."""
+    """Hold the Media Storage SOP Class and Instance UIDs and the Transfer Syntax UID."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -31,7 +31,7 @@ class FileMeta:
 
 
 def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
-    """What stands before the data set in a file."""
+    """Return the bytes that precede the data set in a file."""
     group = VERSION + b"".join(
         _element(*one)
         for one in (
@@ -46,12 +46,12 @@ def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: st
 
 
 def read_file_meta(file: BinaryIO) -> tuple[FileMeta, bytes]:
-    """The UIDs at the beginning of a file that this node wrote, and all that stands before its data set.
+    """Read the UIDs at the beginning of a file that this node wrote, and all bytes before its data set.
 
     Raises
     ------
     ValueError
-        Where it begins otherwise.
+        Where the file begins with anything else.
     """
     start = PREAMBLE + GROUP_LENGTH
     head = file.read(len(start) + 4)
@@ -71,7 +71,7 @@ def read_file_meta(file: BinaryIO) -> tuple[FileMeta, bytes]:
 
 
 def _element(number: int, vr: bytes, text: str) -> bytes:
-    """(0002,number), Explicit VR Little Endian, padded to even length (PS3.5 6.2)."""
+    """Return element (0002,number) in Explicit VR Little Endian, padded to even length (PS3.5 6.2)."""
     value = text.encode("ascii")
     if len(value) % 2:
         value += b"\x00" if vr == b"UI" else b" "

@@ -30,9 +30,9 @@ from .decoding_limits import VOXELS, TooMuch, check_frames, check_inflated, code
 from .transfer_syntaxes import supply
 
 AIR = -1024
-#: Threads that read and decode.
+#: Number of threads that read and decode.
 WORKERS = 2
-#: A Pixel Padding Value is believed where it means less or more than any tissue.
+#: A Pixel Padding Value is believed only where it lies below or above the HU of any tissue.
 TISSUE_HU = (-950, 3000)
 
 TAGS = [
@@ -65,7 +65,7 @@ def load_volume(
     Raises
     ------
     Rejected
-        Where a slice is missing, cannot be decoded, or says not how its values become HU (PS3.3 C.11.1).
+        Where a slice is missing, cannot be decoded, or does not say how its values become HU (PS3.3 C.11.1).
     """
     first = series.slices[0]
     shape = (first.rows, first.columns)
@@ -102,12 +102,12 @@ def load_volume(
 
 
 def grid_of(series: Series) -> Grid:
-    """The grid of a stack: k along row x column, j down a column, i along a row (PS3.3 C.7.6.2.1.1).
+    """Return the grid of a stack: k along row x column, j down a column, i along a row (PS3.3 C.7.6.2.1.1).
 
     Raises
     ------
     analysis.errors.Rejected
-        Where the orientation is no right-handed frame.
+        Where the orientation is not a right-handed frame.
     """
     first = series.slices[0]
     row, column = np.reshape(first.orientation, (2, 3)).astype(np.float64)
@@ -125,7 +125,7 @@ def grid_of(series: Series) -> Grid:
 def _decode(
     sop_instance_uid: str, frames: list[tuple[int, int]], paths: Mapping[str, Path], shape: tuple[int, int]
 ) -> Iterator[tuple[int, NDArray[np.int16]]]:
-    """(k, HU of the slice) for each (frame, k) of one instance."""
+    """Yield (k, HU of the slice) for each (frame, k) of one instance."""
     if sop_instance_uid not in paths:
         raise Rejected(f"SOP instance {sop_instance_uid} is not in the archive")
     path = paths[sop_instance_uid]
@@ -140,12 +140,12 @@ def _decode(
 
 
 def stored_values(path: Path) -> NDArray[Any]:
-    """The stored values of all frames of a file, as they are (frames, rows, columns).
+    """Return the unconverted stored values of all frames of a file, (frames, rows, columns).
 
     Raises
     ------
     Rejected
-        Where it cannot be decoded.
+        Where the file cannot be decoded.
     OSError
         Where the disk fails.
     """
@@ -159,7 +159,7 @@ def stored_values(path: Path) -> NDArray[Any]:
 
 @contextmanager
 def _decoding(what: str) -> Iterator[None]:
-    """Whatever the bytes of a file do to its readers is the file's fault; what the disk does is not."""
+    """Turn any error that a file's bytes cause in a reader into `Rejected`; errors of the disk pass through."""
     try:
         yield
     except Rejected:
@@ -171,7 +171,7 @@ def _decoding(what: str) -> Iterator[None]:
 
 
 def _in_words(error: Exception) -> str:
-    """Why, without Python's names for things: an attribute that is missing by its own name and tag."""
+    """Return an error's cause without Python's terms; a missing attribute is given by its name and tag."""
     if isinstance(error, AttributeError | KeyError) and (
         found := re.search(r"'([A-Z]\w+)'$", str(error).strip('"'))
     ):
@@ -189,7 +189,7 @@ def _frames(ds: Dataset, indices: list[int]) -> Iterator[NDArray[Any]]:
 
 
 def _extended_12(ds: Dataset, indices: list[int]) -> Iterator[NDArray[Any]]:
-    """Frames of lossy 12-bit JPEG: GDCM decodes them, though pydicom does not let it.
+    """Yield frames of lossy 12-bit JPEG, which GDCM can decode although pydicom does not let it.
 
     GDCM is given the codestream, not the file: it allocates what a damaged file claims. (It first tries its 8-bit
     decoder, which says "Unsupported JPEG data precision 12" on stderr.)
@@ -210,7 +210,7 @@ def _extended_12(ds: Dataset, indices: list[int]) -> Iterator[NDArray[Any]]:
         image.SetPixelFormat(
             gdcm.PixelFormat(1, ds.BitsAllocated, ds.BitsStored, ds.BitsStored - 1, ds.PixelRepresentation)
         )
-        values = image.GetBuffer()  # bytes that SWIG made a str of
+        values = image.GetBuffer()  # bytes that SWIG turned into a str
         if values is None:
             raise ValueError("GDCM cannot read it")
         yield np.frombuffer(
@@ -219,7 +219,7 @@ def _extended_12(ds: Dataset, indices: list[int]) -> Iterator[NDArray[Any]]:
 
 
 def to_hu(stored: NDArray[Any], ds: Dataset, frame: int) -> NDArray[np.int16]:
-    """Stored values (rows, columns) to HU by the Modality LUT (PS3.3 C.11.1), padding to air.
+    """Convert stored values (rows, columns) to HU by the Modality LUT (PS3.3 C.11.1); padding becomes air.
 
     Parameters
     ----------
@@ -269,14 +269,14 @@ def _rescale(ds: Dataset, frame: int) -> tuple[float, float]:
 
 
 def _padding(ds: Dataset) -> tuple[int | None, int | None]:
-    """Lowest and highest stored value that is padding (PS3.3 C.7.5.1.1.2)."""
+    """Return the lowest and the highest stored value that is padding (PS3.3 C.7.5.1.1.2)."""
     values = [_signed(ds, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     given = [v for v in values if v is not None]
     return (min(given), max(given)) if values[0] is not None else (None, None)
 
 
 def _signed(ds: Dataset, keyword: str) -> int | None:
-    """A US-or-SS value, read as the pixels are: its VR is often the wrong one of the two."""
+    """Return a US-or-SS value, signed or not as the pixels are, because senders often give the wrong VR."""
     try:
         value = ds.get(keyword)
         value = value[0] if isinstance(value, MultiValue) else value

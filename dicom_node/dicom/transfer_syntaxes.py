@@ -26,13 +26,13 @@ NATIVE = frozenset(
 
 
 def syntax_problem(path: Path, ds: Dataset) -> str:
-    """Why the pixels of a file cannot be decoded whatever they are; "" where they can, or it has none.
+    """Return why no pixels in the file's transfer syntax can be decoded; "" where they can, or there are none.
 
     Parameters
     ----------
     path : Path
     ds : Dataset
-        As read of it, with its File Meta Information if there is any.
+        As read from the file, with its File Meta Information if there is any.
     """
     syntax = UID(str(_meta(ds).get("TransferSyntaxUID") or ""))
     if syntax:
@@ -74,7 +74,7 @@ def _has_decoder(syntax: UID) -> bool:
 
 
 def _is_image(ds: Dataset) -> bool:
-    """Other objects, of which no pixels are wanted, may be sent in any transfer syntax."""
+    """Return whether an object's pixels are needed; others may come in any transfer syntax."""
     return "Rows" in ds
 
 

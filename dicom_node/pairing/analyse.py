@@ -31,7 +31,7 @@ STAGES: Mapping[str, float] = {
 }
 
 
-#: How the patient lies -> away from the floor, LPS.
+#: How the patient lies -> unit vector away from the floor, LPS.
 UP: Mapping[str, tuple[float, float, float]] = {
     "supine": (0.0, -1.0, 0.0),
     "prone": (0.0, 1.0, 0.0),
@@ -62,12 +62,12 @@ def analyse_pair(
     Returns
     -------
     (Analysis, Pair)
-        The pair with the phases in the order the lung volumes say.
+        The pair's phases are in the order that the lung volumes show.
 
     Raises
     ------
     Rejected, analysis.errors.Rejected
-        Where the images cannot give a valid result, or a series says one phase and its lungs another.
+        Where the images cannot give a valid result, or a series' headers name one phase and its lungs show the other.
     """
     phases, mask = [], None
     for n, series in enumerate((pair.inspiratory, pair.expiratory)):
@@ -88,7 +88,7 @@ def analyse_pair(
 
 
 def header_findings(pair: Pair) -> tuple[Finding, ...]:
-    """What the headers of a pair say that a reader of its result must know: odd instances, spacing, positions."""
+    """Return what a reader of the result must know from the headers: odd instances, spacing, positions."""
     insp, exp = pair.inspiratory, pair.expiratory
     found = [f"Series {s.series_instance_uid}: {note}" for s in (insp, exp) for note in s.notes]
     lies = f"Inspiration {insp.lie or 'not known'}, expiration {exp.lie or 'not known'}."
@@ -99,7 +99,7 @@ def header_findings(pair: Pair) -> tuple[Finding, ...]:
 
 
 def in_order(pair: Pair, lung_ml: tuple[float, float]) -> Pair:
-    """The pair as its lung volumes order it: the larger lungs are inspiration.
+    """Return the pair ordered by lung volume: the larger lungs are inspiration.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def in_order(pair: Pair, lung_ml: tuple[float, float]) -> Pair:
     Raises
     ------
     Rejected
-        Where a series says it is the other phase.
+        Where the headers of a series say that it is the other phase.
     """
     if lung_ml[0] >= lung_ml[1]:
         ordered, volumes = pair, lung_ml
@@ -130,6 +130,6 @@ def in_order(pair: Pair, lung_ml: tuple[float, float]) -> Pair:
 
 
 def acquisition(series: Series) -> Acquisition:
-    """What the quality checks want to know of how a series was made."""
+    """Return what the quality checks need to know of how a series was acquired."""
     thickness = max(series.gap, series.slices[0].thickness or 0.0)
     return Acquisition(series.kernel, thickness, series.contrast, UP.get(series.lie))

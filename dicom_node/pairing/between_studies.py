@@ -8,14 +8,14 @@ from ..model import PairingRules, Person, Series
 
 
 def belong(a: Series, b: Series, rules: PairingRules) -> bool:
-    """Whether two series were taken of one patient, at nearly one time, in one Frame of Reference or on one device.
+    """Return whether two series are of one patient, close in time, in one Frame of Reference or on one device.
 
     Parameters
     ----------
     a, b : Series
         Of different studies.
     rules : PairingRules
-        How far apart in time they may lie.
+        They say how far apart in time the series may lie.
     """
     if not same_patient(a.people, b.people):
         return False
@@ -28,13 +28,13 @@ def belong(a: Series, b: Series, rules: PairingRules) -> bool:
 
 
 def same_patient(some: tuple[Person, ...], others: tuple[Person, ...]) -> bool:
-    """Whether two studies say so themselves: one Patient ID that both give, with nothing against it."""
+    """Return whether two studies give the same Patient ID, with nothing against it."""
     ids = {person.patient_id for person in (*some, *others)}
     return len(ids) == 1 and "" not in ids
 
 
 def _time(acquired: str) -> datetime | None:
-    """When a series was acquired, to the second; None where not even the minute is known."""
+    """Return when a series was acquired, to the second; None where not even the minute is known."""
     text = acquired[:14]
     try:
         return datetime.strptime(text, "%Y%m%d%H%M%S" if len(text) == 14 else "%Y%m%d%H%M")

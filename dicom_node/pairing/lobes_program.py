@@ -15,14 +15,14 @@ from ..dicom.lobe_masks import read_lobes
 from ..errors import Rejected
 from ..processes import run_program
 
-#: How long a program may draw (s): networks on two cores take a quarter of that.
+#: Time limit for the program (s): neural networks on two cores take a quarter of that.
 LIMIT_SECONDS = 1800.0
-#: Makes a mask of lobes from the CT series named as inspiration.
+#: A callable that makes a mask of lobes from the CT series named as inspiration.
 LobeSource = Callable[[Volume], Volume]
 
 
 def draw_lobes(command: Sequence[str], ct: Volume) -> Volume:
-    """Let a program the user has installed draw the lobes.
+    """Run a program that the user has installed to draw the lobes.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def draw_lobes(command: Sequence[str], ct: Volume) -> Volume:
     Raises
     ------
     Rejected
-        Where the program is not there, fails, or writes nothing.
+        Where the program is not found, fails, or writes nothing.
     """
     with tempfile.TemporaryDirectory(prefix="dicom-node-") as folder:
         ct_file, made = (Path(folder) / f"{name}.nii.gz" for name in ("ct", "lobes"))

@@ -19,13 +19,13 @@ from .people import two_people
 from .phase_names import NEITHER
 from .positions import CONTRADICTED, differ
 
-#: Thinner than this only adds noise and memory.
+#: Slices thinner than this only add noise and memory (mm).
 FLOOR_MM = 1.0
 
 
 @dataclass(frozen=True)
 class NoPair:
-    """Why there is no pair.
+    """Say why there is no pair.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class NoPair:
     waiting : bool
         True where images still to come may complete a pair; False where only a person can.
     people : bool
-        True where what would be a pair is of two patients: the audit trail is told.
+        True where the two series seem to be of two patients: the audit trail records that.
     """
 
     reason: str
@@ -48,7 +48,7 @@ def pair(assembled: Assembled, rules: PairingRules) -> Pair | NoPair:
     Parameters
     ----------
     assembled : Assembled
-        Everything known of one study so far, or of studies of which `rules` allow pairs between them.
+        All stacks of one study so far, or of several studies between which `rules` allow pairs.
     rules : PairingRules
 
     Returns
@@ -57,7 +57,7 @@ def pair(assembled: Assembled, rules: PairingRules) -> Pair | NoPair:
         With ``decided`` False where nothing says which phase one of the two, or both, are: then the larger
         segmented lung volume decides.
     NoPair
-        With what is missing.
+        It says what is missing.
 
     Notes
     -----
@@ -84,7 +84,7 @@ def pair(assembled: Assembled, rules: PairingRules) -> Pair | NoPair:
 
 
 def _fitting(pairs: Iterable[tuple[Series, Series]], rules: PairingRules) -> list[tuple[Series, Series]]:
-    """Pairs of one patient, in one position, of one study or as near as `rules` want those of two."""
+    """Return the pairs of one patient in one position, from one study or from two as close as `rules` require."""
     return [
         (a, b)
         for a, b in pairs
@@ -103,7 +103,7 @@ def _people_differ(a: Series, b: Series) -> str:
 def _of_two_people(
     inspiratory: Sequence[Series], expiratory: Sequence[Series], unknown: Sequence[Series]
 ) -> NoPair | None:
-    """What would be a pair, were it of one patient."""
+    """Return the refusal of two series that would be a pair if they were of one patient."""
     for a, b in (*product(inspiratory, expiratory), *product((*inspiratory, *expiratory), unknown),
                  *combinations(unknown, 2)):  # fmt: skip
         if a.study_instance_uid == b.study_instance_uid and (difference := _people_differ(a, b)):
@@ -113,7 +113,7 @@ def _of_two_people(
 
 
 def _turned(inspiratory: Sequence[Series], expiratory: Sequence[Series], unknown: Sequence[Series]) -> str:
-    """Why a pair was not made whose series the patient was turned between."""
+    """Return why there is no pair where the patient was turned between the two series; "" for other reasons."""
     for a, b in (*product(inspiratory, expiratory), *product((*inspiratory, *expiratory), unknown)):
         if differ(a.lie, b.lie):
             lies = " and ".join(f"series {s.series_instance_uid} {s.lie or 'not known'}" for s in (a, b))
@@ -127,7 +127,7 @@ def _presumed(
     unknown: Sequence[Series],
     rules: PairingRules,
 ) -> Pair | None:
-    """One phase is named, another breath-hold is not: presumably the other one; the volumes must confirm."""
+    """Pair a named phase with a breath-hold of unknown phase, presumably the other; lung volumes must confirm it."""
     named = inspiratory or expiratory
     candidates = [p for p in _fitting(product(named, unknown), rules) if _another_breath(*p)]
     if not candidates:
@@ -138,7 +138,7 @@ def _presumed(
 
 
 def _unnamed(unknown: Sequence[Series], rules: PairingRules) -> Pair | NoPair | None:
-    """Nothing names a phase: two breath-holds make a pair, more are a person's to choose from."""
+    """Pair two breath-holds of which nothing names a phase; among more than two, a person must choose."""
     if len(unknown) < 2:
         return None
     breaths = _fitting(combinations(sorted(unknown, key=_first), 2), rules)
@@ -161,7 +161,7 @@ def _unnamed(unknown: Sequence[Series], rules: PairingRules) -> Pair | NoPair | 
 
 
 def _another_breath(a: Series, b: Series) -> bool:
-    """False for two reconstructions of one scan: the same places at the same time."""
+    """Return whether two series are different breath-holds: not reconstructions of one place and time."""
     if not a.acquired or a.acquired != b.acquired:
         return True
     ends = [(s.slices[0].position, s.slices[-1].position) for s in (a, b)]
@@ -181,7 +181,7 @@ def _sharp(s: Series) -> bool:
 
 
 def _lean(s: Series) -> int:
-    """How far the slices are from axial, in steps of 30 degrees."""
+    """Return how far the slices are tilted from axial, in steps of 30 degrees."""
     row, column = np.reshape(s.slices[0].orientation, (2, 3))
     return int(np.degrees(np.arccos(min(1.0, abs(float(np.cross(row, column)[2]))))) // 30)
 
@@ -235,7 +235,7 @@ def _waiting(inspiratory: Sequence[Series], expiratory: Sequence[Series], unknow
 
 
 def _left_out(assembled: Assembled, rules: PairingRules) -> str:
-    """What was there and could not be used."""
+    """Return what could not be used, for the end of a refusal."""
     thick = [
         f"series {s.series_instance_uid} has slices of {_slice_mm(s):g} mm, limit {rules.max_slice_mm:g} mm"
         for s in assembled.series
@@ -246,7 +246,7 @@ def _left_out(assembled: Assembled, rules: PairingRules) -> str:
 
 
 def fingerprint(pair: Pair, parameters: Parameters, version: str) -> str:
-    """What makes a result: the same images, phases, software and parameters never make a second job."""
+    """Return what identifies a result: the same images, phases, software and parameters make no second job."""
     both = pair.inspiratory, pair.expiratory
     uids = sorted({uid for series in both for uid in series.sop_instance_uids})
     phases = sorted(f"{s.series_instance_uid} {s.phase or ''}" for s in both)

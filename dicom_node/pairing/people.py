@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..model import Person
 
-#: Attributes that tell two people apart where both give them.
+#: Attributes that tell two people apart where both instances give them.
 TELLING = (
     ("patient_id", "Patient ID (0010,0020)"),
     ("issuer", "Issuer of Patient ID (0010,0021)"),
@@ -14,9 +14,9 @@ TELLING = (
 
 
 def two_people(a: Person, b: Person, *, one_study: bool = True) -> str:
-    """What says that two instances are not of one patient; "" where nothing does.
+    """Return which attribute shows that two instances are not of one patient; "" where none does.
 
-    An ID is only as good as who issued it, and two people may share one by mistake: whatever both instances give
+    Issuers can give one ID to two people, and mistakes happen: every attribute that both instances give
     must agree. Without an ID on both sides the names must be given; without these too, the study alone says it.
 
     Examples
@@ -35,5 +35,5 @@ def two_people(a: Person, b: Person, *, one_study: bool = True) -> str:
     if a.name and b.name:
         return ""
     if one_study and not (a.patient_id or b.patient_id or a.name or b.name):
-        return ""  # removed from both, by whoever made the study anonymous
+        return ""  # both were removed when the study was made anonymous
     return "Patient ID (0010,0020) and Patient's Name (0010,0010) do not say that it is one patient"

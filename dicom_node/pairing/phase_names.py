@@ -10,7 +10,7 @@ from ..model import TEXTS, PairingRules, Phase
 
 CODES: dict[str, Phase] = {"14910006": "inspiration", "58322009": "expiration"}
 
-#: Percent of the breathing cycle after the maximum of inspiration (0020,9245), within ± this.
+#: Tolerance (±) of Nominal Percentage of Respiratory Phase (0020,9245), counted from the maximum of inspiration.
 PERCENT_WIDTH = 5
 PERCENT: tuple[tuple[float, Phase], ...] = ((0, "inspiration"), (100, "inspiration"), (50, "expiration"))
 
@@ -47,17 +47,17 @@ STEMS: dict[Phase, tuple[str, ...]] = {
     "inspiration": ("inspir", "innpust"),
     "expiration": ("expir", "exspir", "espir", "ekspir", "eksspir"),
 }
-#: Scripts without spaces between words: found anywhere. Arabic and Hebrew have their article in the same word.
+#: Words found anywhere in a text: some scripts have no spaces, and Arabic and Hebrew join the article to the word.
 ANYWHERE: dict[Phase, tuple[str, ...]] = {
     "inspiration": ("吸气", "吸氣", "吸気", "흡기", "들숨", "شهيق", "שאיפה", "หายใจเข้า"),
     "expiration": ("呼气", "呼氣", "呼気", "호기", "날숨", "زفير", "נשיפה", "หายใจออก"),
 }
-#: Prepositions in many languages: believed only where nothing else is said, and only as labels (`_labels`).
+#: Words that are prepositions in many languages: they count only as labels (`_labels`) and if nothing else is said.
 WEAK: dict[Phase, frozenset[str]] = {
     "inspiration": frozenset({"in"}),
     "expiration": frozenset({"ex", "out", "aus"}),
 }
-#: Abbreviations that mean a lung volume beside words of lungs only: "RV/LV ratio" is of the heart.
+#: Abbreviations that mean a lung volume only beside words about lungs: "RV/LV ratio" is about the heart.
 VOLUMES: dict[Phase, frozenset[str]] = {"inspiration": frozenset(), "expiration": frozenset({"rv"})}
 HEART = frozenset({
     "lv", "la", "ra", "ratio", "heart", "cardiac", "coronary", "ventricle", "ventricular", "triphasic", "cta", "ctpa",
@@ -65,21 +65,21 @@ HEART = frozenset({
 })  # fmt: skip
 #: Percent of a breathing cycle in a text of a 4D series: "T=50%", "Gated, 50.0%", "50.0%A", "CT 50 % Ex", "phase 30%".
 PERCENT_TEXT = re.compile(r"(?<![\d.,])(\d{1,3}(?:[.,]\d+)?)\s?%\s*([A-Za-z]*)")
-#: Words beside which a percentage is none of the breathing cycle: contrast, reconstruction, dose.
+#: Words beside which a percentage is not one of the breathing cycle: contrast, reconstruction, dose.
 NOT_BREATHING = frozenset({
     "asir", "asirv", "iterative", "adaptive", "safire", "admire", "idose", "veo", "ss", "dose", "rr", "bpm", "ecg",
     "cardiac", "heart", "diast", "syst", "diastole", "systole", "herz", "coronary", "bestdiast", "bestsyst", "cta",
 })  # fmt: skip
 #: Siemens counts amplitudes: "100% In" and "0% Ex" are the ends of the breath.
 AMPLITUDE: dict[tuple[str, float], Phase] = {("in", 100): "inspiration", ("ex", 0): "expiration"}
-#: Said of a phase of a 4D series that is no part of a pair.
+#: What is said of a phase of a 4D series that cannot be part of a pair.
 NEITHER = "is neither end of the breath"
 
 
 def phase_of(
     code: str, percent: float | None, texts: Sequence[str], rules: PairingRules
 ) -> tuple[Phase | None, str]:
-    """The phase some headers claim, by the strongest evidence they have.
+    """Return the phase that headers claim, by the strongest evidence they hold, and that evidence.
 
     In this order: Acquisition Context code (0040,0555); Nominal Percentage of Respiratory Phase (0020,9245);
     the first of the texts that names a phase. One that names both is ambiguous; weaker ones are not asked.
@@ -128,7 +128,7 @@ def phase_of(
 
 
 def phases_named(text: str, rules: PairingRules) -> set[Phase]:
-    """The phases a text names.
+    """Return the phases that a text names.
 
     Examples
     --------
@@ -156,7 +156,7 @@ def phases_named(text: str, rules: PairingRules) -> set[Phase]:
 
 
 def percent_named(text: str) -> tuple[Phase | None, str] | None:
-    """The one percentage of the breathing cycle that a text of a 4D series names, as a phase and in words.
+    """Return the one percentage of the breathing cycle that a 4D series' text names, as a phase and in words.
 
     Examples
     --------
@@ -181,13 +181,13 @@ def percent_named(text: str) -> tuple[Phase | None, str] | None:
 
 
 def plain(text: str) -> str:
-    """Lower case, without accents."""
+    """Return a text in lower case, without accents."""
     folded = unicodedata.normalize("NFKD", text).casefold().replace("ø", "o").replace("ł", "l")
     return "".join(c for c in folded if not unicodedata.combining(c))
 
 
 def _words(text: str) -> set[str]:
-    """Runs of letters; also the parts of a run in camel case ("ThoraxInsp"), beside the whole ("iBHCT")."""
+    """Return the words of a text: runs of letters, whole ("iBHCT") and split at camel case ("ThoraxInsp")."""
     runs = re.findall(r"[^\W\d_]+", text)
     parts = [p for run in runs for p in re.findall(r"[A-Z]?[^\WA-Z\d_]+|[A-Z]+(?![a-z])", run)]
     # An accent is dropped after the split, so that "Inspiración" stays one run.
@@ -195,9 +195,9 @@ def _words(text: str) -> set[str]:
 
 
 def _labels(text: str) -> set[str]:
-    """Weak words used as labels: the last one, beside a number, or joined to another ("IN/EX", "in + out").
+    """Return weak words used as labels: at the end, beside a number, or joined to another ("IN/EX", "in + out").
 
-    Not a preposition before a noun.
+    A preposition before a noun is not a label.
     """
     tokens = re.findall(r"[^\W\d_]+|\d+(?:[.,]\d+)?", text)
     joined = {

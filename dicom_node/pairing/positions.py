@@ -32,12 +32,12 @@ SIDES: Mapping[str, frozenset[str]] = {
     "decubitus left": frozenset({"left", "lt", "links", "gauche", "izquierdo", "sinistro", "esquerdo"}),
 }
 
-#: Part of the sentence where words contradict the code.
+#: Part of the finding's sentence where the words of a header contradict the code.
 CONTRADICTED = "Patient Position (0018,5100) says"
 
 
 def lie_of(position: str, texts: Sequence[str]) -> tuple[str, str]:
-    """How the patient lay ("" where unknown), and a sentence where that rests on words or words contradict it.
+    """Return how the patient lay ("" if unknown), and a sentence where only words say it or words contradict it.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def lie_of(position: str, texts: Sequence[str]) -> tuple[str, str]:
 
 
 def differ(a: str, b: str) -> bool:
-    """Whether the patient was turned between two scans; one that lies in no usual way is not taken for unknown."""
+    """Return whether the patient was turned between two scans; an unusual position does not count as unknown."""
     return a != b and bool((a and b) or {a, b} - {"", "supine"})
 
 

@@ -16,20 +16,20 @@ from .people import two_people
 from .phase_names import phase_of
 from .positions import lie_of
 
-#: Fewer slices, or less of the patient, is no chest CT.
+#: A stack with fewer slices, or covering less of the patient, is not a chest CT.
 MIN_SLICES = 20
 MIN_COVERAGE_MM = 100.0
-#: Closer than this, two slices are at one place.
+#: Two slices closer than this are at the same place.
 SAME_PLACE_MM = 0.01
 #: Slices may lie this far off the even line that fits them best, mm: what no reader of the images could see; and this
 #: far where every position is rounded to a whole millimetre; and never more than this share of the gap, because a
 #: missing slice puts its neighbours 0.4 of a gap off.
 UNEVEN_MM, ROUNDED_MM, UNEVEN_SHARE = 0.35, 0.51, 0.35
-#: More than this is told: positions are often rounded to 0.1 mm.
+#: Larger deviations are reported; smaller ones are common, because positions are often rounded to 0.1 mm.
 TOLD_MM = 0.11
-#: Beyond this the stack is sheared, not a box.
+#: Beyond this the stack is sheared and not a box.
 MAX_TILT_DEGREES = 0.2
-#: Two orientations (direction cosines), or two pixel spacings (mm), this close are one.
+#: Two orientations (direction cosines), or two pixel spacings (mm), this close count as equal.
 SAME = 1e-3
 
 #: Body Part Examined values that can hold no lung.
@@ -46,7 +46,7 @@ class _Member:
 
 
 class _Refused(Exception):
-    """A stack that is no Series; carries the sentence."""
+    """Signal that a stack cannot become a Series; the message is the reason."""
 
 
 def assemble(headers: Iterable[Header], rules: PairingRules | None = None) -> Assembled:
@@ -93,14 +93,14 @@ def assemble(headers: Iterable[Header], rules: PairingRules | None = None) -> As
 
 
 def _grouped(reasons: list[str]) -> list[str]:
-    """A few sentences stand for many."""
+    """Return a few sentences that sum up many."""
     if len(reasons) <= MOST_REASONS:
         return reasons
     return [*reasons[:MOST_REASONS], f"and {len(reasons) - MOST_REASONS} more parts of it, likewise refused"]
 
 
 def with_assigned(assembled: Assembled, phases: Mapping[str, str]) -> Assembled:
-    """The stacks as an operator assigned them, by Series Instance UID: a phase, or "none" for no part of a pair."""
+    """Apply an operator's choice by Series Instance UID: a phase, or "none" for a series to leave out of pairs."""
     series = []
     for one in assembled.series:
         phase = phases.get(one.series_instance_uid)
@@ -112,9 +112,9 @@ def with_assigned(assembled: Assembled, phases: Mapping[str, str]) -> Assembled:
 
 
 def _unusable(headers: Sequence[Header]) -> list[str]:
-    """Which instances of a CT series cannot be used, and why; other series are no business of ours and give no reason.
+    """Return which instances of CT series cannot be used, and why; other series are not mentioned.
 
-    One that lacks its geometry is told of; whether a slice is missing then, the positions of the others say.
+    An instance without geometry is reported; whether a slice is then missing follows from the other positions.
     """
     broken = sorted({h.ignored for h in headers if h.ignored.startswith("no ")})
     if broken:
@@ -125,7 +125,7 @@ def _unusable(headers: Sequence[Header]) -> list[str]:
     return sorted({h.ignored for h in headers if h.ignored not in ("not CT", "our own result")})
 
 
-#: What tells stacks apart where positions repeat or slices are missing, in the order it is asked.
+#: What tells stacks apart where positions repeat or slices are missing, in the order in which it is tried.
 SPLIT_BY: tuple[Callable[[_Member], object], ...] = (
     lambda m: m.slice.acquisition[ACQUISITION.index("temporal position")],
     lambda m: m.slice.acquisition[ACQUISITION.index("acquisition")],
@@ -133,14 +133,14 @@ SPLIT_BY: tuple[Callable[[_Member], object], ...] = (
     lambda m: m.header.texts,
     lambda m: m.slice.thickness,
 )
-#: A partition into more than this tells no stacks apart.
+#: A partition into more parts than this is not used.
 MOST_PARTS = 64
-#: Refused parts of one series that get a sentence of their own.
+#: How many refused parts of one series get a sentence of their own.
 MOST_REASONS = 3
 
 
 def _stacks(members: Sequence[_Member], rules: PairingRules) -> list[list[_Member]]:
-    """Slices that may form one stack: one kernel, phase and matrix; orientation and spacing within rounding."""
+    """Group slices that may form one stack: same kernel, phase, matrix, and (but for rounding) orientation, spacing."""
     exact: dict[tuple[object, ...], list[_Member]] = defaultdict(list)
     named = _named_phases(members, rules)
     for m in sorted(members, key=lambda m: (m.slice.orientation, m.slice.spacing, m.slice.position, _key(m))):
@@ -163,7 +163,7 @@ def _stacks(members: Sequence[_Member], rules: PairingRules) -> list[list[_Membe
 
 
 def _named_phases(members: Sequence[_Member], rules: PairingRules) -> dict[tuple[str, ...], str]:
-    """The phase that each slice's texts name, where a series holds both."""
+    """Return the phase that each slice's texts name, where a series holds both."""
     texts = {m.header.texts for m in members}
     found: dict[tuple[str, ...], str] = {one: phase_of("", None, one, rules)[0] or "" for one in texts}
     return found if {"inspiration", "expiration"} <= set(found.values()) else {}
@@ -172,7 +172,7 @@ def _named_phases(members: Sequence[_Member], rules: PairingRules) -> dict[tuple
 def _parted(
     stack: list[_Member], keys: Sequence[Callable[[_Member], object]], rules: PairingRules
 ) -> list[list[_Member]]:
-    """The partition that leaves most slices in whole stacks; of several, the coarsest."""
+    """Return the partition that leaves most slices in whole stacks; of equals, the coarsest."""
     if len(stack) < MIN_SLICES or (_whole(stack, rules) and not _two_scans(stack, rules)):
         return [stack]
     options = [] if _two_scans(stack, rules) else [[stack]]
@@ -202,7 +202,7 @@ def _whole(stack: list[_Member], rules: PairingRules) -> bool:
 
 
 def _two_scans(stack: list[_Member], rules: PairingRules) -> bool:
-    """Two acquisitions whose slices lie between each other's, each a whole stack: two breath-holds, not one."""
+    """Return whether a stack is two interleaved acquisitions, each a whole stack: two breath-holds, not one."""
     parts = _by(SPLIT_BY[1], stack)
     if len(parts) != 2 or not all(len(p) >= MIN_SLICES and _whole(p, rules) for p in parts):
         return False
@@ -222,14 +222,14 @@ def _close(a: Slice, b: Slice) -> bool:
 
 
 def _along(stack: Sequence[_Member]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where each slice lies along row x column (n,), and in the plane (n, 2) mm."""
+    """Return where each slice lies along row x column (n,), and in the plane (n, 2) (mm)."""
     row, column = np.reshape(stack[0].slice.orientation, (2, 3)).astype(np.float64)
     positions = np.array([m.slice.position for m in stack], dtype=np.float64)
     return positions @ np.cross(row, column), positions @ np.column_stack([row, column])
 
 
 def _series(stack: list[_Member], rules: PairingRules) -> Series:
-    """The stack as a Series.
+    """Return the stack as a Series.
 
     Raises
     ------
@@ -275,7 +275,7 @@ def _float(text: str, otherwise: float | None) -> float | None:
 
 
 def _check_instances(stack: Sequence[_Member]) -> None:
-    """A Segmentation is made on many single slices or on one multi-frame instance, not on several."""
+    """Refuse several multi-frame instances: a Segmentation needs single slices or one multi-frame instance."""
     uids = {m.header.sop_instance_uid for m in stack}
     if len(uids) > 1 and any(len(m.header.slices) > 1 for m in stack):
         raise _Refused(f"a stack over {len(uids)} multi-frame instances is not supported")
@@ -301,7 +301,7 @@ def _check_enough(stack: Sequence[_Member], along: NDArray[np.float64]) -> None:
 
 
 def _check_tilt(stack: Sequence[_Member], along: NDArray[np.float64], plane: NDArray[np.float64]) -> None:
-    """Slices must be stacked along their own normal, and lie as the gantry did."""
+    """Refuse slices that are not stacked along their own normal, or do not lie as the gantry did."""
     drift = (plane[-1] - plane[0]) / (along[-1] - along[0])
     angle = float(np.degrees(np.arctan(np.linalg.norm(drift))))
     if angle > MAX_TILT_DEGREES:
@@ -318,7 +318,7 @@ def _check_tilt(stack: Sequence[_Member], along: NDArray[np.float64], plane: NDA
 
 
 def _check_even(stack: Sequence[_Member], along: NDArray[np.float64]) -> tuple[float, float]:
-    """mm between slices, where they are even, and how far the worst lies off the even line.
+    """Return the slice spacing and how far the worst slice lies off the even line (mm).
 
     Raises
     ------
@@ -354,13 +354,13 @@ def _place(m: _Member) -> str:
 
 
 def _mm(value: float) -> str:
-    """At least one decimal, at most three: 5.0, 0.625."""
+    """Format a length with one to three decimals: 5.0, 0.625."""
     text = f"{value:.3f}".rstrip("0")
     return text + "0" if text.endswith(".") else text
 
 
 def _differs(stack: Sequence[_Member], stacks: Sequence[Sequence[_Member]]) -> str:
-    """What names this stack among the others of its series: "acquisition 2, kernel B70f: "."""
+    """Return what tells this stack from the others of its series: "acquisition 2, kernel B70f: "."""
     if len(stacks) < 2:
         return ""
     names = []

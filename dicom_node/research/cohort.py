@@ -15,13 +15,13 @@ from ..results.measures_file import Measured, read_measured
 from ..results.record import NAME as RECORD
 from .cohort_table import Row, read_reference, read_table
 
-#: What a case may be called besides its folder's name; of the DICOM results beside the table.
+#: Attributes of a folder's DICOM results by which a table may name its case, besides the folder's name.
 NAMES = ("StudyInstanceUID", "PatientID", "AccessionNumber")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case: its results and its DLCO.
+    """Hold one case: its results and its DLCO.
 
     Attributes
     ----------
@@ -48,18 +48,18 @@ class Case:
 
 @dataclass(frozen=True)
 class Cohort:
-    """Cases with results and DLCO; what was left out, and why."""
+    """Hold the cases that have results and DLCO, and what was left out, and why."""
 
     cases: tuple[Case, ...]
     left_out: tuple[str, ...]
 
     def values(self, measure: str) -> list[float]:
-        """One value a case, NaN where it has none."""
+        """Return one value for each case, NaN where it has none."""
         return [float(case.measures.get(measure, float("nan"))) for case in self.cases]
 
     @property
     def settings(self) -> Mapping[str, int]:
-        """How many cases were made with each software and parameters; more than one cannot be compared as they are."""
+        """Count the cases by software and parameters; cases made in different ways cannot be compared as they are."""
         found: dict[str, int] = {}
         for case in self.cases:
             found[case.settings] = found.get(case.settings, 0) + 1
@@ -83,7 +83,7 @@ def read_cohort(results: Path, table: Path, gli: Path | None = None) -> Cohort:
     Raises
     ------
     Rejected
-        Where rows are wrong or double: all of them, by line; where nothing is left.
+        Where rows are wrong or double (the message names all of them by line), or no case is left.
     """
     rows = read_table(table, read_reference(gli) if gli else None)
     folders = Folders.of(results)
@@ -117,7 +117,7 @@ def read_cohort(results: Path, table: Path, gli: Path | None = None) -> Cohort:
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders of results and what each may be called.
+    """Hold the folders of results and the names that each may be called by.
 
     Attributes
     ----------
@@ -131,12 +131,12 @@ class Folders:
 
     @classmethod
     def of(cls, results: Path) -> Folders:
-        """Every folder below ``results`` that holds measures: of `dicom-node run`, or of a node's finished job."""
+        """Find every folder below ``results`` that holds measures, from `dicom-node run` or a node's finished job."""
         found = sorted({path.parent for name in (MEASURES, RECORD) for path in results.glob(f"*/{name}")})
         return cls({folder.name: folder for folder in found}, {folder: _names(folder) for folder in found})
 
     def find(self, case: str) -> Path | None:
-        """The folder of a case; the newest, where a node has analysed the study more than once.
+        """Return the folder of a case; the newest, where a node has analysed the study more than once.
 
         Raises
         ------
@@ -152,7 +152,7 @@ class Folders:
         return max(bearers, key=lambda folder: (len(folder.name), folder.name), default=None)
 
     def others(self, taken: Mapping[Path, int]) -> Iterator[str]:
-        """Names of folders that no line asked for; not those of a study that a newer one stands for."""
+        """Yield the names of folders that no line names, except older results of a study that was taken."""
         studies = {self.names[folder][0] for folder in taken if self.names[folder]}
         for name, folder in self.by_name.items():
             if folder not in taken and not (self.names[folder] and self.names[folder][0] in studies):
@@ -160,7 +160,7 @@ class Folders:
 
 
 def _names(folder: Path) -> tuple[str, ...]:
-    """What the DICOM results of a folder are called by; () where there are none."""
+    """Return the names that the DICOM results of a folder hold; () where there are no such results."""
     for path in sorted(folder.glob("*sr.dcm")):
         try:
             ds = dcmread(path, stop_before_pixels=True, specific_tags=list(NAMES))

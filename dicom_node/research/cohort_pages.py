@@ -18,10 +18,10 @@ from .cohort import Case, Cohort
 Table = list[list[str]]
 
 PANEL_PIXELS = 900
-#: Cases whose panels the reports hold; of a larger cohort the rest stay in their folders.
+#: Largest number of cases whose panels are in the reports; the others stay in their folders.
 PANELS = 100
 PANELS_A_PAGE = 6
-#: Of a page of the PDF: lines above a table, rows of a table.
+#: Limits of a page of the PDF: lines above a table, rows of a table.
 LINES, ROWS = 8, 34
 
 NOTES = (
@@ -31,7 +31,7 @@ NOTES = (
 
 
 def html_page(cohort: Cohort, tables: Mapping[str, Table], pictures: Mapping[str, bytes]) -> str:
-    """A page that needs no other file."""
+    """Return an HTML page that needs no other file."""
     left = "".join(f"<li>{html.escape(one)}</li>" for one in cohort.left_out)
     parts = [
         f"<h1>V/Q fractions and DLCO: {len(cohort.cases)} cases</h1>",
@@ -81,7 +81,7 @@ def _picture(data: bytes, words: str, kind: str = "png") -> str:
 
 
 def _made_with(cohort: Cohort) -> list[str]:
-    """Software and parameters of the cases; a warning where they are not all the same."""
+    """Return software and parameters of the cases, with a warning where they are not all the same."""
     found = cohort.settings
     mixed = [
         "Not all cases were made with the same software and parameters: analyse them again before comparing."
@@ -96,7 +96,7 @@ def _unseen(cohort: Cohort) -> str:
 
 
 def _panel(case: Case) -> str:
-    """The study's Figure 1 A-C of one case, made smaller."""
+    """Return the study's Figure 1 A-C for one case, reduced in size."""
     small = _overview(case, PANEL_PIXELS)
     if small is None:
         return ""
@@ -122,7 +122,7 @@ def _caption(case: Case) -> str:
 
 
 def text_pages(cohort: Cohort, tables: Mapping[str, Table]) -> Iterator[Figure]:
-    """A4 across: the tables as pages of a PDF."""
+    """Yield the tables as pages of a PDF, A4 landscape."""
     lines = [line for text in (*_made_with(cohort), *cohort.left_out) for line in wrap(text, 170)]
     figure = _page(f"V/Q fractions and DLCO: {len(cohort.cases)} cases", lines)
     _draw(figure, tables["correlations"], 0.88 - 0.02 * min(len(lines), LINES + 1))
@@ -136,7 +136,7 @@ def text_pages(cohort: Cohort, tables: Mapping[str, Table]) -> Iterator[Figure]:
 
 
 def panel_pages(cohort: Cohort) -> Iterator[Figure]:
-    """Perfusion, ventilation and classes of the cases, six to a page."""
+    """Yield pages of the cases' perfusion, ventilation and classes, six cases to a page."""
     seen = [(case, small) for case in cohort.cases[:PANELS] if (small := _overview(case, PANEL_PIXELS // 2))]
     for start in range(0, len(seen), PANELS_A_PAGE):
         figure = _page("Cases: perfusion, ventilation, V/Q classes", ())

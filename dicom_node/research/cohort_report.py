@@ -20,7 +20,7 @@ from .cohort import Cohort
 from .cohort_pages import Table, html_page, panel_pages, text_pages
 
 FRACTIONS = ("total_abnormal", "shunt", "dead_space", "matched_defect")
-#: Measures others use, beside the fractions: emphysema, heterogeneity of Q, air trapping by density and by volume.
+#: Measures from the literature to compare the fractions with: emphysema, heterogeneity of Q, air trapping.
 COMPARATORS = ("laa950", "cv_q", "h_q", "mld_ratio", "volume_ratio")
 DLCO = "DLCO, % predicted"
 
@@ -64,7 +64,7 @@ def write_report(cohort: Cohort, out: Path) -> list[Path]:
 
 
 def correlations(cohort: Cohort) -> dict[str, Correlation | str]:
-    """Each fraction and comparator against DLCO; in place of one that cannot be had, why."""
+    """Correlate each fraction and comparator with DLCO; where that is not possible, give the reason instead."""
     dlco = [case.dlco for case in cohort.cases]
     found: dict[str, Correlation | str] = {}
     for name in (*FRACTIONS, *COMPARATORS):
@@ -76,7 +76,7 @@ def correlations(cohort: Cohort) -> dict[str, Correlation | str]:
 
 
 def group_comparisons(cohort: Cohort) -> dict[str, GroupComparison]:
-    """Each fraction over the groups; nothing where there are no two groups of two cases."""
+    """Compare each fraction between the groups; empty where there are not two groups of two cases."""
     found = {}
     for name in FRACTIONS:
         try:
@@ -115,7 +115,7 @@ def _words(name: str) -> str:
     return measure.meaning + ("" if measure.unit == "1" else f", {measure.unit}")
 
 
-#: Short names, where a measure's own is none.
+#: Short names of measures whose own name is long.
 TITLES = {"laa950": "LAA-950", "cv_q": "CV of Q", "h_q": "H of Q", "mld_ratio": "E/I of mean density",
           "volume_ratio": "E/I of volume"}  # fmt: skip
 
@@ -195,7 +195,7 @@ def _group_values_table(cohort: Cohort, groups: Mapping[str, GroupComparison]) -
 
 
 def summary(found: Mapping[str, Correlation | str]) -> list[tuple[str, str]]:
-    """(measure, r² with its interval and p) for a terminal."""
+    """Return rows (measure, r² with its interval and p) for a terminal."""
     rows = []
     for name, one in found.items():
         if isinstance(one, str):

@@ -15,13 +15,13 @@ from analysis.errors import AnalysisError
 
 from ..errors import Rejected
 
-#: Beyond this, percent predicted is a slip of the pen.
+#: A value of percent predicted above this is taken for a typing error.
 PLAUSIBLE = (5.0, 250.0)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table of DLCO."""
+    """Hold one line of the table of DLCO."""
 
     line: int
     case: str
@@ -30,7 +30,7 @@ class Row:
 
 
 def read_table(path: Path, references: Mapping[str, Reference] | None = None) -> list[Row]:
-    """The lines of a table of DLCO; see `read_cohort`."""
+    """Read the lines of a table of DLCO; see `read_cohort`."""
     columns, lines = _csv(path)
     needed = ("case", "dlco") if references is None else ("case", "tlco", "sex", "age", "height")
     if missing := [name for name in needed if name not in columns]:
@@ -55,7 +55,7 @@ def read_table(path: Path, references: Mapping[str, Reference] | None = None) ->
 
 
 def read_reference(path: Path) -> dict[str, Reference]:
-    """Reference values by sex, M and F, checked against what GLI has published; see `read_cohort`."""
+    """Read reference values by sex, M and F, and check them against those GLI has published; see `read_cohort`."""
     columns, lines = _csv(path)
     names = ("sex", "age", "log_mu", "height_power", "lambda", "sigma")
     if missing := [name for name in names if name not in columns]:
@@ -78,7 +78,7 @@ def read_reference(path: Path) -> dict[str, Reference]:
 
 
 def _csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Columns, and (line number, cells by column) of every line that is not empty."""
+    """Read the columns, and (line number, cells by column) of every line that is not empty."""
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -114,7 +114,7 @@ def _dlco(line: Mapping[str, str], references: Mapping[str, Reference] | None) -
 
 def _float(line: Mapping[str, str], name: str) -> float:
     try:
-        value = float(line[name].replace(",", "."))  # the decimal comma of a table separated by semicolons
+        value = float(line[name].replace(",", "."))  # a table separated by semicolons may have decimal commas
     except ValueError:
         value = float("nan")
     if not np.isfinite(value):

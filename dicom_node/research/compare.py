@@ -52,7 +52,7 @@ def compare_results(
     Raises
     ------
     Rejected
-        Where they are of two patients, or in the wrong order.
+        Where the results are of two patients, or in the wrong order.
     Unavailable
         Where the folder cannot be written.
     """
@@ -66,13 +66,13 @@ def compare_results(
     try:
         out.mkdir(parents=True, exist_ok=True)
         files = _write(change, earlier, later, out)
-    except (OSError, RuntimeError) as error:  # the latter is how SimpleITK says it
+    except (OSError, RuntimeError) as error:  # SimpleITK raises the latter
         raise Unavailable(f"{out} cannot be written ({type(error).__name__})") from error
     return change, files
 
 
 def day(record: Record) -> str:
-    """When expiration was acquired, for people.
+    """Return the day on which expiration was acquired, for people to read.
 
     Examples
     --------

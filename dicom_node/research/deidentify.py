@@ -27,7 +27,7 @@ def deidentify(
 ) -> tuple[Path, ...]:
     """Write the images of a result without identity, and the result made again from them.
 
-    Made again, no result can carry what the images no longer do: the PDF, the captures and the report name the
+    Because it is made again, the result cannot carry what the images no longer do: PDF, captures and report name the
     pseudonym, and every reference leads to the new UIDs.
 
     Parameters
@@ -63,7 +63,7 @@ def deidentify(
 
 
 def _ordered(pair: Pair, record: Record) -> Pair:
-    """The pair as its lung volumes ordered it, which the record knows."""
+    """Return the pair as its lung volumes ordered it, which the record says."""
     if record.expiration == pair.expiratory.series_instance_uid:
         return pair
     return replace(pair, inspiratory=pair.expiratory, expiratory=pair.inspiratory)
@@ -94,7 +94,7 @@ def _images(
 
 
 def _image(source: Path, target: Path, names: Pseudonyms, description: str) -> None:
-    """Pixels are decoded: what a compressed stream may hold besides them stays behind."""
+    """Write an image without identity, decoded: a compressed stream may hold more than its pixels."""
     ds = without_identity(dcmread(source, stop_before_pixels=True, force=True), names, description)
     values = stored_values(source)
     ds.BitsAllocated = 8 * values.itemsize

@@ -35,7 +35,7 @@ LABELS: Mapping[str, MapKind] = {
 
 
 def export(record: Record, out: Path) -> tuple[Path, ...]:
-    """Write a result as NIfTI-1, CSV and JSON; no attribute of the patient is among it.
+    """Write a result as NIfTI-1, CSV and JSON, without any attribute of the patient.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def export(record: Record, out: Path) -> tuple[Path, ...]:
     Raises
     ------
     Unavailable
-        Where it cannot be written.
+        Where the folder cannot be written.
     """
     analysis, maps = record.analysis, maps_of(record.analysis)
     images = {image.file: image for image in (*maps.values(), DISPLACEMENT, *LABELS.values())}
@@ -60,7 +60,7 @@ def export(record: Record, out: Path) -> tuple[Path, ...]:
         _write_csv(out / "measures.csv", analysis.measures, measures_of(analysis.parameters.ventilation))
         measures = write_measures(record, out)
         write_json(out / "images.json", SCHEMA, described(images, WORLD))
-    except (OSError, RuntimeError) as error:  # the latter is how SimpleITK says it
+    except (OSError, RuntimeError) as error:  # SimpleITK raises the latter
         raise Unavailable(f"{out} cannot be written ({type(error).__name__})") from error
     return *(out / name for name in (*images, "measures.csv", "images.json")), measures
 

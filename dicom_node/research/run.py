@@ -27,13 +27,13 @@ from ..results.context import read_case
 from ..results.files import record_of, write
 from ..results.kinds import DEFAULT_OBJECTS, build_objects
 
-#: Reasons for leaving out files that a refusal tells.
+#: How many reasons for leaving out files a refusal lists.
 MOST_REASONS = 5
 
 
 @dataclass(frozen=True)
 class Pile:
-    """What was found on disk.
+    """Hold what was found on disk.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Pile:
         One for every SOP instance, each once.
     paths : dict of SOP Instance UID to Path
     others : mapping of str to int
-        Files that were left out, by the reason.
+        Reason -> number of files left out for it.
     """
 
     headers: tuple[Header, ...]
@@ -50,7 +50,7 @@ class Pile:
 
     @property
     def left_out(self) -> str:
-        """The end of a refusal: how many files for which reason, the most frequent first."""
+        """Return the end of a refusal: how many files were left out for which reason, the most frequent first."""
         found = sorted(self.others.items(), key=lambda item: -item[1])
         told = [f"{count} file{'s' * (count > 1)}: {reason}" for reason, count in found[:MOST_REASONS]]
         if len(found) > MOST_REASONS:
@@ -60,7 +60,7 @@ class Pile:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a run made: the result, its pair and the files written."""
+    """Hold what a run made: the result, its pair and the files written."""
 
     analysis: Analysis
     pair: Pair
@@ -80,7 +80,7 @@ def run(
     Parameters
     ----------
     sources : tuple of Path
-        Inspiration and expiration, or one pile that holds both: folders, zip archives or files.
+        Inspiration and expiration, or one source that holds both: folders, zip archives or files.
     out : Path
         Folder for the results; made where it does not exist.
     parameters : Parameters
@@ -93,7 +93,7 @@ def run(
     Raises
     ------
     Rejected, analysis.errors.Rejected
-        Where there is no pair, or it cannot give a valid result: one sentence.
+        Where there is no pair, or it cannot give a valid result; the message is one sentence.
     """
     with tempfile.TemporaryDirectory(prefix="dicom-node-") as folder:
         piles = []
@@ -126,7 +126,7 @@ def gather(source: Path, workspace: Path) -> Pile:
     Raises
     ------
     Rejected
-        Where there is nothing, or no DICOM: with how many files were left out, and for which reasons.
+        Where there is no file, or no DICOM; the message says how many files were left out, and why.
     """
     headers: dict[str, Header] = {}
     paths: dict[str, Path] = {}
@@ -150,7 +150,7 @@ def gather(source: Path, workspace: Path) -> Pile:
 
 
 def _reason(sentence: str) -> str:
-    """Why a file is left out, without the file: the same for all that share it."""
+    """Return why a file is left out without naming it, so that files with the same reason can be counted."""
     return re.sub(r"^SOP instance (of unknown UID|\S+) ", "", sentence)
 
 
@@ -194,7 +194,7 @@ def _pair_of_two(piles: list[Pile], sources: tuple[Path, ...], rules: PairingRul
 
 
 def _pair_in(pile: Pile, rules: PairingRules) -> Pair:
-    """The pair of the one study that holds one; where none does, one between studies of a patient."""
+    """Return the pair of the one study that holds one; if none does, a pair between studies of a patient."""
     by_study: dict[str, list[Header]] = {}
     for header in pile.headers:
         by_study.setdefault(header.study_instance_uid, []).append(header)
@@ -216,7 +216,7 @@ def _chosen(answer: Pair | NoPair) -> Pair:
 
 
 def _as_phase(assembled: Assembled, phase: Phase, source: Path) -> Assembled:
-    """Every stack of a source taken for the phase the command line says, unless its headers contradict."""
+    """Give every stack of a source the phase that the command line says, unless its headers contradict."""
     for series in assembled.series:
         if series.phase not in (None, phase):
             raise Rejected(
@@ -233,7 +233,7 @@ def _as_phase(assembled: Assembled, phase: Phase, source: Path) -> Assembled:
 
 
 def _one_study(parts: Iterable[Assembled]) -> Assembled:
-    """Both sources as if of one study: whoever names two folders has paired them."""
+    """Join both sources as if they were one study, because whoever names two folders has paired them."""
     insp, exp = parts
     study = exp.series[0].study_instance_uid
     series = tuple(replace(s, study_instance_uid=study) for s in (*insp.series, *exp.series))

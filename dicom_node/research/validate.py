@@ -48,16 +48,16 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a validation found; `write_report` makes files of it.
+    """Hold what a validation found; `write_report` writes it as files.
 
     Attributes
     ----------
     title : str
     analysis : Analysis
     seconds : float
-        Of the whole analysis, from volumes to measures.
+        Duration of the whole analysis, from volumes to measures (s).
     errors : mapping of str to Distances
-        Errors in mm by what they are errors of.
+        What was measured -> its errors (mm).
     comparison : Comparison or None
         None where the true classes are not known.
     pictures : mapping of file name to Figure
@@ -72,7 +72,7 @@ class Report:
 
 
 def validate_phantom(progress: Progress) -> Report:
-    """The thorax phantom."""
+    """Validate on the thorax phantom."""
     progress("phantom", 0.0)
     phantom = thorax_phantom()
     analysis, phases, seconds = _analyse(phantom.inspiratory, phantom.expiratory, progress)
@@ -81,7 +81,7 @@ def validate_phantom(progress: Progress) -> Report:
 
 
 def validate_twin(ct: Path, motion: Path, phase: PhaseName, progress: Progress) -> Report:
-    """A twin: a real CT as one phase, the other made from it by a real breathing motion and six planted defects.
+    """Validate on a twin: a real CT, and its other phase made by a real breathing motion and six defects.
 
     Parameters
     ----------
@@ -90,12 +90,12 @@ def validate_twin(ct: Path, motion: Path, phase: PhaseName, progress: Progress) 
     motion : Path
         ``.npz`` of a case: masks, keypoints and landmarks of two phases (see `read_motion`).
     phase : {"inspiration", "expiration"}
-        What the CT plays.
+        The phase that the CT stands for.
 
     Raises
     ------
     Rejected
-        Where a file cannot be used: one sentence that names it.
+        Where a file cannot be used; the message names it.
     """
     progress("reading", 0.0)
     volume, _ = read_image(ct)
@@ -113,7 +113,7 @@ def validate_twin(ct: Path, motion: Path, phase: PhaseName, progress: Progress) 
 def validate_landmarks(
     insp: Path, exp: Path, insp_points: Path, exp_points: Path, progress: Progress
 ) -> Report:
-    """Landmark pairs on a real pair.
+    """Validate on a real pair with pairs of landmarks.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def _compared(
 
 
 def read_image(source: Path) -> tuple[Volume, Points]:
-    """A CT volume from DICOM (folder, zip archive, file) or from any file SimpleITK reads.
+    """Read a CT volume from DICOM (folder, zip archive, file) or from any file SimpleITK reads.
 
     Returns
     -------
@@ -200,7 +200,7 @@ def read_image(source: Path) -> tuple[Volume, Points]:
 
 
 def read_points(path: Path, affine: Points) -> Points:
-    """Landmarks (n, 3), LPS mm, of a text file.
+    """Read landmarks (n, 3), LPS mm, from a text file.
 
     Either DIR-Lab's format (rows of x, y, z: voxels of the image, counted from 1) or elastix' (first line ``point``
     for mm or ``index`` for voxels counted from 0, second line their number).
@@ -214,7 +214,7 @@ def read_points(path: Path, affine: Points) -> Points:
     Raises
     ------
     Rejected
-        Where a line cannot be read: it is named.
+        Where a line cannot be read; the message names it.
     """
     lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
     kind = lines[0][0] if lines and lines[0][0] in ("point", "index") else "DIR-Lab"
@@ -237,7 +237,7 @@ def read_points(path: Path, affine: Points) -> Points:
 
 
 def read_motion(path: Path) -> Motion:
-    """The motion of a patient, fitted to masks, keypoints and landmarks of two phases.
+    """Fit the motion of a patient to the masks, keypoints and landmarks of two phases.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ def read_motion(path: Path) -> Motion:
 
 
 def read_pairs(path: Path) -> Pairs:
-    """The points and masks of such a file."""
+    """Read the points and masks of a file that `read_motion` reads."""
     try:
         with np.load(path) as case:
             shape = tuple(case["mask_shape"])

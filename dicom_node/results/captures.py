@@ -39,14 +39,14 @@ class _Jpeg:
 
     @classmethod
     def of(cls, picture: Labels) -> _Jpeg:
-        """A picture, (rows, columns, 3) uint8, as JPEG Baseline."""
+        """Compress a picture, (rows, columns, 3) uint8, as JPEG Baseline."""
         buffer = BytesIO()
         Image.fromarray(picture).save(buffer, "JPEG", quality=QUALITY, subsampling="4:2:2")
         return cls(buffer.getvalue(), *picture.shape[:2])
 
 
 def build(making: Making) -> Iterator[Dataset]:
-    """Make the summary, then the slices; the key images among them are kept for the key objects."""
+    """Make the summary, then the slices, and keep the key images among them for the key object document."""
     analysis, case = making.analysis, making.case
     summary = build_summary(analysis, case)
     yield summary
@@ -61,9 +61,9 @@ def build(making: Making) -> Iterator[Dataset]:
 
 
 def build_captures(analysis: Analysis, case: Case, ct: Volume) -> Iterator[Dataset]:
-    """Every slice that shows lung, in colour: perfusion surrogate, ventilation, classes, a series each.
+    """Make a series in colour each for perfusion surrogate, ventilation and classes, of all slices with lung.
 
-    Image Position, Image Orientation and Frame of Reference are the slice's own, so that viewers link the scroll; the
+    Image Position, Image Orientation and Frame of Reference are the slice's own, so that viewers scroll together; the
     legend lies below the last row of the slice.
 
     Parameters
@@ -90,7 +90,7 @@ def build_captures(analysis: Analysis, case: Case, ct: Volume) -> Iterator[Datas
 
 
 def build_summary(analysis: Analysis, case: Case) -> Dataset:
-    """The page of three layers in three planes and the table of fractions, 1600 x 1200 pixels."""
+    """Make the page of three layers in three planes with the table of fractions, 1600 x 1200 pixels."""
     ds = case.begin(analysis, "summary", SecondaryCaptureImageStorage, "OT", 1, JPEGBaseline8Bit)
     ds.SeriesDescription = "V/Q summary (research use only)"
     ds.PatientOrientation = ""
@@ -102,7 +102,7 @@ def build_summary(analysis: Analysis, case: Case) -> Dataset:
 
 
 def _instance(series: Dataset, sop_instance_uid: UID, number: int) -> Dataset:
-    """A further instance of a series: what they share is made once, it takes longer than the picture."""
+    """Make one more instance of a series from the shared attributes, which take longer to make than a picture."""
     ds = deepcopy(series)
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = sop_instance_uid
     ds.InstanceNumber = number
@@ -110,7 +110,7 @@ def _instance(series: Dataset, sop_instance_uid: UID, number: int) -> Dataset:
 
 
 def _place(ds: Dataset, case: Case, k: int) -> None:
-    """Where the slice lies (PS3.3 C.7.6.2) and what it was made of (C.7.6.1.1.4)."""
+    """Set where the slice lies (PS3.3 C.7.6.2) and which image it was made from (C.7.6.1.1.4)."""
     source, slice_ = case.expiratory[min(k, len(case.expiratory) - 1)], case.pair.expiratory.slices[k]
     ds.FrameOfReferenceUID = source.FrameOfReferenceUID
     ds.PositionReferenceIndicator = source.get("PositionReferenceIndicator", "")
@@ -131,7 +131,7 @@ def _place(ds: Dataset, case: Case, k: int) -> None:
 
 
 def _letters(direction: Sequence[float]) -> str:
-    """Where a direction points, the strongest first (PS3.3 C.7.6.1.1.1).
+    """Return the letters of a direction, the strongest first (PS3.3 C.7.6.1.1.1).
 
     Examples
     --------

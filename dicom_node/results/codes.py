@@ -16,17 +16,17 @@ PRIVATE_SCHEME = "99VQ"
 
 
 def private(value: str, meaning: str) -> Code:
-    """A code of our own scheme."""
+    """Return a code of our own scheme."""
     return Code(value, PRIVATE_SCHEME, meaning)
 
 
 def item(code: Code) -> CodedConcept:
-    """A code as an item of a code sequence."""
+    """Return a code as an item of a code sequence."""
     return CodedConcept.from_code(code)
 
 
 def scheme_item() -> CodingSchemeIdentificationItem:
-    """What the private scheme is (PS3.3 C.12.1, Coding Scheme Identification Sequence)."""
+    """Describe the private scheme (PS3.3 C.12.1, Coding Scheme Identification Sequence)."""
     return CodingSchemeIdentificationItem(
         designator=PRIVATE_SCHEME,
         name="vq-dicom-node lung ventilation/perfusion codes",
@@ -97,7 +97,7 @@ MAP_QUANTITIES: Mapping[str, Code] = {
 
 @dataclass(frozen=True)
 class Site:
-    """Where a region is: an anatomical structure and its side."""
+    """Hold where a region is: an anatomical structure and its side."""
 
     structure: Code
     laterality: Code
@@ -145,13 +145,13 @@ VARIATION = Code("C0681921", "UMLS", "Coefficient of Variance")
 STANDARD_MEASURES: Mapping[str, Code] = {"volume_exp": VOLUME}
 
 TOTAL = Code("255619001", "SCT", "Total")
-#: What CID 7464 has no code for.
+#: Concepts for which CID 7464 has no code.
 FRACTION = private("FRACTION", "Fraction of volume")
 RATIO = private("RATIO", "Ratio of two phases")
 IQR_BY_MEAN = private("IQR_BY_MEAN", "Interquartile range divided by mean")
 PERCENTILE_15 = private("PERCENTILE_15", "15th percentile")
 
-#: Measure -> how its one number comes of many (TID 300, Derivation).
+#: Measure -> how its one number is derived from many (TID 300, Derivation).
 DERIVATIONS: Mapping[str, Code] = {
     **dict.fromkeys(("mean_v", "mean_q", "mean_m", "mld_exp", "mld_insp"), MEAN),
     **dict.fromkeys(("cv_v", "cv_q"), VARIATION),
@@ -215,10 +215,10 @@ METHODS: Mapping[str, Code] = {
 
 
 def measure_code(name: str, meaning: str = "") -> Code:
-    """Concept of a measure of `analysis.measures.table.MEASURES`; ``meaning`` where its method has words of its own."""
+    """Return the concept of a measure of `analysis.measures.table.MEASURES`; ``meaning`` replaces its usual words."""
     return STANDARD_MEASURES.get(name) or private(name.upper()[:16], (meaning or MEASURES[name].meaning)[:64])
 
 
 def unit_code(unit: str) -> Code:
-    """UCUM unit; one missing from the table is its own meaning."""
+    """Return the code of a UCUM unit; a unit missing from the table is its own meaning."""
     return UNITS.get(unit) or Code(unit, "UCUM", unit)

@@ -32,18 +32,18 @@ from ..model import Pair, Series, Slice
 from .kinds import series_number
 
 MODEL_NAME = "VQ CT"
-#: Serial number of the device: the software has one make only.
+#: Device Serial Number: the software exists in one make only.
 DEVICE_SERIAL = "1"
 RESEARCH = "research use only"
 
-#: Groups kept of a series' first instance: patient, study, series, equipment, geometry; not private, not pixels.
+#: Groups copied from a series' first instance: patient, study, series, equipment, geometry; not private, not pixels.
 _GROUPS = (0x0008, 0x0010, 0x0018, 0x0020, 0x0028, 0x0040, 0x5200)
-#: Attributes objects need even where a scanner left them out (Type 2): empty then.
+#: Attributes that objects need (Type 2): empty where the scanner left them out.
 _TYPE_2 = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
     "AccessionNumber", "ReferringPhysicianName",
 )  # fmt: skip
-#: Kept of every further instance: what the results name it by, and where it lies.
+#: Attributes copied from every further instance: what results refer to it by, and where it lies.
 _OF_EVERY_SLICE = frozenset(
     Tag(keyword)
     for keyword in (
@@ -57,12 +57,12 @@ _IDENTIFYING = "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInsta
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What the objects of one result are made from, besides the Analysis.
+    """Hold what the objects of one result are made from, besides the Analysis.
 
     Parameters
     ----------
     pair : Pair
-        Which stack is which, as decided.
+        It says which stack is which phase.
     expiratory, inspiratory : tuple of Dataset
         Attributes of the instances, without pixels and private tags, in slice order.
     created : datetime
@@ -72,7 +72,7 @@ class Case:
     trend : tuple of Visit
         The patient's earlier results and this one, as known when the job was created; empty where there is none.
     problems : tuple of str
-        Attributes of the CT that no result can copy, each with why.
+        Attributes of the CT that no result can copy, each with the reason.
     """
 
     pair: Pair
@@ -84,13 +84,13 @@ class Case:
     problems: tuple[str, ...] = ()
 
     def ordered(self, pair: Pair) -> Case:
-        """The same with its phases as the lung volumes said: read before the analysis, which may exchange them."""
+        """Return the case with the phases of ``pair``: the analysis may have exchanged those that were read."""
         if pair.expiratory.slices == self.pair.expiratory.slices:
             return replace(self, pair=pair)
         return replace(self, pair=pair, expiratory=self.inspiratory, inspiratory=self.expiratory)
 
     def findings(self) -> tuple[Finding, ...]:
-        """What a reader of the results must know of the CT's headers."""
+        """Return what a reader of the results must know of the CT's headers."""
         if not self.problems:
             return ()
         limit = "warn on attributes that cannot be copied"
@@ -99,11 +99,11 @@ class Case:
 
     @cached_property
     def _sources(self) -> str:
-        """The SOP Instance UIDs of all images: read once, every picture's own UID is made of them."""
+        """Return the SOP Instance UIDs of all images, joined once because every picture's UID is made from them."""
         return "\n".join(str(ds.SOPInstanceUID) for ds in (*self.expiratory, *self.inspiratory))
 
     def uid(self, analysis: Analysis, role: str) -> UID:
-        """A UID that is the same for the same sources, software, parameters and role.
+        """Return a UID that is the same for the same sources, software, parameters and role.
 
         Parameters
         ----------
@@ -123,14 +123,14 @@ class Case:
 
     @property
     def local(self) -> datetime:
-        """`created` in the node's local time, as the dates scanners write."""
+        """Return `created` in local time, because scanners write local dates."""
         return self.created.astimezone().replace(tzinfo=None) if self.created.tzinfo else self.created
 
     @property
     def patient(self) -> str:
-        """The same for all studies of a patient, and neither name nor ID; "" where Patient ID is empty.
+        """Return a key that all studies of a patient share, neither name nor ID; "" where Patient ID is empty.
 
-        The birth date counts: an ID that another issuer gave to somebody else is not taken for the same.
+        The birth date is part of it, so that the same ID from another issuer is not taken for the same person.
         """
         source = self.expiratory[0]
         who = [
@@ -140,7 +140,7 @@ class Case:
 
     @property
     def acquired(self) -> str:
-        """When expiration was acquired, "YYYYMMDD…" as far as known; else the study's date."""
+        """Return when expiration was acquired, "YYYYMMDD…" as far as known; else the study's date."""
         return self.pair.expiratory.acquired or str(self.expiratory[0].StudyDate or "")
 
     def begin(
@@ -152,7 +152,7 @@ class Case:
         number: int = 1,
         transfer_syntax_uid: str = ExplicitVRLittleEndian,
     ) -> SOPClass:
-        """An instance with patient, study, series and equipment, for kinds highdicom has no builder for.
+        """Begin an instance with patient, study, series and equipment, for kinds that highdicom cannot build.
 
         Parameters
         ----------
@@ -181,7 +181,7 @@ class Case:
         return ds
 
     def series_of(self, analysis: Analysis, kind: str) -> dict[str, Any]:
-        """What highdicom wants of every object in a series of its own: UIDs, numbers, equipment, time."""
+        """Return the arguments that highdicom needs for any object: UIDs, numbers, equipment, time."""
         return {
             "series_instance_uid": self.uid(analysis, f"{kind} series"),
             "series_number": series_number(kind),
@@ -196,7 +196,7 @@ class Case:
         }
 
     def stamp(self, ds: Dataset) -> None:
-        """Replace the times and UIDs a library made up on the spot, so that a retry makes the same bytes."""
+        """Replace the times and random UIDs that a library set, so that a retry makes the same bytes."""
         ds.InstanceCreationDate = self.local.strftime("%Y%m%d")
         ds.InstanceCreationTime = self.local.strftime("%H%M%S.%f")
         equipment = ds.get("ContributingEquipmentSequence") or []
@@ -209,7 +209,7 @@ class Case:
 
 
 def uid_of(text: str) -> UID:
-    """The UID that belongs to a text: "2.25." and a name-based UUID (PS3.5 B.2, RFC 4122 4.3 with SHA-256).
+    """Return the UID that belongs to a text: "2.25." and a name-based UUID (PS3.5 B.2, RFC 4122 4.3, SHA-256).
 
     Examples
     --------
@@ -221,7 +221,7 @@ def uid_of(text: str) -> UID:
 
 
 def slice_of(groups: Dataset, grid: Grid) -> int:
-    """Index of the slice a frame lies on, by the position in its functional groups (PS3.3 C.7.6.16.2.3)."""
+    """Return the index of a frame's slice, from the position in its functional groups (PS3.3 C.7.6.16.2.3)."""
     position = np.array([groups.PlanePositionSequence[0].ImagePositionPatient], dtype=np.float64)
     return round(float(grid.indices(position)[0][0]))
 
@@ -239,11 +239,11 @@ def read_case(pair: Pair, paths: Mapping[str, Path], created: datetime, fingerpr
     Raises
     ------
     Rejected
-        Where a file is missing or unreadable, or a UID that results must name is none.
+        Where a file is missing or unreadable, or a UID that results must name is not valid.
 
     Notes
     -----
-    Called before the analysis: whatever is wrong with headers is known before the first pixel is read.
+    This is called before the analysis, so that problems in headers are known before the first pixel is read.
     """
     expiratory, told = _attributes(pair.expiratory, paths)
     inspiratory, also = _attributes(pair.inspiratory, paths)
@@ -251,7 +251,7 @@ def read_case(pair: Pair, paths: Mapping[str, Path], created: datetime, fingerpr
 
 
 def _attributes(series: Series, paths: Mapping[str, Path]) -> tuple[tuple[Dataset, ...], tuple[str, ...]]:
-    """The attributes of each instance, and what could not be copied of the first, which tells of patient and study."""
+    """Return each instance's attributes, and what could not be copied of the first (its patient and study)."""
     slices: dict[str, list[Slice]] = defaultdict(list)
     for one in series.slices:
         slices[one.sop_instance_uid].append(one)
@@ -273,14 +273,14 @@ def _read(uid: str, paths: Mapping[str, Path], whole: bool) -> tuple[Dataset, tu
         ds = dcmread(paths[uid], stop_before_pixels=True, force=True)
     except (*MALFORMED, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's; pydicom's own, of bytes that are not DICOM, have no number
+            raise  # an error of the disk; those that pydicom raises for bytes that are not DICOM have no number
         raise Rejected(f"SOP instance {uid} cannot be read: {type(error).__name__}") from error
     wanted = (lambda tag: tag.group in _GROUPS) if whole else (lambda tag: tag in _OF_EVERY_SLICE)
     out, problems = clean(ds, wanted, _TYPE_2 if whole else ())
     for keyword in _IDENTIFYING:
         if not is_uid(str(out.get(keyword) or "")):
             raise Rejected(f"SOP instance {uid}: its {named(keyword)} is no UID")
-    # Philips writes it negative where the table moves the other way; the positions say it all.
+    # Philips writes it negative where the table moves the other way; the positions suffice.
     out.pop(Tag("SpacingBetweenSlices"), None)
     if whole and str(out.PatientSex) not in ("M", "F", "O", ""):
         out.PatientSex = ""
@@ -288,7 +288,7 @@ def _read(uid: str, paths: Mapping[str, Path], whole: bool) -> tuple[Dataset, tu
 
 
 def _one_frame_of_reference(images: Sequence[Dataset]) -> tuple[str, ...]:
-    """Give the slices of a stack one Frame of Reference UID: the first that is there, one of our own without."""
+    """Give the slices of a stack one Frame of Reference UID: the first that is present, else one of our own."""
     given = list(dict.fromkeys(uid for ds in images if (uid := str(ds.get("FrameOfReferenceUID") or ""))))
     uid = given[0] if given else uid_of(f"frame of reference of {images[0].SeriesInstanceUID}")
     for ds in images:

@@ -24,14 +24,14 @@ def record_of(analysis: Analysis, case: Case) -> Record:
 
 
 def picture(analysis: Analysis) -> bytes:
-    """The overview as a PNG file."""
+    """Return the overview as a PNG file."""
     buffer = BytesIO()
     overview(analysis).savefig(buffer, format="png")
     return buffer.getvalue()
 
 
 def write(record: Record, objects: Iterable[tuple[str, Dataset]], out: Path) -> tuple[Path, ...]:
-    """Write a result into a folder: each kind's only object under its name, series into a folder of their own.
+    """Write a result into a folder: a kind's only object as a file of its name, a series as a folder.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ from .context import Case
 
 
 def image_library(case: Case) -> ContainerContentItem:
-    """Every instance of both series; what the slices of a series share is said once, in their group.
+    """List every instance of both series; what the slices of a series share stands once, in their group.
 
     highdicom's own library repeats sixteen descriptors for each of the hundreds of slices.
     """
@@ -68,7 +68,7 @@ def _container(name: Code) -> ContainerContentItem:
 
 
 def _with_geometry(image: Dataset, series: Series) -> Dataset:
-    """The instance with its geometry where highdicom looks for it: an Enhanced CT has it in functional groups."""
+    """Return an instance with its geometry at the root, where highdicom reads it, not in functional groups."""
     out, first = Dataset(), series.slices[0]
     out.update(image)
     out.PixelSpacing = list(first.spacing)

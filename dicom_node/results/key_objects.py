@@ -22,7 +22,7 @@ def build(making: Making) -> Iterator[Dataset]:
 
 
 def build_key_objects(analysis: Analysis, case: Case, chosen: Sequence[Dataset]) -> Dataset:
-    """A document that points at ``chosen``, in its order."""
+    """Make a document that references ``chosen``, in that order."""
     ds = KeyObjectSelectionDocument(
         evidence=list(chosen),
         content=KeyObjectSelection(codes.OF_INTEREST, list(chosen), description=DESCRIPTION),

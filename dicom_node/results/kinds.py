@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResultKind:
-    """A kind of object.
+    """Describe a kind of object that a result is delivered as.
 
     Parameters
     ----------
@@ -30,9 +30,9 @@ class ResultKind:
     storage, syntax : str
         Its SOP class and transfer syntax, by their names in `dicom.uids`.
     series : mapping of str to int
-        Its series by their names, and their Series Numbers: above what scanners use.
+        Names of its series -> their Series Numbers, which are above those that scanners use.
     default : bool
-        Whether a destination gets it unless it says otherwise: what any PACS takes.
+        Whether a destination gets it by default: so do the kinds that any PACS accepts.
     needs : tuple of str
         Kinds that are made before it, because it references their objects.
     """
@@ -47,12 +47,12 @@ class ResultKind:
 
     @property
     def sop_class(self) -> UID:
-        """SOP Class UID; pydicom is loaded for it only, for settings name kinds, too."""
+        """Return the SOP Class UID; pydicom is imported only here, because settings also use this table."""
         return _uid(self.storage)
 
     @property
     def transfer_syntax(self) -> UID:
-        """Transfer Syntax UID."""
+        """Return the Transfer Syntax UID."""
         return _uid(self.syntax)
 
 
@@ -101,7 +101,7 @@ def series_number(series: str) -> int:
 
 @dataclass(eq=False)
 class Making:
-    """The objects of one result while they are made.
+    """Hold the objects of one result while they are made.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class Making:
     load_ct : callable
         Reads the expiratory CT; called only where a kind shows it.
     referenced : dict of str to list of Dataset
-        By the name of the kind that needs them: what an object of it will reference.
+        Name of a kind -> the objects that one of that kind will reference.
     """
 
     analysis: Analysis
@@ -119,7 +119,7 @@ class Making:
     referenced: dict[str, list[Dataset]] = field(default_factory=dict)
 
     def refer(self, kind: str, ds: Dataset) -> Dataset:
-        """Keep an object that one of the named kind will reference, and return it."""
+        """Keep an object that an object of the named kind will reference, and return it."""
         self.referenced.setdefault(kind, []).append(ds)
         return ds
 

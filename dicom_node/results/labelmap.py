@@ -21,7 +21,7 @@ def build(making: Making) -> Iterator[Dataset]:
 
 
 def build_labelmap(analysis: Analysis, case: Case) -> Segmentation:
-    """The same segments as one label a voxel (PS3.3 A.51, Label Map Segmentation Storage), for those who ask.
+    """Make the segments as one label a voxel (PS3.3 A.51, Label Map Segmentation Storage).
 
     A voxel of a class is that class; the lungs' segments hold what was not classified.
     """

@@ -11,7 +11,7 @@ from analysis.vq.ventilation import VENTILATIONS
 
 @dataclass(frozen=True)
 class MapKind:
-    """What a map of `analysis.pipeline.pipeline.Analysis.maps` is called.
+    """Hold the names of a map of `analysis.pipeline.pipeline.Analysis.maps`, in files and in DICOM.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class MapKind:
     meaning : str
         Content Description of a Parametric Map: at most 64 characters.
     label : str
-        Content Label of a Parametric Map, upper case and at most 16 characters (VR CS); "" for a map that is none.
+        Content Label of a Parametric Map, upper case and at most 16 characters (VR CS); "" if it is not sent.
     title : str
         For lists of series.
     """

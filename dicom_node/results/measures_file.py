@@ -27,7 +27,7 @@ SCHEMA = "vq-dicom-node measures 1"
 
 @dataclass(frozen=True)
 class Measured:
-    """What a study of many results wants to know of one.
+    """Hold what a study of many results needs from one of them.
 
     Parameters
     ----------
@@ -74,12 +74,12 @@ def write_measures(record: Record, folder: Path) -> Path:
 
 
 def read_measured(folder: Path) -> Measured:
-    """Return the numbers of a result's folder: of its ``measures.json``, else of its record.
+    """Return the numbers of a result's folder, from its ``measures.json`` or else from its record.
 
     Raises
     ------
     Rejected
-        Where it holds neither, or one that this version cannot read.
+        Where the folder holds neither, or a file that this version cannot read.
     """
     try:
         found = _of_table(folder / NAME) if (folder / NAME).is_file() else _of_record(folder / RECORD)
@@ -97,7 +97,7 @@ def _of_table(path: Path) -> dict[str, Any]:
 
 
 def _of_record(path: Path) -> dict[str, Any]:
-    """Only the part of a record that is no array."""
+    """Read only the part of a record that is not arrays."""
     with np.load(path, allow_pickle=False) as stored:
         found = json.loads(str(stored[REST]))["analysis"]
     software = _software(found["version"])

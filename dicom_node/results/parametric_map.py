@@ -28,9 +28,9 @@ from .context import Case, slice_of
 from .kinds import Making
 from .maps import MapKind, maps_of
 
-#: Bytes of a map above which it stays on the working grid: no PACS takes more, and no worker has the memory.
+#: Size of a map (bytes) above which it stays on the working grid: PACS refuse larger ones, and memory ends.
 LARGEST = 2**30
-#: Value of voxels a map says nothing of (Float Pixel Padding Value); no viewer may meet a NaN.
+#: Value of voxels without a value in the map (Float Pixel Padding Value), because viewers fail on NaN.
 OUTSIDE = 0.0
 
 
@@ -40,7 +40,7 @@ def build(making: Making) -> Iterator[Dataset]:
 
 
 def build_maps(analysis: Analysis, case: Case) -> Iterator[Dataset]:
-    """Make one Parametric Map for each map of the analysis that is one."""
+    """Make a Parametric Map of each map of the analysis that is sent as one."""
     for name, kind in maps_of(analysis).items():
         if kind.label and name in analysis.maps:
             yield _build(name, kind, analysis, case)
@@ -86,7 +86,7 @@ def _build(name: str, kind: MapKind, analysis: Analysis, case: Case) -> Parametr
 
 
 def _values(ds: Dataset, name: str, analysis: Analysis, grid: Grid) -> BytesIO:
-    """Float Pixel Data (PS3.3 C.7.6.24): each frame holds the slice at whose position it lies."""
+    """Return Float Pixel Data (PS3.3 C.7.6.24): each frame holds the slice at its position."""
     on_ct, index = grid is analysis.expiratory, working_index(analysis)
     data = BytesIO(bytes(4 * int(np.prod(grid.shape))))  # filled in place: a map of a CT is 400 MB
     out = np.frombuffer(data.getbuffer(), dtype="<f4").reshape(grid.shape)
@@ -101,7 +101,7 @@ def _values(ds: Dataset, name: str, analysis: Analysis, grid: Grid) -> BytesIO:
 
 
 def _window(known: Float) -> VOILUTTransformation:
-    """The middle 96 % of the values: a ratio's few extremes must not dim the rest."""
+    """Return a window of the middle 96 % of the values, so that a few extreme ratios do not dim the rest."""
     low, high = np.percentile(known, [2, 98]) if known.size else (0.0, 1.0)
     width = max(float(high - low), 1e-6)
     return VOILUTTransformation(float(low + high) / 2, width, voi_lut_function="LINEAR_EXACT")

@@ -25,19 +25,19 @@ REST = "rest"
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """A result, and what it is a result of.
+    """Hold a result and what it was made from.
 
     Parameters
     ----------
     analysis : Analysis
     patient : str
-        The same for all studies of a patient, and no name or ID; "" where the images do not say.
+        A key shared by all studies of a patient, neither name nor ID; "" where the images do not say.
     inspiration, expiration : str
         Series Instance UIDs.
     acquired : str
         When expiration was acquired, "YYYYMMDD…" as far as known.
     pairing : str
-        What said which phase is which.
+        The evidence for which phase is which.
     """
 
     analysis: Analysis
@@ -48,7 +48,7 @@ class Record:
     pairing: str = ""
 
     def dump(self) -> bytes:
-        """The record's bytes; the same result makes the same bytes."""
+        """Return the record's bytes; the same result makes the same bytes."""
         arrays: dict[str, NDArray[Any]] = {}
         rest: dict[str, Any] = {}
         for field in fields(self.analysis):
@@ -69,12 +69,12 @@ class Record:
 
 
 def read_record(path: Path) -> Record:
-    """The record that a file holds.
+    """Read the record that a file holds.
 
     Raises
     ------
     Rejected
-        Where there is none, it is damaged, or another version wrote it in another way.
+        Where there is no record, it is damaged, or another version wrote it in another format.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:

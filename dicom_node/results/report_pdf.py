@@ -21,7 +21,7 @@ def build(making: Making) -> Iterator[Dataset]:
 
 
 def build_pdf(analysis: Analysis, case: Case) -> Dataset:
-    """Pictures and fractions; numbers, quality, method and limits."""
+    """Make the PDF report: pictures and fractions, then numbers, quality, method and limits."""
     document = report_pdf(analysis, _header(case), case.local, case.trend)
     ds = case.begin(analysis, "pdf", EncapsulatedPDFStorage, "DOC")
     ds.SeriesDescription = "V/Q report PDF (research use only)"
@@ -39,7 +39,7 @@ def build_pdf(analysis: Analysis, case: Case) -> Dataset:
 
 
 def _header(case: Case) -> list[tuple[str, str]]:
-    """Who, when and from what. Of a name in several scripts the first that is there: fonts hold no ideographs."""
+    """Return patient, dates and sources; of a name in several scripts the first, for fonts lack ideographs."""
     exp, insp = case.expiratory[0], case.inspiratory[0]
     name = exp.PatientName
     family, given = (str(part) for part in (name.family_name, name.given_name)) if name else ("", "")

@@ -45,7 +45,7 @@ from .image_library import image_library
 from .kinds import Making
 from .seg import REGION_SEGMENT
 
-#: Significant digits of a number: more than any of them deserves, few enough to read.
+#: Significant digits of a number: more than any measure is accurate to, but few enough to read.
 DIGITS = 6
 
 Group: TypeAlias = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
@@ -58,7 +58,7 @@ def build(making: Making) -> Iterator[Dataset]:
 
 
 def build_report(analysis: Analysis, case: Case, segmentation: Dataset) -> Comprehensive3DSR:
-    """One measurement group a region, with every measure the analysis has of it.
+    """Make the report: a measurement group for each region, with every measure that the analysis has of it.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def _observer(analysis: Analysis, case: Case) -> ObservationContext:
 
 
 def _group(name: str, analysis: Analysis, case: Case, segmentation: Dataset) -> Group:
-    """TID 1411 where the region is a segment, else TID 1501 with the expiratory CT as its source."""
+    """Make a region's group: TID 1411 where it is a segment, else TID 1501 with the expiratory CT as source."""
     site = codes.SITES[name]
     common: dict[str, Any] = {
         "tracking_identifier": TrackingIdentifier(case.uid(analysis, f"region {name}"), REGIONS[name]),
@@ -133,13 +133,13 @@ def _group(name: str, analysis: Analysis, case: Case, segmentation: Dataset) -> 
 
 
 def _algorithm(analysis: Analysis) -> AlgorithmIdentification:
-    """TID 4019: name, version and every parameter."""
+    """Return the algorithm's name, version and every parameter (TID 4019)."""
     parameters = [f"{name}={value}" for name, value in sorted(asdict(analysis.parameters).items())]
     return AlgorithmIdentification(MODEL_NAME, analysis.version, parameters)
 
 
 def _measurements(analysis: Analysis, region: str) -> list[Measurement]:
-    """Every number there is. One that is not (an empty region) is left out: readers fail on empty values."""
+    """Return a region's numbers; missing ones (an empty region) are left out, for readers fail on empty values."""
     values = analysis.measures.get(region, {})
     return [
         Measurement(
@@ -155,7 +155,7 @@ def _measurements(analysis: Analysis, region: str) -> list[Measurement]:
 
 
 def _evaluations(analysis: Analysis) -> ContainerContentItem:
-    """Limits of use, the fractions, and every quality check, in words: some viewers show numbers without names."""
+    """Return limits of use, fractions and quality checks in words: some viewers show numbers without names."""
     container = ContainerContentItem(
         name=CodedConcept.from_code(codes.QUALITATIVE_EVALUATIONS),
         relationship_type=RelationshipTypeValues.CONTAINS,

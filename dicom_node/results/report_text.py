@@ -27,7 +27,7 @@ def build(making: Making) -> Iterator[Dataset]:
 
 
 def build_text_report(analysis: Analysis, case: Case) -> Dataset:
-    """A section for each region, then quality, method and limits."""
+    """Make the text report: a section for each region, then quality, method and limits."""
     ds = case.begin(analysis, "text sr", BasicTextSRStorage, "SR")
     ds.SeriesDescription = "V/Q report as text (research use only)"
     ds.ReferencedPerformedProcedureStepSequence = []
@@ -61,7 +61,7 @@ def _lines(analysis: Analysis, region: str) -> list[str]:
 
 
 def _language() -> Dataset:
-    """Language of what follows (TID 1204)."""
+    """Return the item that gives the language of the content (TID 1204)."""
     item = Dataset()
     item.RelationshipType, item.ValueType = "HAS CONCEPT MOD", "CODE"
     item.ConceptNameCodeSequence = [codes.item(codes.LANGUAGE)]
@@ -70,7 +70,7 @@ def _language() -> Dataset:
 
 
 def _section(heading: str, lines: list[str]) -> Dataset:
-    """A heading of CID 7001 with its findings; the region or subject leads the text."""
+    """Return a section under a heading of CID 7001; each text begins with the region or subject."""
     section, text = Dataset(), Dataset()
     section.RelationshipType = text.RelationshipType = "CONTAINS"
     section.ValueType, section.ContinuityOfContent = "CONTAINER", "SEPARATE"

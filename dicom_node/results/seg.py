@@ -34,7 +34,7 @@ CLASS_SEGMENTS: Mapping[int, VQClass] = {
     4: VQClass.MATCHED_DEFECT,
 }
 LUNG_SEGMENTS: Mapping[int, int] = {5: 1, 6: 2}
-#: Region of `analysis.anatomy.regions.REGIONS` -> the segment that is exactly it.
+#: Region of `analysis.anatomy.regions.REGIONS` -> the segment that covers exactly this region.
 REGION_SEGMENT: Mapping[str, int] = {"right": 5, "left": 6}
 TITLES: Mapping[str, str] = {"seg": "SEG", "labelmap": "label map"}
 #: Frames packed at a time: any eight frames fill whole bytes.
@@ -47,9 +47,9 @@ def build(making: Making) -> Iterator[Dataset]:
 
 
 def build_segmentation(analysis: Analysis, case: Case) -> Segmentation:
-    """Segments normal, dead space, shunt, matched defect, right and left lung: a frame for every CT slice.
+    """Make segments normal, dead space, shunt, matched defect, right and left lung; a frame for every CT slice.
 
-    Empty frames are kept, and every frame names the CT frame it lies on: viewers misplace what is left out.
+    Empty frames are kept, and every frame names its CT frame, because viewers misplace frames where some are missing.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def build_segmentation(analysis: Analysis, case: Case) -> Segmentation:
 
 
 def segmentation(analysis: Analysis, case: Case, kind: str, pixels: NDArray[np.uint8]) -> Segmentation:
-    """A Segmentation of all segments, of one kind of pixels, in the series of that name."""
+    """Make a Segmentation of all segments, with one kind of pixels, in the series of kind ``kind``."""
     slices = case.pair.expiratory.slices
     first = slices[0]
     types = {"seg": SegmentationTypeValues.BINARY, "labelmap": SegmentationTypeValues.LABELMAP}
@@ -143,7 +143,7 @@ def _segments(analysis: Analysis, case: Case) -> list[SegmentDescription]:
 
 
 def _fill(ds: Segmentation, analysis: Analysis) -> None:
-    """Pixel Data from the analysis' arrays, in the order of the frames (PS3.5 8.2: bits without gaps)."""
+    """Fill Pixel Data from the analysis' arrays, in the order of the frames (PS3.5 8.2: bits without gaps)."""
     order = [
         (
             int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber),
