@@ -36,8 +36,7 @@ def join(layout: Layout, database: Database) -> None:
         known = layout.identity.read_text()
         with database.writing() as connection:
             last = max(_last_results(layout), connection.scalar(sa.select(sa.func.max(job.c.id))) or 0)
-            row = {"identity": known, "last_results": last}
-            connection.execute(database.insert(storage).values(**row).on_conflict_do_nothing())
+            connection.execute(database.insert(storage).values(identity=known).on_conflict_do_nothing())
             database.begin_after(connection, "job", last)
     if not layout.identity.exists():
         raise Unavailable(

@@ -31,14 +31,8 @@ metadata = sa.MetaData()
 schema = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, primary_key=True))
 
 
-#: One row: which storage belongs to this database, and the highest number of a folder of results that lay in it when
-#: the database was made.
-storage = sa.Table(
-    "storage",
-    metadata,
-    sa.Column("identity", sa.String(32), primary_key=True),
-    sa.Column("last_results", sa.Integer, nullable=False),
-)
+#: One row: which storage belongs to this database.
+storage = sa.Table("storage", metadata, sa.Column("identity", sa.String(32), primary_key=True))
 
 
 instance = sa.Table(
