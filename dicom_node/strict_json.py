@@ -57,7 +57,7 @@ def read_json(path: Path, schema: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise Rejected(f"{path} is no JSON") from error
+        raise Rejected(f"{path} is not JSON") from error
     named = found.get("schema") if isinstance(found, dict) else None
     if named != schema:
         raise Rejected(

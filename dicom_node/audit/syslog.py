@@ -52,7 +52,7 @@ def send(settings: AuditSettings, lines: Sequence[str]) -> None:
             _transmit(settings, lines)
     except (OSError, Rejected) as error:
         where = settings.file or f"{settings.host} port {settings.port}"
-        raise Unavailable(f"the audit repository {where} is away: {error}") from error
+        raise Unavailable(f"the audit repository {where} cannot be reached: {error}") from error
 
 
 def _append(path: Path, lines: Sequence[str]) -> None:

@@ -31,4 +31,4 @@ def send(
 def probe(destination: FolderDestination, _calling_ae_title: str) -> str:
     """Return "" where the folder can be written to, else why not."""
     writable = os.access(destination.folder, os.W_OK | os.X_OK)
-    return "" if writable else f"{destination.folder} is no folder one can write to"
+    return "" if writable else f"{destination.folder} is not a folder that can be written to"

@@ -95,7 +95,7 @@ def judge(status: int) -> Outcome:
     for first, last, verdict, meaning in STATUSES:
         if first <= status <= last:
             return Outcome(verdict, f"{meaning} (0x{status:04X})", status)
-    raise Rejected(f"{status} is no DIMSE status")
+    raise Rejected(f"{status} is not a DIMSE status")
 
 
 class Retried(Protocol):

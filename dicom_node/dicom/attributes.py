@@ -31,16 +31,16 @@ LINES = frozenset({"ST", "LT", "UT"})
 TEXTS = frozenset({"LO", "SH", "UC", "PN", *LINES})
 #: VRs of characters in a fixed form -> the pattern that a value must match, and the name of that form.
 FORMS: Mapping[str, tuple[re.Pattern[str], str]] = {
-    "AE": (re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}"), "AE title"),
-    "AS": (re.compile(r"\d{3}[DWMY]"), "age"),
-    "CS": (re.compile(r"[A-Z0-9 _]{1,16}"), "code string"),
-    "DA": (re.compile(r"\d{8}"), "date"),
-    "DS": (re.compile(r"(?=.{1,16}$)[+-]?(\d+(\.\d*)?|\.\d+)([Ee][+-]?\d{1,3})?"), "decimal number"),
-    "DT": (re.compile(r"\d{4}(\d\d){0,5}(\.\d{1,6})?([+-]\d{4})?"), "date and time"),
-    "IS": (re.compile(r"[+-]?\d{1,10}"), "whole number"),
-    "TM": (re.compile(r"([01]\d|2[0-3])([0-5]\d(([0-5]\d|60)(\.\d{1,6})?)?)?"), "time"),
-    "UI": (re.compile(r"(?=.{1,64}$)\d+(\.\d+)+"), "UID"),
-    "UR": (re.compile(r"[\x21-\x5b\x5d-\x7e]+"), "address"),
+    "AE": (re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}"), "an AE title"),
+    "AS": (re.compile(r"\d{3}[DWMY]"), "an age"),
+    "CS": (re.compile(r"[A-Z0-9 _]{1,16}"), "a code string"),
+    "DA": (re.compile(r"\d{8}"), "a date"),
+    "DS": (re.compile(r"(?=.{1,16}$)[+-]?(\d+(\.\d*)?|\.\d+)([Ee][+-]?\d{1,3})?"), "a decimal number"),
+    "DT": (re.compile(r"\d{4}(\d\d){0,5}(\.\d{1,6})?([+-]\d{4})?"), "a date and time"),
+    "IS": (re.compile(r"[+-]?\d{1,10}"), "a whole number"),
+    "TM": (re.compile(r"([01]\d|2[0-3])([0-5]\d(([0-5]\d|60)(\.\d{1,6})?)?)?"), "a time"),
+    "UI": (re.compile(r"(?=.{1,64}$)\d+(\.\d+)+"), "a UID"),
+    "UR": (re.compile(r"[\x21-\x5b\x5d-\x7e]+"), "an address"),
 }
 #: The binary VRs that pydicom reads, numbers and tags: any bytes of the right length are a valid value.
 NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT"})
@@ -79,7 +79,7 @@ def clean(
     state = _Cleaning()
     state.charset = character_set(_character_set_values(ds))
     if not state.charset.known:
-        state.problems.append(f"{named(CHARACTER_SET)} is no defined term")
+        state.problems.append(f"{named(CHARACTER_SET)} is not a defined term")
     out = Dataset()
     for element in _elements(ds, wanted, state, 0):
         out.add(element)
@@ -154,7 +154,7 @@ def _element(ds: Dataset, tag: BaseTag, vr: str, vm: str, state: _Cleaning, dept
     if vr in NUMBERS:
         read = ds[tag]
         if vm == "1" and read.VM > 1:
-            state.problems.append(f"{named(tag)} is no single value")
+            state.problems.append(f"{named(tag)} is not a single value")
             return None
         return read if vr == read.VR and not isinstance(read.value, (bytes, str)) else None
     raw = ds.get_item(tag)
@@ -167,7 +167,7 @@ def _element(ds: Dataset, tag: BaseTag, vr: str, vm: str, state: _Cleaning, dept
     values = [v for v in (_form(vr, value) for value in values) if v is not None]
     many = 1 if vr in LINES | {"UR"} else text.count("\\") + 1
     if len(values) < many or (many > 1 and vm == "1"):
-        state.problems.append(f"{named(tag)} is no {FORMS[vr][1] if vr in FORMS else 'single value'}")
+        state.problems.append(f"{named(tag)} is not {FORMS[vr][1] if vr in FORMS else 'a single value'}")
         return None
     if vr in TEXTS:
         state.texts += [(vr, value) for value in values]

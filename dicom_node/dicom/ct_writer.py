@@ -150,5 +150,5 @@ def _slice(ds: Dataset, volume: Volume, scan: Scan, k: int) -> None:
 def _ds(value: float) -> str:
     """Return a number as a decimal string of at most 16 characters (PS3.5 6.2)."""
     if not np.isfinite(value):
-        raise Rejected(f"{value} is no decimal string")
+        raise Rejected(f"{value} is not a decimal string")
     return format_number_as_ds(float(np.round(value, 10)) + 0.0)

@@ -103,7 +103,7 @@ def _header(path: Path, ds: Dataset) -> Header:
             raise Rejected(f"SOP instance {_name(path, uids['SOPInstanceUID'])} lacks its {named(keyword)}")
         if not is_uid(value):
             name = _name(path, "" if keyword == "SOPInstanceUID" else uids["SOPInstanceUID"])
-            raise Rejected(f"SOP instance {name} cannot be read: its {named(keyword)} is no UID")
+            raise Rejected(f"SOP instance {name} cannot be read: its {named(keyword)} is not a UID")
     slices, ignored = _slices(ds, uids["SOPClassUID"], uids["SOPInstanceUID"])
     percent = numbers_of(ds, "NominalPercentageOfRespiratoryPhase", 1)
     return Header(

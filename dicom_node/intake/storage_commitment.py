@@ -54,7 +54,7 @@ STATUSES: Mapping[str, Status] = {
 
 #: Every Failure Reason (0008,1197) of a report (PS3.3 C.14.1.1), and when it is given.
 FAILURES: Mapping[int, str] = {
-    0x0110: "its file cannot be looked at",
+    0x0110: "its file cannot be examined",
     0x0112: "no row, no file, or not a whole file",
     0x0119: "stored under another SOP Class UID",
 }

@@ -50,7 +50,9 @@ MOVES: Mapping[MoveName, Move] = {
     "refuse": Move("d", ("RUNNING",), "REFUSED", "the images cannot give a valid result"),
     "fail": Move("e", ("RUNNING",), "FAILED", "a fault of the software, or its process died too often"),
     "interrupt": Move("f", ("RUNNING",), "READY", "its process or the node ended"),
-    "postpone": Move("g", ("RUNNING",), "READY", "the disk or the database was away; due later"),
+    "postpone": Move(
+        "g", ("RUNNING",), "READY", "the disk or the database could not be used; tried again later"
+    ),
     "supersede": Move("h", ("READY",), "SUPERSEDED", "more images came before it began"),
     "retry": Move("i", ("REFUSED", "FAILED", "CANCELLED"), "READY", "an operator asks"),
     "cancel": Move("j", ("READY", "RUNNING"), "CANCELLED", "an operator asks; its process is ended"),

@@ -127,4 +127,4 @@ def _tls_problem(peer: Address) -> str:
         return error.reason or "the handshake failed"
     except OSError:
         return ""
-    return "the peer does not take this node's certificate"
+    return "the peer does not accept this node's certificate"

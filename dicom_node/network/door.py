@@ -20,9 +20,9 @@ CALLING_AE_UNKNOWN: Code = (1, 1, 3)
 CALLED_AE_UNKNOWN: Code = (1, 1, 7)
 LOCAL_LIMIT_EXCEEDED: Code = (2, 3, 2)
 REJECTIONS: Mapping[Code, str] = {
-    CALLING_AE_UNKNOWN: "the calling AE title is none (PS3.5 6.2), or `[[receive.peers]]` does not name the calling AE "
-    "title, address and certificate",
-    CALLED_AE_UNKNOWN: "the called AE title is none, or another one than the node's, with `require_called_ae_title`",
+    CALLING_AE_UNKNOWN: "the calling AE title is not valid (PS3.5 6.2), or `[[receive.peers]]` does not name the calling "
+    "AE title, address and certificate",
+    CALLED_AE_UNKNOWN: "the called AE title is not valid, or is not the node's under `require_called_ae_title`",
     LOCAL_LIMIT_EXCEEDED: "too many associations at one time, in all or of one address or AE title, or too many a "
     "minute, or too little room on the disk: try again",
 }
@@ -91,7 +91,7 @@ class Door:
         if settings.peers:
             known = [p for p in settings.peers if p.matches(caller.calling, caller.address)]
             if not known:
-                return Refusal(CALLING_AE_UNKNOWN, f"{caller} is no allowed peer")
+                return Refusal(CALLING_AE_UNKNOWN, f"{caller} is not an allowed peer")
             if not any(peer.shows(caller.names) for peer in known):
                 shown = printable(", ".join(sorted(caller.names)))
                 return Refusal(CALLING_AE_UNKNOWN, f"{caller} shows another's certificate, of {shown}")

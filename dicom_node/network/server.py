@@ -98,7 +98,7 @@ class Server(threading.Thread):
         try:
             self._serve()
         except Exception:  # a bug: the process checks whether this thread is alive, and ends
-            LOG.exception("nothing is accepted any more")
+            LOG.exception("no connection is accepted any more")
 
     def _serve(self) -> None:
         while not self._ending:

@@ -188,6 +188,8 @@ class UpperLayer(DULServiceProvider):
         finally:
             self._memory.give(self._size + sum(self._waiting))
             self._bell.close()
+            # the association may still wait for its request, which will not come: None is its time-out
+            self.to_user_queue.put(None)  # type: ignore[arg-type]
             self._wake()
 
     def _step(self) -> None:

@@ -263,7 +263,7 @@ def _security() -> Iterable[str]:
     yield from _wrapped(
         "The Patient participant of DICOM Instances Transferred is left out on purpose: no log of this node names a "
         "patient; the Study Instance UID does. A message may arrive twice, and waits in the database while the "
-        "repository is away."
+        "repository cannot be reached."
     )
 
 

@@ -42,7 +42,7 @@ def read_table(path: Path, references: Mapping[str, Reference] | None = None) ->
         case = line["case"]
         try:
             if not case or Path(case).name != case:
-                raise Rejected(f"{case!r} is no name of a case")
+                raise Rejected(f"{case!r} is not a valid name of a case")
             if case in seen:
                 raise Rejected(f"case {case} stands in line {seen[case]} already")
             seen[case] = number

@@ -279,7 +279,7 @@ def _read(uid: str, paths: Mapping[str, Path], whole: bool) -> tuple[Dataset, tu
     out, problems = clean(ds, wanted, _TYPE_2 if whole else ())
     for keyword in _IDENTIFYING:
         if not is_uid(str(out.get(keyword) or "")):
-            raise Rejected(f"SOP instance {uid}: its {named(keyword)} is no UID")
+            raise Rejected(f"SOP instance {uid}: its {named(keyword)} is not a UID")
     # Philips writes it negative where the table moves the other way; the positions suffice.
     out.pop(Tag("SpacingBetweenSlices"), None)
     if whole and str(out.PatientSex) not in ("M", "F", "O", ""):

@@ -84,7 +84,9 @@ def read_record(path: Path) -> Record:
     except (FileNotFoundError, NotADirectoryError):
         raise Rejected(f"{path} is not there") from None
     except Exception as error:  # the boundary: numpy's reader of damaged bytes alone raises a dozen kinds
-        raise Rejected(f"{path} is no record this version can read ({type(error).__name__})") from error
+        raise Rejected(
+            f"{path} is not a record that this version can read ({type(error).__name__})"
+        ) from error
 
 
 def _analysis(rest: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Analysis:

@@ -212,7 +212,7 @@ def _away() -> Iterator[None]:
         raise  # the statement itself is wrong: a bug, or a value that nobody checked
     except (DatabaseError, InterfaceError, PoolTimeout) as error:  # unreachable, full, read-only or damaged
         why = " ".join(str(getattr(error, "orig", error)).split())
-        raise Unavailable(f"the database is away: {why}") from error
+        raise Unavailable(f"the database cannot be reached: {why}") from error
 
 
 def _engine(url: str, prepare: bool) -> sa.Engine:

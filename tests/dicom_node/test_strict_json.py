@@ -37,7 +37,7 @@ def test_a_file_of_another_schema_is_refused_by_its_name(tmp_path: Path) -> None
     with pytest.raises(Rejected, match="has the schema 'measures 1', expected 'measures 2'"):
         read_json(path, "measures 2")
     path.write_text("{")
-    with pytest.raises(Rejected, match="is no JSON"):
+    with pytest.raises(Rejected, match="is not JSON"):
         read_json(path, "measures 2")
 
 

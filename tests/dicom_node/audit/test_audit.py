@@ -211,7 +211,7 @@ def test_a_full_spool_drops_the_oldest_and_says_so(
     for n in range(5):
         trail.alert("rejected", f"CT{n}", "127.0.0.1", "no allowed peer")
         trail.flush()
-    with pytest.raises(Unavailable, match=r"the audit repository 127\.0\.0\.1 port 1 is away"):
+    with pytest.raises(Unavailable, match=r"the audit repository 127\.0\.0\.1 port 1 cannot be reached"):
         trail.send()
     assert [parties(line)[1] for line in spooled(database)] == [f"AETITLES=CT{n}" for n in (2, 3, 4)]
     assert "audit spool full: the 1 oldest messages dropped" in caplog.text
@@ -261,7 +261,7 @@ def test_a_rejected_association_and_a_failed_handshake_are_alerts(
     assert (kind(rejected), kind(no_tls)) == ("Security Alert: Node Authentication",) * 2
     assert parties(rejected) == ["AETITLES=VQNODE", "AETITLES=EVIL<&>"]
     reason = read(rejected).findtext("EventIdentification/EventOutcomeDescription")
-    assert reason == "'EVIL<&>' at 127.0.0.1 is no allowed peer"
+    assert reason == "'EVIL<&>' at 127.0.0.1 is not an allowed peer"
     peer = read(no_tls).findall("ActiveParticipant")[1]
     assert (peer.get("NetworkAccessPointID"), peer.get("NetworkAccessPointTypeCode")) == ("127.0.0.1", "2")
 

@@ -157,19 +157,19 @@ def test_a_name_comes_back_whatever_its_character_set_is_called(
 @pytest.mark.parametrize(
     ("keyword", "value", "problem"),
     [
-        ("PatientBirthDate", b"00/00/0000", "Patient's Birth Date (0010,0030) is no date"),
-        ("PatientBirthDate", b"1950", "Patient's Birth Date (0010,0030) is no date"),
-        ("PatientBirthDate", b"19500230", "Patient's Birth Date (0010,0030) is no date"),
-        ("PatientBirthDate", b"1981/03/02", "Patient's Birth Date (0010,0030) is no date"),
-        ("StudyDate", b"ANON", "Study Date (0008,0020) is no date"),
-        ("StudyTime", b"9", "Study Time (0008,0030) is no time"),
-        ("StudyTime", b"12:30:00", "Study Time (0008,0030) is no time"),
-        ("StudyTime", b"246060", "Study Time (0008,0030) is no time"),
-        ("PatientName", b"A\\B", "Patient's Name (0010,0010) is no single value"),
-        ("PatientID", b"1\\2", "Patient ID (0010,0020) is no single value"),
-        ("PatientWeight", b"80,5", "Patient's Weight (0010,1030) is no decimal number"),
-        ("PatientWeight", b"NaN", "Patient's Weight (0010,1030) is no decimal number"),
-        ("PatientAge", b"45", "Patient's Age (0010,1010) is no age"),
+        ("PatientBirthDate", b"00/00/0000", "Patient's Birth Date (0010,0030) is not a date"),
+        ("PatientBirthDate", b"1950", "Patient's Birth Date (0010,0030) is not a date"),
+        ("PatientBirthDate", b"19500230", "Patient's Birth Date (0010,0030) is not a date"),
+        ("PatientBirthDate", b"1981/03/02", "Patient's Birth Date (0010,0030) is not a date"),
+        ("StudyDate", b"ANON", "Study Date (0008,0020) is not a date"),
+        ("StudyTime", b"9", "Study Time (0008,0030) is not a time"),
+        ("StudyTime", b"12:30:00", "Study Time (0008,0030) is not a time"),
+        ("StudyTime", b"246060", "Study Time (0008,0030) is not a time"),
+        ("PatientName", b"A\\B", "Patient's Name (0010,0010) is not a single value"),
+        ("PatientID", b"1\\2", "Patient ID (0010,0020) is not a single value"),
+        ("PatientWeight", b"80,5", "Patient's Weight (0010,1030) is not a decimal number"),
+        ("PatientWeight", b"NaN", "Patient's Weight (0010,1030) is not a decimal number"),
+        ("PatientAge", b"45", "Patient's Age (0010,1010) is not an age"),
     ],
 )
 def test_what_is_not_of_its_vr_is_empty_and_named(
@@ -206,7 +206,7 @@ def test_a_position_too_long_for_a_decimal_string_is_written_as_one(plain: Plain
 
 
 def test_a_uid_that_results_must_name_is_refused_where_it_is_none(plain: Plain) -> None:
-    with pytest.raises(Rejected, match=r"its Study Instance UID \(0020,000D\) is no UID"):
+    with pytest.raises(Rejected, match=r"its Study Instance UID \(0020,000D\) is not a UID"):
         plain.case_with({("StudyInstanceUID", "UI"): b"1.2.x"}, every=True)
 
 

@@ -177,6 +177,17 @@ def test_a_request_that_cannot_be_decoded_is_aborted() -> None:
         assert answer(stranger) == ABORTED
 
 
+def test_a_request_that_cannot_be_decoded_keeps_no_seat() -> None:
+    broken, load = bytearray(request()), Load(1)
+    broken[74] = 0x99  # no item of that type
+    with listening(load=load, maximum_associations=1) as port:
+        with connect(port) as stranger:
+            stranger.sendall(bytes(broken))
+            assert answer(stranger) == ABORTED
+        until(lambda: load.held(SCANNER, "CT1").associations == 0, 3.0)
+        assert scanner_gets_in(port)
+
+
 def test_where_too_many_wait_the_one_that_waited_longest_of_those_with_most_goes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

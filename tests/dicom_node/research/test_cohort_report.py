@@ -107,7 +107,7 @@ def test_wrong_and_double_rows_are_all_refused_by_line(results: Path, tmp_path: 
         read_cohort(results, table)
     assert str(refused.value) == (
         "dlco.csv: line 14: case c03 stands in line 5 already; line 15: dlco is 'many', no number; "
-        "line 16: DLCO of 700 % predicted is not plausible; line 17: '../c01' is no name of a case"
+        "line 16: DLCO of 700 % predicted is not plausible; line 17: '../c01' is not a valid name of a case"
     )
 
 

@@ -171,7 +171,7 @@ def test_damaged_and_foreign_records_and_jobs_without_a_result_are_named(
     changed = (whole[:at] + b"\xff" * 50 + whole[at + 50 :] for at in range(150, 450, 25))
     for broken in (b"", whole[: len(whole) // 2], *changed):
         path.write_bytes(broken)
-        with pytest.raises(Rejected, match=r"analysis\.npz is no record this version can read"):
+        with pytest.raises(Rejected, match=r"analysis\.npz is not a record that this version can read"):
             read_record(path)
     url = database.engine.url.render_as_string(hide_password=False)
     row = {

@@ -87,7 +87,7 @@ def test_a_refusal_says_how_many_files_for_which_reason(plain: Path) -> None:
         (plain / f"note{n}.txt").write_text("no DICOM " * 50)
     said = refusal(plain)
     assert (
-        "(4 files: is not a DICOM file; 3 files: cannot be read: its SOP Instance UID (0008,0018) is no UID)"
+        "(4 files: is not a DICOM file; 3 files: cannot be read: its SOP Instance UID (0008,0018) is not a UID)"
         in said
     )
 
