@@ -20,8 +20,8 @@ CALLING_AE_UNKNOWN: Code = (1, 1, 3)
 CALLED_AE_UNKNOWN: Code = (1, 1, 7)
 LOCAL_LIMIT_EXCEEDED: Code = (2, 3, 2)
 REJECTIONS: Mapping[Code, str] = {
-    CALLING_AE_UNKNOWN: "the calling AE title is not valid (PS3.5 6.2), or `[[receive.peers]]` does not name the calling "
-    "AE title, address and certificate",
+    CALLING_AE_UNKNOWN: "the calling AE title is not valid (PS3.5 6.2), or `[[receive.peers]]` does not name the "
+    "calling AE title, address and certificate",
     CALLED_AE_UNKNOWN: "the called AE title is not valid, or is not the node's under `require_called_ae_title`",
     LOCAL_LIMIT_EXCEEDED: "too many associations at one time, in all or of one address or AE title, or too many a "
     "minute, or too little room on the disk: try again",
