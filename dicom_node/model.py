@@ -99,6 +99,8 @@ class Header:
     person : Person
     frame_of_reference, device : str
         Frame of Reference UID (0020,0052); Manufacturer, Manufacturer's Model Name and Device Serial Number.
+    accession : str
+        SHA-256 of Accession Number (0008,0050); "" where it is empty.
     """
 
     sop_class_uid: str
@@ -120,6 +122,7 @@ class Header:
     person: Person = Person()
     frame_of_reference: str = ""
     device: str = ""
+    accession: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dicom_node.delivery import storage_commitment as confirmation
 from dicom_node.intake.mpps import StepState
 from dicom_node.intake.storage_commitment import CommitmentState
 from dicom_node.jobs import queue as jobs
+from dicom_node.notify.queue import NotificationState
 from dicom_node.settings.destinations import CStoreDestination
 from dicom_node.studies.queue import StudyState
 
@@ -30,6 +31,7 @@ STATES = {
     "Jobs": jobs.JobState,
     "Deliveries": deliveries.DeliveryState,
     "Commitments": CommitmentState,
+    "Notifications": NotificationState,
     "Procedure steps": StepState,
 }
 

@@ -39,6 +39,7 @@ DICOM_NODE: dict[str, str] = {
     "printable": "",
     "processes": "errors",
     "strict_json": "errors",
+    "troubles": "",
     "settings": "analysis errors model results",
     "dicom": "analysis errors model",
     "network": "errors printable settings dicom",
@@ -46,14 +47,17 @@ DICOM_NODE: dict[str, str] = {
     "audit": "errors printable settings network store",
     "pairing": "analysis errors model strict_json processes dicom",
     "results": "analysis errors model strict_json dicom",
-    "delivery": "errors settings dicom network store",
+    "delivery": "errors troubles settings dicom network store",
     "jobs": "analysis errors model processes strict_json settings dicom store pairing results delivery",
     "studies": "errors model settings dicom network store audit pairing jobs",
     "intake": "errors model printable processes settings dicom network store audit delivery studies",
+    "metrics": "errors settings network store jobs studies",
+    "notify": "errors troubles settings network store delivery",
     "research": "analysis errors model strict_json dicom pairing results",
-    "node": "analysis errors model processes settings dicom network store audit results delivery jobs studies intake",
+    "node": "analysis errors model processes troubles settings dicom network store audit results delivery jobs studies "
+    "intake metrics notify",
     "commands": "analysis errors printable strict_json settings dicom network store audit pairing results delivery "
-    "jobs studies research node",
+    "jobs studies metrics research node",
     "__init__": "",
 }
 TABLES = {"analysis": ANALYSIS, "dicom_node": DICOM_NODE}

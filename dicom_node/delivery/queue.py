@@ -12,11 +12,14 @@ import sqlalchemy as sa
 
 from ..errors import Unavailable
 from ..settings.destinations import Destination
+from ..store import tally
 from ..store.database import Database
 from ..store.due import is_due
 from ..store.tables import delivery, result
+from ..troubles import Troubles
 from .kinds import SENDERS
-from .outcome import Outcome, Parcel, pause
+from .outcome import Outcome, Parcel, Verdict, pause
+from .rounds import OUTCOMES, Round, give_up
 
 LOG = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ def deliver(
     clock: Callable[[], float] = time.time,
     on_sent: Callable[[sa.Connection, Parcel], None] = lambda connection, parcel: None,
     on_damaged: Callable[[Parcel], None] = lambda parcel: None,
+    troubles: Troubles | None = None,
 ) -> None:
     """Send the objects that are due at one destination, recording each outcome as soon as it is known.
 
@@ -71,11 +75,14 @@ def deliver(
         Called in the transaction that records an object as SENT.
     on_damaged : callable
         Called at the first attempts for an object whose file is damaged.
+    troubles : Troubles, optional
+        Told of every attempt that failed; it logs the first of a kind, and the end.
     """
     whole, waiting = [], {}
+    this_round = Round(destination, troubles or Troubles(destination.name, LOG))
     for parcel in due(database, storage, destination, clock()):
         if problem := _problem(parcel):
-            _record(database, destination, parcel, Outcome("later", problem), clock())
+            this_round.add(parcel, _record(database, destination, parcel, Outcome("later", problem), clock()))
             if parcel.attempts < REPAIRS:
                 on_damaged(parcel)
         else:
@@ -85,7 +92,7 @@ def deliver(
         for parcel, outcome in (
             SENDERS[type(destination)].send(whole, destination, calling_ae_title) if whole else ()
         ):
-            _record(database, destination, parcel, outcome, clock(), on_sent)
+            this_round.add(parcel, _record(database, destination, parcel, outcome, clock(), on_sent))
             waiting.pop(parcel.id, None)
     except Unavailable:
         raise
@@ -95,7 +102,8 @@ def deliver(
         LOG.exception("destination %s", destination.name)
         for parcel in waiting.values():
             reason = f"internal error: {type(error).__name__}"
-            _record(database, destination, parcel, Outcome("later", reason), clock())
+            this_round.add(parcel, _record(database, destination, parcel, Outcome("later", reason), clock()))
+    this_round.tell(database, clock())
 
 
 def _problem(parcel: Parcel) -> str:
@@ -153,8 +161,10 @@ def _record(
     outcome: Outcome,
     now: float,
     on_sent: Callable[[sa.Connection, Parcel], None] = lambda connection, parcel: None,
-) -> None:
-    name, reason = outcome.verdict, outcome.reason
+) -> Outcome:
+    """Record an outcome, and return it as it counts: one that comes too late for another attempt is the last."""
+    name: Verdict = outcome.verdict
+    reason = outcome.reason
     if name == "later" and now - parcel.created > destination.max_age_hours * 3600:
         name, reason = "never", f"given up after {destination.max_age_hours:g} h: {reason}"
     _, source, target = MOVES[name]
@@ -168,10 +178,14 @@ def _record(
         values["due_at"] = now + pause(destination, parcel.attempts)
     else:
         values["since"] = values["due_at"] = now
-    log = LOG.info if name == "sent" else LOG.warning
-    log("object %s to %s: %s", parcel.sop_instance_uid, destination.name, reason)
+    LOG.debug("object %s to %s: %s", parcel.sop_instance_uid, destination.name, reason)
     where = delivery.c.id == parcel.id, delivery.c.state == source
     with database.writing() as connection:
         moved = connection.execute(sa.update(delivery).where(*where).values(**values)).rowcount
+        if moved:
+            tally.add(connection, "deliveries", of=destination.name, outcome=OUTCOMES[name])
         if moved and name == "sent":
             on_sent(connection, parcel)
+        if moved and name == "never":
+            give_up(connection, destination.name, parcel.job_id, parcel.created, reason, now)
+    return Outcome(name, reason, outcome.status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -18,10 +19,12 @@ from ..errors import Unavailable
 from ..network.association import associate
 from ..network.dimse_n import COMMON, SYNTAXES, Status, answered, hostile, read_attributes, valid_uid
 from ..settings.destinations import CStoreDestination, Destination
+from ..store import tally
 from ..store.database import Database
 from ..store.due import is_due
 from ..store.tables import delivery, result
 from .outcome import pause
+from .rounds import give_up
 
 LOG = logging.getLogger(__name__)
 
@@ -112,14 +115,35 @@ def record(database: Database, destinations: Sequence[Destination], report: Data
             answers[str(item.ReferencedSOPInstanceUID)] = answer, f"not committed: {meaning} (0x{reason:04X})"
     by_name = {d.name: d for d in destinations if isinstance(d, CStoreDestination)}
     asked = sa.select(delivery).where(delivery.c.transaction_uid == transaction_uid)
+    said: Counter[tuple[str, str]] = Counter()
     with database.writing() as connection:
         rows = connection.execute(asked).all()
         for row in rows:
             if row.state == "SENT" and row.sop_instance_uid in answers and row.destination in by_name:
                 values = _move(row, *answers[row.sop_instance_uid], by_name[row.destination], now)
                 connection.execute(sa.update(delivery).where(delivery.c.id == row.id).values(**values))
-                LOG.info("object %s at %s: %s", row.sop_instance_uid, row.destination, values["reason"])
+                said[row.destination, values["reason"]] += 1
+                _count(connection, row, values, now)
+    for (name, why), count in said.items():
+        LOG.info("%d objects at %s: %s", count, name, why)
     return bool(rows)
+
+
+def _count(connection: sa.Connection, row: Any, values: Mapping[str, Any], now: float) -> None:
+    """Count what a report said of a delivery; one that was given up is an event."""
+    state = values.get("state", "SENT")
+    if state == "CONFIRMED":
+        tally.add(connection, "deliveries", of=row.destination, outcome="confirmed")
+    elif state == "DEAD":
+        tally.add(connection, "deliveries", of=row.destination, outcome="dead")
+        _given_up(connection, row.sop_instance_uid, row.destination, row.created, values["reason"], now)
+
+
+def _given_up(
+    connection: sa.Connection, uid: str, destination: str, created: float, reason: str, now: float
+) -> None:
+    job_id = connection.scalar(sa.select(result.c.job_id).where(result.c.sop_instance_uid == uid))
+    give_up(connection, destination, int(job_id or 0), created, reason, now)
 
 
 def _move(
@@ -151,8 +175,12 @@ def _due(database: Database, destination: CStoreDestination, now: float) -> Sequ
         if not connection.execute(query).first():
             return []
     with database.writing() as connection:
+        over = sa.select(delivery.c.sop_instance_uid, delivery.c.created).where(*mine, when, old)
+        for uid, created in connection.execute(over).all():
+            _given_up(connection, uid, destination.name, created, reason, now)
         given_up = sa.update(delivery).where(*mine, when, old)
-        connection.execute(given_up.values(state="DEAD", since=now, reason=reason))
+        dead = connection.execute(given_up.values(state="DEAD", since=now, reason=reason)).rowcount
+        tally.add(connection, "deliveries", dead, of=destination.name, outcome="dead")
         return connection.execute(query).all()
 
 

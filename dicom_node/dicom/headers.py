@@ -14,7 +14,7 @@ from .attributes import is_uid, named
 from .decoding_limits import TooMuch, check_inflated
 from .malformed import MALFORMED
 from .part10 import MANUFACTURER
-from .persons import person_of
+from .persons import digest_of, person_of
 from .pixel_attributes import unreadable_pixels
 from .transfer_syntaxes import syntax_problem
 from .uids import CT_CLASSES, CTImageStorage
@@ -22,7 +22,7 @@ from .values import numbers_of, text_of, value_of
 
 TAGS = [
     "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate",
-    "FrameOfReferenceUID", "ManufacturerModelName", "DeviceSerialNumber", "ImageType", "SOPClassUID",
+    "FrameOfReferenceUID", "ManufacturerModelName", "DeviceSerialNumber", "AccessionNumber", "ImageType", "SOPClassUID",
     "SOPInstanceUID", "Modality", "Manufacturer", "SeriesDescription", "ProtocolName", "ImageComments",
     "BodyPartExamined", "PatientPosition", "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime",
     "AcquisitionNumber", "AcquisitionContextSequence", "StudyInstanceUID", "SeriesInstanceUID",
@@ -124,6 +124,7 @@ def _header(path: Path, ds: Dataset) -> Header:
         person=person_of(ds),
         frame_of_reference=text_of(ds, "FrameOfReferenceUID"),
         device=" ".join(text_of(ds, k) for k in DEVICE).strip(),
+        accession=digest_of(text_of(ds, "AccessionNumber")),
     )  # fmt: skip
 
 

@@ -14,14 +14,22 @@ from .values import text_of
 
 def person_of(ds: Dataset) -> Person:
     """Digests of who the patient is: padding, the case of a name, accents and empty components do not count."""
-
-    def digest(text: str) -> str:
-        return sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else ""
-
     patient_id, issuer, birth_date = (
-        digest(text_of(ds, k).strip()) for k in ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
+        digest_of(text_of(ds, k)) for k in ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
     )
-    return Person(patient_id, issuer, birth_date, digest(_plain_name(text_of(ds, "PatientName"))))
+    return Person(patient_id, issuer, birth_date, digest_of(_plain_name(text_of(ds, "PatientName"))))
+
+
+def digest_of(text: str) -> str:
+    """Return the SHA-256 of a text without padding; "" for an empty one.
+
+    Examples
+    --------
+    >>> digest_of(" A7 ") == digest_of("A7"), digest_of(" ")
+    (True, '')
+    """
+    text = text.strip()
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else ""
 
 
 def _plain_name(name: str) -> str:

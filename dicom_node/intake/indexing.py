@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ..audit.trail import Trail
 from ..errors import Unavailable
 from ..model import Header
+from ..store import tally
 from ..store.archive import Archive, Stored, index
 from ..studies import queue as studies
 from .header_reader import Reader
@@ -18,7 +19,9 @@ LOG = logging.getLogger(__name__)
 BATCH = 200
 
 
-def index_new(archive: Archive, reader: Reader[Header], trail: Trail, quiet: float) -> None:
+def index_new(
+    archive: Archive, reader: Reader[Header], trail: Trail, quiet: float, peers: Collection[str] = ()
+) -> None:
     """Read the headers of new instances and make their studies due.
 
     Instances that arrive meanwhile wait for the next tick, since writing few rows at a time would slow receiving down.
@@ -27,6 +30,8 @@ def index_new(archive: Archive, reader: Reader[Header], trail: Trail, quiet: flo
     ----------
     quiet : float
         Time without new images after which a study is looked at (s).
+    peers : collection of str
+        AE titles that the configuration names; what others sent is counted together.
 
     Raises
     ------
@@ -36,39 +41,54 @@ def index_new(archive: Archive, reader: Reader[Header], trail: Trail, quiet: flo
     while new := archive.unindexed(BATCH):
         read = reader.read_all([stored.path for stored in new])
         try:
-            _record(archive, trail, new, read, quiet)
+            _record(archive, trail, new, read, quiet, peers)
         except Unavailable:
             raise
         except Exception:  # one row that the database refuses must not keep the others unread
             LOG.exception("a batch of %d headers cannot be written: one at a time", len(new))
-            _record_one_by_one(archive, trail, new, read, quiet)
+            _record_one_by_one(archive, trail, new, read, quiet, peers)
         if len(new) < BATCH:
             return
 
 
 def _record_one_by_one(
-    archive: Archive, trail: Trail, new: Sequence[Stored], read: Sequence[Header | str], quiet: float
+    archive: Archive,
+    trail: Trail,
+    new: Sequence[Stored],
+    read: Sequence[Header | str],
+    quiet: float,
+    peers: Collection[str],
 ) -> None:
     """Write each header in a transaction of its own, and record one that fails as a problem of its instance."""
     for stored, found in zip(new, read, strict=True):
         try:
-            _record(archive, trail, [stored], [found], quiet)
+            _record(archive, trail, [stored], [found], quiet, peers)
         except Unavailable:
             raise
         except Exception as error:  # noqa: BLE001  its text may quote values that must not be logged
             why = f"its header cannot be kept ({type(error).__name__})"
-            _record(archive, trail, [stored], [why], quiet)
+            _record(archive, trail, [stored], [why], quiet, peers)
 
 
 def _record(
-    archive: Archive, trail: Trail, new: Sequence[Stored], read: Sequence[Header | str], quiet: float
+    archive: Archive,
+    trail: Trail,
+    new: Sequence[Stored],
+    read: Sequence[Header | str],
+    quiet: float,
+    peers: Collection[str],
 ) -> None:
     """Record, in one transaction, the header of each instance or why it cannot be read."""
     changed: dict[str, float] = {}
     came: dict[tuple[str, str], Counter[str]] = {}
+    instances, octets = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    unreadable = Counter[tuple[str, str]]()
     for stored, found in zip(new, read, strict=True):
+        peer = tally.known(stored.calling_ae, peers)
+        instances[peer, "unreadable" if isinstance(found, str) else "read"] += 1
+        octets[peer, ""] += stored.size
         if isinstance(found, str):
-            LOG.warning("instance %s: %s", stored.sop_instance_uid, found)
+            unreadable[stored.calling_ae, found] += 1
             continue
         came.setdefault((stored.calling_ae, found.study_instance_uid), Counter())[found.sop_class_uid] += 1
         if not found.ignored:
@@ -81,6 +101,10 @@ def _record(
             trail.transferred(connection, "import", calling_ae, study_uid, counts)
         for study_uid, at in changed.items():
             studies.touch(archive.database, connection, study_uid, at, quiet)
+        tally.add_all(connection, "instances", instances)
+        tally.add_all(connection, "bytes", octets)
+    for (sender, why), count in unreadable.items():  # a line a reason, not a line an instance
+        LOG.warning("%d instances of %s cannot be read: %s", count, sender, why)
     _tell_renamed(renamed, {stored.sop_instance_uid: stored.calling_ae for stored in new})
 
 

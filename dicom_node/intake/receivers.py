@@ -7,7 +7,8 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pipe, get_context, reduction
@@ -23,8 +24,10 @@ from ..delivery import storage_commitment as confirm
 from ..errors import Unavailable
 from ..network.admission import Load
 from ..network.storage_scp import STOP_SECONDS, Received, Receiver, listen
+from ..network.visits import Visits
 from ..processes import begin
 from ..settings.config import Config
+from ..store import tally
 from ..store.archive import Archive
 from ..store.database import Database
 from . import mpps as performed
@@ -233,10 +236,12 @@ def _receive(order: _Order, pipe: Connection) -> None:
     pipe.send_bytes(ACCEPTS)
     while not pipe.poll(FLUSH_SECONDS):  # until the node closes its end
         _flush(trail)
+        _count(database, receiver.visits, config.peer_names)
         if not receiver.accepts:  # its thread ended with a bug; a new process replaces this one
             raise Unavailable("the thread that accepts connections has ended")
     receiver.stop()
     _flush(trail)
+    _count(database, receiver.visits, config.peer_names)
     database.close()
 
 
@@ -245,6 +250,20 @@ def _flush(trail: Trail) -> None:
         trail.flush()
     except Unavailable as error:  # the alerts are kept until the database can be reached
         LOG.warning("audit: %s", error)
+
+
+def _count(database: Database, visits: Visits, peers: Collection[str]) -> None:
+    """Add the associations that ended, and what was refused, to the numbers of the database."""
+    if not (taken := visits.take()):
+        return
+    amounts: Counter[tuple[str, str]] = Counter()
+    for (calling, how), count in taken.items():
+        amounts["" if how == "refused" else tally.known(calling, peers), how] += count
+    try:
+        with database.writing() as connection:
+            tally.add_all(connection, "associations", amounts)
+    except Unavailable:  # counted until the database can be reached
+        visits.give_back(taken)
 
 
 def keep(archive: Archive, trail: Trail, received: Received) -> Literal["stored", "same", "other"]:

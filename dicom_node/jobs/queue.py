@@ -14,8 +14,10 @@ from analysis.parameters import Parameters
 from ..errors import Rejected
 from ..model import Pair
 from ..pairing.pairing import fingerprint
+from ..store import tally
 from ..store.database import Database
 from ..store.due import is_due
+from ..store.events import Event, Kind, record
 from ..store.tables import job, result
 from ..strict_json import dump, load
 
@@ -138,7 +140,48 @@ def move(
     if during is not None:
         where.append(job.c.attempt == during)
     changed = {"state": step.target, "since": now, **values}
-    return bool(connection.execute(sa.update(job).where(*where).values(**changed)).rowcount)
+    began = connection.scalar(sa.select(job.c.since).where(job.c.id == job_id))
+    if not connection.execute(sa.update(job).where(*where).values(**changed)).rowcount:
+        return False
+    _tell(connection, job_id, name, now, now - (began or now))
+    return True
+
+
+#: The event of each move; other moves change only the state.
+TOLD: Mapping[str, Kind] = {
+    "start": "started",
+    "finish": "result",
+    "refuse": "refused",
+    "fail": "failed",
+    "interrupt": "job",
+    "postpone": "job",
+    "supersede": "job",
+    "cancel": "job",
+    "retry": "job",
+    "remake": "job",
+}
+#: Moves that end a job.
+ENDS = frozenset({"finish", "refuse", "fail", "supersede", "cancel"})
+
+
+def _tell(connection: sa.Connection, job_id: int, name: MoveName, now: float, seconds: float) -> None:
+    """Count a move, and put it on the timeline of its study.
+
+    Parameters
+    ----------
+    seconds : float
+        Time that the job was in the state before (s).
+    """
+    columns = job.c.study_uid, job.c.attempt, job.c.reason, job.c.state
+    row = connection.execute(sa.select(*columns).where(job.c.id == job_id)).one()
+    if name in ENDS:
+        tally.add(connection, "jobs", outcome=row.state)
+    if name == "finish":
+        tally.add(connection, "job seconds", max(seconds, 0.0))
+    text = f"job {job_id} {row.state}, attempt {row.attempt}" + (f": {row.reason}" if row.reason else "")
+    # a job that makes damaged results again has told of them already
+    once = f"result {job_id}" if name == "finish" else None
+    record(connection, Event(now, TOLD[name], row.study_uid, job_id, text=text), once)
 
 
 def start_next(database: Database, now: float) -> Job | None:
@@ -237,7 +280,8 @@ def crashed(database: Database, job_id: int, attempt: int, max_crashes: int, how
         f"{crashes} attempts ended without a result; the process of the last {how}" if name == "fail" else ""
     )
     with database.writing() as connection:
-        move(connection, job_id, name, now, during=attempt, crashes=crashes, reason=reason, due_at=now)
+        if move(connection, job_id, name, now, during=attempt, crashes=crashes, reason=reason, due_at=now):
+            tally.add(connection, "job crashes", crashes - before)
 
 
 def postponed(database: Database, job_id: int, attempt: int, reason: str, now: float) -> None:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pynetdicom import evt
@@ -16,6 +17,26 @@ from .c_store_codec import Dimse
 from .upper_layer import LOOK_SECONDS, Messages, Ringing, UpperLayer
 
 LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class Visit:
+    """What an association has brought so far; only its own thread writes it.
+
+    Parameters
+    ----------
+    instances, refused : int
+        Number of instances that were answered with success or a warning, and with anything else.
+    size : int
+        Size of those answered with success or a warning (bytes).
+    begun : float
+        Time at which it began (`time.monotonic`, s).
+    """
+
+    instances: int = 0
+    refused: int = 0
+    size: int = 0
+    begun: float = field(default_factory=time.monotonic)
 
 
 class Keeper(Protocol):
@@ -41,6 +62,7 @@ class Acceptor(Association):
         self.acse_timeout, self.network_timeout = ae.acse_timeout, ae.network_timeout
         self._keeper = keeper
         self.seat = 0  # its seat in the server's load
+        self.visit = Visit()
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._asked: dict[int, Callable[[int | None], None]] = {}
 

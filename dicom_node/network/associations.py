@@ -38,11 +38,19 @@ class Associations:
         Counts in which each association takes a seat.
     memory : Memory
         Budget that all of them share.
+    ended : callable, optional
+        Called with each association that has ended, in its thread.
     """
 
     def __init__(
-        self, ae: Any, handlers: Sequence[tuple[Any, Callable[..., Any]]], load: Load, memory: Memory
+        self,
+        ae: Any,
+        handlers: Sequence[tuple[Any, Callable[..., Any]]],
+        load: Load,
+        memory: Memory,
+        ended: Callable[[Acceptor], None] = lambda assoc: None,
     ) -> None:
+        self._tell = ended
         self._ae, self._handlers, self._load, self._memory = ae, handlers, load, memory
         self._contexts = ae.supported_contexts  # copied once, not for every association
         self._lock, self._open, self._ended, self._ended_at = threading.Lock(), set[Acceptor](), 0, 0.0
@@ -88,6 +96,7 @@ class Associations:
                 self._ended_at = time.monotonic()
             self._ended += 1
         self._load.leave(assoc.seat)
+        self._tell(assoc)
 
     def shutdown_request(self, connection: socket.socket) -> None:
         """Close the connection of an association that has ended; pynetdicom calls this."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 
 LOG = logging.getLogger(__name__)
 
@@ -14,13 +15,21 @@ TOLD = 20
 
 
 class Refusals:
-    """Counts refusals until they are logged; used by one thread only."""
+    """Counts refusals until they are logged; used by one thread only.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    counted : callable, optional
+        Called for each refusal.
+    """
+
+    def __init__(self, counted: Callable[[], None] = lambda: None) -> None:
+        self._counted = counted
         self._counts, self._tell_at = Counter[tuple[str, str]](), 0.0
 
     def add(self, address: str, reason: str) -> None:
         """Count a connection or request that was refused; the reason must be printable."""
+        self._counted()
         key = address, reason
         if key not in self._counts and len(self._counts) >= TOLD:
             key = "others", "refused, for reasons of their own"

@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from ..errors import Rejected, Unavailable
 from ..printable import printable
@@ -66,6 +67,8 @@ class Server(threading.Thread):
         Certificates for TLS; without them, plain TCP.
     alert : callable
         Called with kind, AE title, address and reason for each caller that is refused, but not for want of room.
+    refused : callable
+        Called for each connection or request that is refused, whatever for.
     """
 
     def __init__(
@@ -76,10 +79,11 @@ class Server(threading.Thread):
         associations: Associations,
         certificates: Certificates | None = None,
         alert: Alert = lambda kind, ae_title, address, reason: None,
+        refused: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(name="AcceptorServer", daemon=True)
         self._listening, self._door, self._load, self._associations = listening, door, load, associations
-        self._certificates, self._alert, self._refusals = certificates, alert, Refusals()
+        self._certificates, self._alert, self._refusals = certificates, alert, Refusals(refused)
         self._listening.setblocking(False)  # another process may accept first
         self._guests: dict[int, Guest] = {}
         self._poll, self._bell, self._ending = select.poll(), Bell(), False

@@ -26,6 +26,7 @@ from .dimse_n import SYNTAXES, valid_uid
 from .door import Alert, Door
 from .server import REQUEST_SECONDS, Server
 from .tls import Certificates
+from .visits import Visits
 
 LOG = logging.getLogger(__name__)
 
@@ -153,6 +154,7 @@ class Receiver:
     ) -> None:
         self._settings, self._store, self._free_mb, self._alert = settings, store, free_mb, alert
         self._further = dict(handlers or {})
+        self.visits = Visits()
         self._server: Server | None = None
         self._associations: Associations
         self._certificates = None if settings.tls is None else Certificates(settings.tls)
@@ -174,11 +176,12 @@ class Receiver:
         """
         settings, listening = self._settings, listening or listen(self._settings)
         load = load or Load(settings.maximum_associations)
-        handlers = [(evt.EVT_C_STORE, partial(on_store, self._store)), *self._further.items()]
+        handlers = [(evt.EVT_C_STORE, partial(_on_visit, self._store)), *self._further.items()]
         memory = Memory(settings.memory_mb * 1_000_000)
-        self._associations = Associations(self._ae(), handlers, load, memory)
+        self._associations = Associations(self._ae(), handlers, load, memory, self.visits.ended)
         door = Door(settings, load, self._free_mb)
-        self._server = Server(listening, door, load, self._associations, self._certificates, self._alert)
+        told = self._certificates, self._alert, self.visits.refused
+        self._server = Server(listening, door, load, self._associations, *told)
         self._server.start()
         return int(listening.getsockname()[1])
 
@@ -214,6 +217,19 @@ class Receiver:
                 syntaxes = [str(syntax) for syntax in SYNTAXES]
                 ae.add_supported_context(uid, syntaxes, service.scu_role, service.scp_role)
         return ae
+
+
+def _on_visit(store: Store, event: Any) -> int | Dataset:
+    """Handle EVT_C_STORE of an association that a peer made, and count for its line in the log."""
+    status = on_store(store, event)
+    code = status if isinstance(status, int) else int(status.Status)
+    visit = event.assoc.visit
+    if code in (0x0000, 0xB000):
+        visit.instances += 1
+        visit.size += event.request.DataSet.getbuffer().nbytes
+    else:
+        visit.refused += 1
+    return status
 
 
 def on_store(store: Store, event: Any) -> int | Dataset:

@@ -197,6 +197,15 @@ def expiring(settings: TlsSettings, now: float) -> list[str]:
     return sentences
 
 
+def ends(settings: TlsSettings) -> dict[str, float]:
+    """Return when the first certificate, and the first revocation list, of some files expires (s since 1970)."""
+    found: dict[str, float] = {}
+    for path in settings.files:
+        for what, when in _ends(path):
+            found[what] = min(when, found.get(what, when))
+    return found
+
+
 def _ends(path: Path) -> Iterator[tuple[str, float]]:
     """Yield each dated item of a PEM file and its expiry (s since 1970), skipping those that cannot be read."""
     try:

@@ -26,9 +26,13 @@ from ..intake.indexing import index_new
 from ..intake.receivers import LOST_SECONDS, Acceptors, keep
 from ..jobs import queue as jobs
 from ..jobs import worker
+from ..metrics.answers import Answers
+from ..metrics.server import MetricsServer
 from ..model import Header
 from ..network.storage_scp import on_store
 from ..network.tls import client_context, server_context
+from ..notify import conditions
+from ..notify import queue as notices
 from ..processes import Crew
 from ..settings.config import Config
 from ..settings.destinations import Destination
@@ -36,13 +40,17 @@ from ..store import retention
 from ..store.archive import Archive
 from ..store.database import Database
 from ..store.durable import FILE_MODE, make_folder
+from ..store.heartbeat import Pulse, beat
 from ..store.identity import join
 from ..studies.decide import search, settle
+from ..troubles import Troubles
 from .check import open_to_all
 from .schedule import Schedule
 from .service_manager import notify
 
 LOG = logging.getLogger(__name__)
+
+VERSION = version("vq-dicom-node")
 
 #: Interval at which studies that may be removed are looked for (s).
 RETENTION_SECONDS = 60.0
@@ -84,6 +92,7 @@ class Node:
     ) -> None:
         self.config, self._prepare = config, prepare
         self.port = 0
+        self._started, self._ticked = time.time(), time.time()
         self._lock = _lock(config)
         self.database = Database(config.database_url, prepare=True)
         join(config.layout, self.database)
@@ -98,11 +107,10 @@ class Node:
         self._acceptors = Acceptors(config, self._lock, prepare)
         quiet = config.receive.quiet_seconds
         steps: dict[str, Callable[[], None]] = {
-            "index": partial(index_new, self.archive, self._reader, self.trail, quiet),
-            "settle": partial(settle, self.archive, config, self.trail, version("vq-dicom-node")),
+            "index": partial(index_new, self.archive, self._reader, self.trail, quiet, config.peer_names),
+            "settle": partial(settle, self.archive, config, self.trail, VERSION),
             "dispatch": self.dispatch,
-            # the service manager restarts a node whose ticks have stopped
-            "watchdog": partial(notify, "WATCHDOG=1"),
+            "heartbeat": self._beat,
         }
         steps["commit"] = partial(commit.report, self.database, config.storage, config.receive)
         if config.audit is not None:
@@ -111,8 +119,19 @@ class Node:
             store = partial(on_store, partial(keep, self.archive, self.trail))
             steps["search"] = partial(search, self.archive, config.pacs, config.receive.ae_title, store)
         queues = {f"deliver to {d.name}": partial(self.deliver, d) for d in config.destinations}
-        self._schedule = Schedule({**steps, **queues}, config.tick_seconds)
+        told = {
+            f"notify {c.name}": partial(
+                notices.notify, self.database, c, config.receive.ae_title, Troubles(c.name, LOG)
+            )
+            for c in config.notify
+        }
+        self._troubles = {d.name: Troubles(d.name, LOG) for d in config.destinations}
+        self._schedule = Schedule({**steps, **queues, **told}, config.tick_seconds)
+        self.answers = Answers(config, self.database, self.pulse)
+        self._metrics = None if config.metrics is None else MetricsServer(config.metrics, self.answers)
         keeping = {"retention": self.retain} if config.retention.on else {}
+        if config.notify:
+            keeping["conditions"] = lambda: conditions.look(config, self.database, time.time())
         self._keeping = Schedule(keeping, RETENTION_SECONDS)
 
     def start(self) -> None:
@@ -130,6 +149,9 @@ class Node:
         self._reader.start()
         self._schedule.start()
         self._keeping.start()
+        if self._metrics is not None:
+            self._metrics.start()
+            LOG.info("metrics on %s port %d", self._metrics.host, self._metrics.port)
         for warning in open_to_all(self.config):
             LOG.warning("%s", warning)
         notify("READY=1")
@@ -153,6 +175,8 @@ class Node:
     def stop(self) -> None:
         """Stop receiving, end the workers (their jobs begin again at the next start), and wait for running steps."""
         notify("STOPPING=1")
+        if self._metrics is not None:
+            self._metrics.stop()
         self._acceptors.stop()
         self._reader.close()  # a step may wait for it
         self._keeping.stop()
@@ -164,6 +188,17 @@ class Node:
         self.database.close()
         os.close(self._lock)
         LOG.info("stopped")
+
+    def pulse(self) -> Pulse:
+        """Return what this node says of itself."""
+        accepting, acceptors = self._acceptors.accepting, self.config.receive.acceptors
+        return Pulse(VERSION, self._started, self.port, accepting, acceptors, self._ticked)
+
+    def _beat(self) -> None:
+        """Say that the ticks run, to others and to the service manager, which restarts a node whose ticks stopped."""
+        self._ticked = time.time()
+        notify("WATCHDOG=1")
+        beat(self.config.layout, self.pulse())
 
     def dispatch(self) -> None:
         """Record the workers that have ended, and start jobs where there is room."""
@@ -191,7 +226,10 @@ class Node:
         title = self.config.receive.ae_title
         told = partial(self._sent, destination)
         deliver.deliver(
-            self.database, self.config.storage, destination, title, on_sent=told, on_damaged=self._remake
+            *(self.database, self.config.storage, destination, title),
+            on_sent=told,
+            on_damaged=self._remake,
+            troubles=self._troubles[destination.name],
         )
         if destination.confirms and (confirm := SENDERS[type(destination)].confirm) is not None:
             confirm(self.database, destination, title)

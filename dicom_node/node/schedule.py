@@ -12,6 +12,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from ..errors import Unavailable
+from ..troubles import Troubles
 
 LOG = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class Schedule:
             self._scheduler.add_job(
                 _tick,
                 _Every(seconds),
-                args=(name, step),
+                args=(step, Troubles(name, LOG)),
                 id=name,
                 coalesce=True,
                 max_instances=1,
@@ -89,10 +90,12 @@ class Schedule:
             self._scheduler.shutdown(wait=True)
 
 
-def _tick(name: str, step: Callable[[], None]) -> None:
+def _tick(step: Callable[[], None], troubles: Troubles) -> None:
     try:
         step()
     except Unavailable as error:
-        LOG.warning("%s: %s", name, error)
+        troubles.again(str(error))
     except Exception:  # the boundary of the thread: a bug in one step must not end the others
-        LOG.exception("%s failed", name)
+        LOG.exception("%s failed", troubles.name)
+    else:
+        troubles.over()

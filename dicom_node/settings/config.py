@@ -14,6 +14,7 @@ from ..errors import Rejected
 from ..model import PairingRules
 from .destinations import Destination
 from .layout import Layout
+from .notify import Channel
 from .peers import Pacs, Peer, TlsSettings, valid_ae_title
 from .toml import _build, _line, _Wrong
 
@@ -193,6 +194,26 @@ class RetentionSettings:
 
 
 @dataclass(frozen=True)
+class MetricsSettings:
+    """Where `/metrics`, `/livez` and `/readyz` are served without a page; with this table only.
+
+    Parameters
+    ----------
+    host : str
+        Address to listen on; the default is loopback.
+    port : int
+        Port to listen on; 0 for any free one.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 9112
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise Rejected(f"a port is 0 to 65535, not {self.port}")
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings of a node.
 
@@ -207,7 +228,7 @@ class Config:
     wait_hours : float
         Time for which a study without its other phase is WAITING (h). After it the study is OVERDUE; images that
         arrive later still complete it.
-    receive, jobs, pairing, analysis, destinations, pacs, audit, retention
+    receive, jobs, pairing, analysis, destinations, pacs, audit, retention, metrics, notify
         The tables of the configuration file.
     """
 
@@ -223,6 +244,8 @@ class Config:
     pacs: Pacs | None = None
     audit: AuditSettings | None = None
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    metrics: MetricsSettings | None = None
+    notify: tuple[Channel, ...] = ()
 
     def __post_init__(self) -> None:
         kept_free = self.retention.min_free_gb * 1000
@@ -233,6 +256,9 @@ class Config:
         names = [d.name for d in self.destinations]
         if len(set(names)) < len(names):
             raise Rejected("every destination needs a name of its own")
+        channels = [channel.name for channel in self.notify]
+        if len(set(channels)) < len(channels):
+            raise Rejected("every channel of [[notify]] needs a name of its own")
         if self.tick_seconds <= 0 or self.wait_hours <= 0:
             raise Rejected("tick_seconds and wait_hours must be positive")
 
@@ -241,6 +267,18 @@ class Config:
         """Return the certificates that this node shows to the peers it calls."""
         peers = *self.destinations, self.pacs
         return tuple(tls for peer in peers for tls in _certificates(peer).values())
+
+    @property
+    def peer_names(self) -> frozenset[str]:
+        """Return the AE titles under which senders are counted; all others are counted together."""
+        return frozenset(peer.ae_title for peer in self.receive.peers if peer.ae_title)
+
+    @property
+    def certificates(self) -> dict[str, TlsSettings]:
+        """Return the certificates of each table that names some, by the name of the table."""
+        named = {"receive": self.receive, "audit": self.audit, "pacs": self.pacs}
+        parts: dict[str, object] = {**named, **{f"destination {d.name}": d for d in self.destinations}}
+        return {name: tls for name, part in parts.items() for tls in _certificates(part).values()}
 
     @property
     def layout(self) -> Layout:

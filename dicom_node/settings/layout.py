@@ -47,6 +47,11 @@ class Layout:
         return self.storage / "node.lock"
 
     @property
+    def heartbeat(self) -> Path:
+        """Return the file that a running node touches at every tick."""
+        return self.storage / "heartbeat"
+
+    @property
     def identity(self) -> Path:
         """Return the file that identifies this storage; the database holds the same identity."""
         return self.storage / "identity"

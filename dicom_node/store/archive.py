@@ -22,10 +22,11 @@ from ..dicom.part10 import file_meta, read_file_meta
 from ..model import Header
 from ..settings.layout import SHELVES, Layout
 from ..strict_json import dump, load
+from . import tally
 from .database import Database
 from .durable import make_folder, name_files, remove, sync_folders, write_draft, write_file
 from .group_commit import GroupCommit
-from .tables import UNINDEXED, data_set_uid, instance, quarantine
+from .tables import UNINDEXED, data_set_uid, instance, quarantine, study_key
 
 LOG = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Stored:
     path: Path
     received_at: float
     calling_ae: str
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -165,12 +167,12 @@ class Archive:
 
     def unindexed(self, limit: int) -> list[Stored]:
         """Return instances whose header was not read yet, the oldest first."""
-        names = "sop_instance_uid", "path", "received_at", "calling_ae"
+        names = "sop_instance_uid", "path", "received_at", "calling_ae", "size"
         columns = [instance.c[name] for name in names]
         query = sa.select(*columns).where(UNINDEXED).order_by(instance.c.received_at).limit(limit)
         with self.database.reading() as connection:
             return [
-                Stored(r.sop_instance_uid, self.layout.storage / r.path, r.received_at, r.calling_ae)
+                Stored(r.sop_instance_uid, self.layout.storage / r.path, r.received_at, r.calling_ae, r.size)
                 for r in connection.execute(query)
             ]
 
@@ -234,7 +236,8 @@ class Archive:
         write_file(target, parts, self.incoming)
         values = {"path": self.layout.relative(target), "received_at": self.clock(), **row}
         with self.database.writing() as connection:
-            connection.execute(self.database.insert(quarantine).values(**values).on_conflict_do_nothing())
+            insert = self.database.insert(quarantine).values(**values).on_conflict_do_nothing()
+            tally.add(connection, "quarantined", connection.execute(insert).rowcount)
 
     def _adopt(self, path: Path) -> bool:
         """Make a row for a file that has none; return False where its UID has another file, or it is damaged."""
@@ -312,6 +315,16 @@ def index(database: Database, connection: sa.Connection, read: Mapping[str, Head
     }
     query = sa.update(instance).where(instance.c.sop_instance_uid == sa.bindparam("uid")).values(**values)
     connection.execute(query, rows)
+    keys = {
+        (digest, h.study_instance_uid)
+        for h in read.values()
+        if not isinstance(h, str)
+        for digest in (h.person.patient_id, h.accession)
+        if digest
+    }
+    if keys:
+        found = [{"digest": digest, "study_uid": study} for digest, study in sorted(keys)]
+        connection.execute(database.insert(study_key).on_conflict_do_nothing(), found)
     return sorted(others)
 
 

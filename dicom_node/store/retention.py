@@ -25,7 +25,8 @@ from ..settings.destinations import Destination
 from ..settings.layout import Layout
 from .database import Database
 from .durable import sync_folders
-from .tables import delivery, instance, job, removal, result, study
+from .events import Event, record
+from .tables import delivery, event, instance, job, removal, result, study, study_key
 
 LOG = logging.getLogger(__name__)
 
@@ -148,6 +149,10 @@ def finish(
             _forget_results(connection, paths)
             connection.execute(sa.update(study).where(*settled).values(**state))
             connection.execute(sa.delete(removal).where(removal.c.study_uid == study_uid))
+            for forgotten in (event, study_key):  # a node that runs for years must not fill its database
+                connection.execute(sa.delete(forgotten).where(forgotten.c.study_uid == study_uid))
+            text = f"{images} images removed: {mine[0].reason}"
+            record(connection, Event(now, "removed", study_uid, text=text))
             removed(connection, study_uid)
         LOG.info("study %s: %d images removed: %s", study_uid, images, mine[0].reason)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-SCHEMA = 4
+SCHEMA = 5
 
 
 #: Statements that migrate tables of each version to the next; missing tables are made anyway.
@@ -21,6 +21,11 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "CREATE INDEX ix_delivery_open ON delivery (state, id)",
         "CREATE INDEX ix_job_due ON job (state, created, id)",
         "CREATE INDEX ix_study_received_at ON study (received_at)",
+    ),
+    4: (
+        "CREATE INDEX ix_study_state ON study (state, since)",
+        "CREATE INDEX ix_instance_unreadable ON instance (received_at) WHERE problem IS NOT NULL",
+        "CREATE INDEX ix_instance_series ON instance (series_uid)",
     ),
 }
 
@@ -60,6 +65,16 @@ sa.Index(
     sqlite_where=UNINDEXED,
     postgresql_where=UNINDEXED,
 )
+
+
+UNREADABLE = instance.c.problem.is_not(None)
+sa.Index(
+    "ix_instance_unreadable",
+    instance.c.received_at,
+    sqlite_where=UNREADABLE,
+    postgresql_where=UNREADABLE,
+)
+sa.Index("ix_instance_series", instance.c.series_uid)
 
 
 #: Data sets whose C-STORE command named another SOP Instance UID than their own.
@@ -103,6 +118,16 @@ study = sa.Table(
     sa.Column("due_at", sa.Float, index=True),
     sa.Column("search_at", sa.Float),
     sa.Column("search", sa.Text, nullable=False, default=""),
+    sa.Index("ix_study_state", "state", "since"),
+)
+
+
+#: Digests of the Patient IDs and Accession Numbers of a study, by which a person finds it.
+study_key = sa.Table(
+    "study_key",
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("study_uid", sa.String(64), primary_key=True, index=True),
 )
 
 
@@ -256,4 +281,62 @@ outcome = sa.Table(
     sa.Column("acquired", sa.String(8), nullable=False),
     sa.Column("version", sa.String(64), nullable=False),
     sa.Column("measures", sa.Text, nullable=False),
+)
+
+
+#: Numbers that only grow, and that the removal of what they counted does not change.
+tally = sa.Table(
+    "tally",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("of", sa.String(64), primary_key=True),
+    sa.Column("outcome", sa.String(16), primary_key=True),
+    sa.Column("value", sa.Float, nullable=False),
+)
+
+
+#: What happened, in the transaction in which it did: the timeline of a study, and what notifications are made from.
+event = sa.Table(
+    "event",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("study_uid", sa.String(64), nullable=False, index=True),
+    sa.Column("job_id", sa.Integer),
+    sa.Column("about", sa.String(255), nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("once", sa.String(255), unique=True),
+    sqlite_autoincrement=True,
+)
+
+
+#: Up to which event each channel of `[[notify]]` has been looked after.
+channel = sa.Table(
+    "channel",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("last_event", sa.Integer, nullable=False),
+)
+
+
+#: One event for one channel. Those of one `message` go out together, under that identity, however often it is tried.
+notification = sa.Table(
+    "notification",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("channel", sa.String(64), nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("study_uid", sa.String(64), nullable=False),
+    sa.Column("job_id", sa.Integer),
+    sa.Column("about", sa.String(255), nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("message", sa.String(64), index=True),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Index("ix_notification_due", "channel", "state", "due_at"),
 )

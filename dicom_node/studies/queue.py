@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,8 +10,10 @@ import sqlalchemy as sa
 
 from ..errors import Rejected
 from ..model import Phase
+from ..store import tally
 from ..store.database import Database
 from ..store.due import is_due
+from ..store.events import Event, Kind, record
 from ..store.tables import (
     UNINDEXED,
     assignment,
@@ -21,6 +24,9 @@ from ..store.tables import (
     performed_study,
     study,
 )
+
+#: The events that a decision makes, where it is another one than before.
+TOLD: Mapping[str, Kind] = {"REFUSED": "refused", "OVERDUE": "waiting"}
 
 #: RECEIVING: not looked at yet. WAITING: further images may complete a pair, until `due_at`. OVERDUE: they did not
 #: arrive by then. REFUSED: only a person can help. PAIRED: its images have a job. REMOVED: its images were removed.
@@ -120,7 +126,17 @@ def settle(
     search_at = None if deadline is None else now
     unchanged = sa.and_(study.c.study_uid == seen.study_uid, study.c.due_at == seen.due_at)
     values = {"state": state, "reason": reason, "since": since, "due_at": deadline, "search_at": search_at}
-    return bool(connection.execute(sa.update(study).where(unchanged).values(**values)).rowcount)
+    settled = bool(connection.execute(sa.update(study).where(unchanged).values(**values)).rowcount)
+    if settled and state != seen.state:
+        _tell(connection, seen.study_uid, state, reason, now)
+    return settled
+
+
+def _tell(connection: sa.Connection, study_uid: str, state: StudyState, reason: str, now: float) -> None:
+    """Count a decision, and put it on the timeline of its study."""
+    tally.add(connection, "studies", outcome=state)
+    text = f"{state}: {reason}" if reason else state
+    record(connection, Event(now, TOLD.get(state, "decided"), study_uid, text=text))
 
 
 def to_search(database: Database, now: float, pause: float) -> list[str]:
@@ -218,7 +234,8 @@ def paired_too(connection: sa.Connection, study_uid: str, reason: str, now: floa
     """Record that the other study of a pair is PAIRED too and waits no longer."""
     where = study.c.study_uid == study_uid, study.c.state.in_(("WAITING", "OVERDUE"))
     values = {"state": "PAIRED", "reason": reason, "since": now, "due_at": None, "search_at": None}
-    connection.execute(sa.update(study).where(*where).values(**values))
+    if connection.execute(sa.update(study).where(*where).values(**values)).rowcount:
+        _tell(connection, study_uid, "PAIRED", reason, now)
 
 
 def assigned(database: Database) -> dict[str, str]:
