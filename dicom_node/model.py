@@ -101,6 +101,8 @@ class Header:
         Frame of Reference UID (0020,0052); Manufacturer, Manufacturer's Model Name and Device Serial Number.
     accession : str
         SHA-256 of Accession Number (0008,0050); "" where it is empty.
+    notes : tuple of str
+        Sentences that a reader of the result should know.
     """
 
     sop_class_uid: str
@@ -123,6 +125,7 @@ class Header:
     frame_of_reference: str = ""
     device: str = ""
     accession: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,8 @@ class Series:
         Sentences about its headers that a reader of the result should know.
     frame_of_reference, device : str
         Values of its first slice.
+    cycle : float or None
+        Percentage of the breathing cycle, where it is a phase of a 4D series.
     """
 
     series_instance_uid: str
@@ -175,6 +180,7 @@ class Series:
     notes: tuple[str, ...] = ()
     frame_of_reference: str = ""
     device: str = ""
+    cycle: float | None = None
 
     @property
     def sop_instance_uids(self) -> tuple[str, ...]:
@@ -205,10 +211,16 @@ class Refusal:
     series_instance_uid : str
     reason : str
         One sentence without patient data, e.g. "slice gap 5.0 mm after z=-210.5, expected 2.5".
+    incomplete : bool
+        True where slices are missing that may still come.
+    phase : {"inspiration", "expiration"} or None
+        The phase that its headers name.
     """
 
     series_instance_uid: str
     reason: str
+    incomplete: bool = False
+    phase: Phase | None = None
 
 
 @dataclass(frozen=True)

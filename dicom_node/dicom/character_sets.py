@@ -14,11 +14,11 @@ ESC = 0x1B
 #: Numbers of the ISO registry in defined terms (PS3.3 Tables C.12-2 to C.12-4) -> what Python calls them.
 SINGLE_BYTE = {
     13: "shift_jis", 100: "latin_1", 101: "iso8859_2", 109: "iso8859_3", 110: "iso8859_4", 126: "iso_ir_126",
-    127: "iso_ir_127", 138: "iso_ir_138", 144: "iso_ir_144", 148: "iso_ir_148", 166: "iso_ir_166",
+    127: "iso_ir_127", 138: "iso_ir_138", 144: "iso_ir_144", 148: "iso_ir_148", 166: "iso_ir_166", 203: "iso8859_15",
 }  # fmt: skip
 MULTI_BYTE = {58: "iso_ir_58", 87: "iso2022_jp", 149: "euc_kr", 159: "iso2022_jp_2"}
 #: Defined terms that highdicom does not accept: their texts are written as ISO_IR 192 (UTF-8).
-NOT_WRITTEN = frozenset({"ISO 2022 IR 149"})
+NOT_WRITTEN = frozenset({"ISO 2022 IR 149", "ISO_IR 203", "ISO 2022 IR 203"})
 #: Terms that cannot be combined with others (Table C.12-5).
 ALONE = {"ISO_IR 192": "utf8", "GB18030": "GB18030", "GBK": "GBK"}
 #: Other spellings that senders use (without spaces, hyphens and underscores) -> the defined term they mean.
@@ -27,7 +27,11 @@ ALIASES = {
     "ISO2022IR192": "ISO_IR 192", "GB18030": "GB18030", "GBK": "GBK", "ISO2022GBK": "GBK",
 }  # fmt: skip
 #: Parts of ISO/IEC 8859 -> their number in the ISO registry.
-PARTS_8859 = {1: 100, 2: 101, 3: 109, 4: 110, 5: 144, 6: 127, 7: 126, 8: 138, 9: 148, 11: 166}
+PARTS_8859 = {1: 100, 2: 101, 3: 109, 4: 110, 5: 144, 6: 127, 7: 126, 8: 138, 9: 148, 11: 166, 15: 203}
+
+
+#: Python's names of every set that an escape sequence can begin.
+EVERY = ("iso8859", *MULTI_BYTE.values(), *SINGLE_BYTE.values())
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class CharacterSet:
                 text = _decoded(value, self.codecs, vr)
             if text is not None:
                 return text, True
+        if ESC in value and (text := _decoded(value, EVERY, vr)) is not None:
+            return text, False  # escape sequences say themselves which set follows, though none is declared
         try:
             return value.replace(b"\x1b", b"").decode("utf-8"), False
         except UnicodeDecodeError:

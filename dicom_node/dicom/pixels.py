@@ -67,10 +67,8 @@ def load_volume(
     Rejected
         Where a slice is missing, cannot be decoded, or does not say how its values become HU (PS3.3 C.11.1).
     """
-    first = series.slices[0]
-    shape = (first.rows, first.columns)
-    if (voxels := len(series.slices) * first.rows * first.columns) > VOXELS:
-        raise Rejected(f"series {series.series_instance_uid} has {voxels} voxels, more than {VOXELS}")
+    grid = check_volume(series)
+    shape = (series.slices[0].rows, series.slices[0].columns)
     array = np.empty((len(series.slices), *shape), dtype=np.int16)
     wanted: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for k, s in enumerate(series.slices):
@@ -96,7 +94,24 @@ def load_volume(
             pool.shutdown(cancel_futures=True)
             raise
     try:
-        return Volume(array, grid_of(series))
+        return Volume(array, grid)
+    except AnalysisRejected as error:
+        raise Rejected(f"series {series.series_instance_uid}: {error}") from error
+
+
+def check_volume(series: Series) -> Grid:
+    """Return the grid of a stack, before its pixels are read.
+
+    Raises
+    ------
+    Rejected
+        Where it has more than `VOXELS` voxels or its slices do not form a box.
+    """
+    first = series.slices[0]
+    if (voxels := len(series.slices) * first.rows * first.columns) > VOXELS:
+        raise Rejected(f"series {series.series_instance_uid} has {voxels} voxels, more than {VOXELS}")
+    try:
+        return grid_of(series)
     except AnalysisRejected as error:
         raise Rejected(f"series {series.series_instance_uid}: {error}") from error
 
@@ -250,7 +265,7 @@ def to_hu(stored: NDArray[Any], ds: Dataset, frame: int) -> NDArray[np.int16]:
 
 
 def _rescale(ds: Dataset, frame: int) -> tuple[float, float]:
-    candidates = [ds]
+    candidates = list[Dataset]()
     for sequence, n in (
         ("PerFrameFunctionalGroupsSequence", frame - 1),
         ("SharedFunctionalGroupsSequence", 0),
@@ -258,7 +273,7 @@ def _rescale(ds: Dataset, frame: int) -> tuple[float, float]:
         items = ds.get(sequence) or []
         if len(items) > n:
             candidates += list(items[n].get("PixelValueTransformationSequence") or [])
-    for item in candidates:
+    for item in (*candidates, ds):
         slope, intercept = item.get("RescaleSlope"), item.get("RescaleIntercept")
         if slope is not None and intercept is not None and float(slope) != 0:
             return float(slope), float(intercept)

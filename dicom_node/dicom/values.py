@@ -37,3 +37,12 @@ def numbers_of(ds: Dataset, keyword: str, n: int) -> tuple[float, ...]:
     except ValueError:
         return ()
     return values if len(values) == n and all(abs(v) < 1e9 for v in values) else ()
+
+
+def items_of(ds: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; none where it is absent or malformed."""
+    value = value_of(ds, keyword)
+    try:
+        return [item for item in value or [] if isinstance(item, Dataset)]
+    except MALFORMED:
+        return []

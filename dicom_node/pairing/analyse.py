@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis import errors as analysis_errors
-from analysis.measures.findings import Finding
-from analysis.measures.quality import Acquisition
+from analysis.measures.findings import Finding, QualityRejected, failed
+from analysis.measures.quality import Acquisition, acquisition_findings
 from analysis.parameters import Parameters
 from analysis.pipeline.pipeline import Analysis, Phase, analyse_phases, order_phases
 
-from ..dicom.pixels import load_volume
+from ..dicom.pixels import check_volume, load_volume
 from ..errors import Rejected
 from ..model import Pair, Series
 from .lobes_program import LobeSource
@@ -69,6 +69,7 @@ def analyse_pair(
     Rejected, analysis.errors.Rejected
         Where the images cannot give a valid result, or a series' headers name one phase and its lungs show the other.
     """
+    check_headers(pair, parameters)
     phases, mask = [], None
     for n, series in enumerate((pair.inspiratory, pair.expiratory)):
         volume = load_volume(series, paths, lambda share, n=n: progress("reading", (n + share) / 2))  # type: ignore[misc]
@@ -85,6 +86,33 @@ def analyse_pair(
     made = acquisition(ordered.inspiratory), acquisition(ordered.expiratory)
     analysis = analyse_phases(insp, exp, parameters, progress, made, mask)
     return replace(analysis, findings=(*analysis.findings, *header_findings(ordered))), ordered
+
+
+def check_headers(pair: Pair, parameters: Parameters) -> None:
+    """Refuse a pair for what its headers alone show, before any pixel is read.
+
+    Raises
+    ------
+    Rejected, analysis.errors.Rejected
+        Where a stack is too large or no box, the headers name a contrast agent or slices too thick, or the height
+        in the lungs is asked for and nothing says how the patient lay.
+    """
+    both = pair.inspiratory, pair.expiratory
+    for series in both:
+        check_volume(series)
+    findings = acquisition_findings(*map(acquisition, both))
+    if failed(findings) and not parameters.accept_failed_checks:
+        if pair.decided:
+            raise QualityRejected(findings)
+        said = "; ".join(f.sentence for f in findings if f.verdict == "fail")
+        for phase, series in zip(
+            ("inspiration", "expiration"), both, strict=True
+        ):  # not known yet which is which
+            said = said.replace(f"on {phase}", f"on series {series.series_instance_uid}")
+        raise Rejected(said)
+    lie_on = both[1:] if pair.decided else both
+    if parameters.gravity and all(acquisition(series).up is None for series in lie_on):
+        raise Rejected("gravity's part of V and Q cannot be taken out: nothing says how the patient lay")
 
 
 def header_findings(pair: Pair) -> tuple[Finding, ...]:

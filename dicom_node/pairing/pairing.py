@@ -15,6 +15,7 @@ from analysis.parameters import Parameters
 from ..model import Assembled, Pair, PairingRules, Series
 from ..strict_json import dump
 from .between_studies import belong
+from .breathing_cycle import with_ends
 from .people import two_people
 from .phase_names import NEITHER
 from .positions import CONTRADICTED, differ
@@ -66,7 +67,7 @@ def pair(assembled: Assembled, rules: PairingRules) -> Pair | NoPair:
     kernel for both, thinner slices (down to 1 mm), closest spacing, largest coverage, and at last the lower UID of the
     series.
     """
-    usable = [s for s in assembled.series if _slice_mm(s) <= rules.max_slice_mm]
+    usable = with_ends([s for s in assembled.series if _slice_mm(s) <= rules.max_slice_mm])
     inspiratory = [s for s in usable if s.phase == "inspiration"]
     expiratory = [s for s in usable if s.phase == "expiration"]
     unknown = [s for s in usable if s.phase is None and NEITHER not in s.evidence]
@@ -164,6 +165,8 @@ def _another_breath(a: Series, b: Series) -> bool:
     """Return whether two series are different breath-holds: not reconstructions of one place and time."""
     if not a.acquired or a.acquired != b.acquired:
         return True
+    if _lean(a) != _lean(b):
+        return False
     ends = [(s.slices[0].position, s.slices[-1].position) for s in (a, b)]
     return not np.allclose(ends[0], ends[1], atol=max(a.gap, b.gap))
 

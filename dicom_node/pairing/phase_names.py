@@ -15,43 +15,51 @@ PERCENT_WIDTH = 5
 PERCENT: tuple[tuple[float, Phase], ...] = ((0, "inspiration"), (100, "inspiration"), (50, "expiration"))
 
 
-#: Whole words, without accents, lower case, by language. German, French, Italian, Spanish, Portuguese, Romanian and
-#: English forms of "inspiration" are stems (`STEMS`).
+#: Whole words, without accents, lower case: what consoles and studies abbreviate, and words that no stem covers.
 WORDS: dict[Phase, frozenset[str]] = {
     "inspiration": frozenset({
-        # English, and what consoles and studies abbreviate
-        "insp", "ins", "inspi", "inhale", "inhalation", "inh", "inhal", "tlc", "ibhct", "ei", "eoi", "inhaled",
-        "einatmung", "einatmen", "eingeatmet",  # German
-        "inademing", "inademen", "ingeademd",  # Dutch
-        "inandning", "inandad", "indanding", "innanding", "innpust",  # Swedish, Danish, Norwegian
-        "wdech", "nadech", "nadych", "vdech", "vdychnutie", "udah", "udisaj", "vdih",  # Slavic
-        "belegzes", "belelegzes", "sisaanhengitys", "sisaanh", "sissehingamine",  # Hungarian, Finnish, Estonian
-        "ikvepimas", "ieelpa", "eispnoi", "εισπνοη",  # Lithuanian, Latvian, Greek
-        "вдох", "вдоха", "вдохе", "вдих", "вдиху", "вдишване", "удах",  # Russian, Ukrainian, Bulgarian, Serbian
-        "inspirium", "inspirum", "inspir", "inspiriu", "inspiryum", "inspirasyon", "инспирация", "инспираторная",
+        "insp", "ins", "inspi", "inh", "tlc", "ibhct", "ei", "eoi", "innondun", "vdoh", "vdokh", "دم",
     }),
     "expiration": frozenset({
-        "exp", "exps", "exsp", "exspi", "expi", "exhale", "exhalation", "exh", "exhal", "frc", "ebhct", "ee",
-        "eoe", "exhaled",
-        "ausatmung", "ausatmen", "ausgeatmet",
-        "uitademing", "uitademen", "uitgeademd",
-        "utandning", "utandad", "udanding", "utanding", "utpust",
-        "wydech", "vydech", "vydych", "izdah", "izdisaj", "izdih",
-        "kilegzes", "uloshengitys", "uloshengit", "uloshengitysvaihe", "valjahingamine",
-        "iskvepimas", "izelpa", "ekpnoi", "εκπνοη",
-        "выдох", "выдоха", "выдохе", "видих", "видиху", "издишване", "издах", "экспирация", "экспираторная",
+        "exp", "exps", "exsp", "exspi", "expi", "exs", "eksp", "exh", "frc", "ebhct", "ee", "eoe", "utondun", "vydoh",
+        "vydokh", "بازدم",
     }),
 }  # fmt: skip
-#: Beginnings of words, in the Latin languages, German, Dutch, the Nordic, Baltic and Slavic languages, Turkish, …
+#: Beginnings of words, without accents, lower case: languages inflect the rest ("na wdechu", "Einatmungsphase").
 STEMS: dict[Phase, tuple[str, ...]] = {
-    "inspiration": ("inspir", "innpust"),
-    "expiration": ("expir", "exspir", "espir", "ekspir", "eksspir"),
-}
-#: Words found anywhere in a text: some scripts have no spaces, and Arabic and Hebrew join the article to the word.
+    "inspiration": (
+        "inspir", "инспир", "inhal", "inala",  # English, German, the Latin and Slavic languages, Turkish, ...
+        "einatm", "eingeatm", "inadem", "ingeadem",  # German, Dutch
+        "inand", "innand", "indand", "innpust",  # Swedish, Norwegian, Danish
+        "wdech", "nadech", "nadych", "vdech", "vdych", "udah", "udisa", "vdih",  # Slavic, in Latin letters
+        "вдох", "вдих", "вдыха", "вдиш", "удах",  # Slavic, in Cyrillic letters
+        "belegz", "belelegz", "sisaanh", "sissehing",  # Hungarian, Finnish, Estonian
+        "ikvep", "ieelp", "eispn", "εισπν",  # Lithuanian, Latvian, Greek
+    ),
+    "expiration": (
+        "expir", "exspir", "espir", "ekspir", "eksspir", "экспир", "exhal", "esala",
+        "ausatm", "ausgeatm", "uitadem", "uitgeadem",
+        "utand", "udand", "utpust",
+        "wydech", "vydech", "vydych", "izdah", "izdisa", "izdih",
+        "выдох", "выдых", "видих", "издиш", "издах",
+        "kilegz", "uloshen", "valjahing",
+        "iskvep", "izelp", "ekpn", "εκπν",
+    ),
+}  # fmt: skip
+#: Beginnings of words that are no expiration: Spanish and Portuguese call the spiral of a helical scan so.
+OTHER_STEMS = ("espiral",)
+#: Words found anywhere in a text: some scripts have no spaces, Arabic and Hebrew join the article to the word, and some
+#: languages say it in two words.
 ANYWHERE: dict[Phase, tuple[str, ...]] = {
-    "inspiration": ("吸气", "吸氣", "吸気", "흡기", "들숨", "شهيق", "שאיפה", "หายใจเข้า"),
-    "expiration": ("呼气", "呼氣", "呼気", "호기", "날숨", "زفير", "נשיפה", "หายใจออก"),
-}
+    "inspiration": (
+        "吸气", "吸氣", "吸気", "吸末", "吸相", "深吸", "흡기", "들숨", "شهيق", "שאיפה", "หายใจเข้า",
+        "nefes al", "hit vao",
+    ),
+    "expiration": (
+        "呼气", "呼氣", "呼気", "呼末", "呼相", "호기", "날숨", "زفير", "נשיפה", "หายใจออก",
+        "nefes ver", "tho ra",
+    ),
+}  # fmt: skip
 #: Words that are prepositions in many languages: they count only as labels (`_labels`) and if nothing else is said.
 WEAK: dict[Phase, frozenset[str]] = {
     "inspiration": frozenset({"in"}),
@@ -59,17 +67,28 @@ WEAK: dict[Phase, frozenset[str]] = {
 }
 #: Abbreviations that mean a lung volume only beside words about lungs: "RV/LV ratio" is about the heart.
 VOLUMES: dict[Phase, frozenset[str]] = {"inspiration": frozenset(), "expiration": frozenset({"rv"})}
+#: "In-/Exspiration", "Ein- und Ausatmung", "in- en uitademing": both, and the first of the two is cut short.
+BOTH = re.compile(
+    r"(?<![^\W_])(?:(?:in|ein)-?\s*(?:[/+&|]|(?:und|u|and|et|y|e|en|og|och|i|ve)(?!\w)\.?)\s*-?\s*(?:e[xks]|aus|uit|ut|ud)"
+    r"|(?:ex|aus|uit)-?\s*(?:[/+&|]|(?:und|u|and|et|y|e|en|og|och|i|ve)(?!\w)\.?)\s*-?\s*(?:in|ein))"
+)
 HEART = frozenset({
     "lv", "la", "ra", "ratio", "heart", "cardiac", "coronary", "ventricle", "ventricular", "triphasic", "cta", "ctpa",
-    "pulmonary", "embolism", "pe", "rvot", "herz", "coeur", "function",
+    "pulmonary", "embolism", "pe", "rvot", "strain", "herz", "coeur", "function",
 })  # fmt: skip
 #: Percent of a breathing cycle in a text of a 4D series: "T=50%", "Gated, 50.0%", "50.0%A", "CT 50 % Ex", "phase 30%".
 PERCENT_TEXT = re.compile(r"(?<![\d.,])(\d{1,3}(?:[.,]\d+)?)\s?%\s*([A-Za-z]*)")
 #: Words beside which a percentage is not one of the breathing cycle: contrast, reconstruction, dose.
 NOT_BREATHING = frozenset({
     "asir", "asirv", "iterative", "adaptive", "safire", "admire", "idose", "veo", "ss", "dose", "rr", "bpm", "ecg",
-    "cardiac", "heart", "diast", "syst", "diastole", "systole", "herz", "coronary", "bestdiast", "bestsyst", "cta",
+    "arterial", "venous", "portal", "arteriell", "venos", "delay", "delayed", "sec", "cardiac", "heart", "diast",
+    "syst", "diastole", "systole", "herz", "coronary", "bestdiast", "bestsyst", "cta",
 })  # fmt: skip
+#: The same without a percent sign: "4D_case1_T50", "Phase 50", "CT_70_Ex". Two digits, and T10 is a vertebra.
+BARE_PHASE = re.compile(
+    r"(?i)(?<![^\W_])(?:T=?(?=0?0|[2-9]0)|(?:phase|ph|gated|resp|4D(?:CT)?)[\s_,=-]*)(0|00|[1-9]0|100)(?:\.0)?(?![\d.,]*\s?(?:%|mm))(?![^\W_])"
+)
+BARE_AMPLITUDE = re.compile(r"(?i)(?<![^\W_])(?<![\d.,])(0|[1-9]0|100)[\s_]*(in|ex)(?![^\W_])")
 #: Siemens counts amplitudes: "100% In" and "0% Ex" are the ends of the breath.
 AMPLITUDE: dict[tuple[str, float], Phase] = {("in", 100): "inspiration", ("ex", 0): "expiration"}
 #: What is said of a phase of a 4D series that cannot be part of a pair.
@@ -111,10 +130,8 @@ def phase_of(
     if code in CODES:
         return CODES[code], f"acquisition context code {code}"
     if percent is not None:
-        for centre, phase in PERCENT:
-            if abs(percent - centre) <= PERCENT_WIDTH:
-                return phase, f"respiratory phase {percent:g} %"
-        return None, f"respiratory phase {percent:g} % {NEITHER}"
+        end = _of_share(percent)
+        return end, f"respiratory phase {percent:g} %" + ("" if end else f" {NEITHER}")
     for name, text in zip(TEXTS, texts, strict=False):
         if (share := percent_named(text)) is not None:
             end, words = share
@@ -141,13 +158,16 @@ def phases_named(text: str, rules: PairingRules) -> set[Phase]:
         "inspiration": {plain(w) for w in rules.inspiration_words},
         "expiration": {plain(w) for w in rules.expiration_words},
     }
-    words = _words(text)
+    words, folded = _words(text), plain(text)
     phases: tuple[Phase, ...] = ("inspiration", "expiration")
+    if BOTH.search(folded):
+        return set(phases)
+    telling = {word for word in words if not word.startswith(OTHER_STEMS)}
     strong = {
         phase
         for phase in phases
-        if any(w in WORDS[phase] | site[phase] or w.startswith(STEMS[phase]) for w in words)
-        or any(sign in text for sign in ANYWHERE[phase])
+        if any(w in WORDS[phase] | site[phase] or w.startswith(STEMS[phase]) for w in telling)
+        or any(sign in text or sign in folded for sign in ANYWHERE[phase])
     }
     if not words & HEART:
         strong |= {phase for phase in phases if words & VOLUMES[phase]}
@@ -167,17 +187,51 @@ def percent_named(text: str) -> tuple[Phase | None, str] | None:
     >>> percent_named("ASiR 40%") is None
     True
     """
-    found = [(float(number.replace(",", ".")), word.lower()) for number, word in PERCENT_TEXT.findall(text)]
-    if len(found) != 1 or found[0][0] > 100 or _words(text) & NOT_BREATHING:
+    found = _share_named(text)
+    if found is None:
         return None
-    share, word = found[0]
-    named = phases_named(PERCENT_TEXT.sub(" ", text), PairingRules())
-    if named and word not in ("in", "ex"):
-        return None
+    share, word = found
     if word in ("in", "ex"):
         return AMPLITUDE.get((word, share)), f"amplitude {share:g} % {word}"
-    phase = next((p for centre, p in PERCENT if abs(share - centre) <= PERCENT_WIDTH), None)
-    return phase, f"phase {share:g} %"
+    if phases_named(word, PairingRules()):  # "100% Exsp": all of it
+        return None if share in (0, 100) else (None, f"amplitude {share:g} % {word}")
+    if phases_named(PERCENT_TEXT.sub(" ", text), PairingRules()):
+        return None
+    return _of_share(share), f"phase {share:g} %"
+
+
+def share_of_cycle(percent: float | None, texts: Sequence[str]) -> float | None:
+    """Return the percentage of the breathing cycle that headers give to a phase of a 4D series; None for no such phase.
+
+    Parameters
+    ----------
+    percent, texts
+        As in `phase_of`.
+    """
+    if percent is not None:
+        return percent
+    named = next((text for text in texts if (percent_named(text) or (None, ""))[1].startswith("phase")), "")
+    found = _share_named(named)
+    return found[0] if found else None
+
+
+def _share_named(text: str) -> tuple[float, str] | None:
+    """Return the one percentage of a text that may be of a breath, and the word that follows it."""
+    found = _shares(unicodedata.normalize("NFKC", text))
+    if len(found) != 1 or found[0][0] > 100 or _words(text) & NOT_BREATHING:
+        return None
+    return found[0]
+
+
+def _shares(text: str) -> list[tuple[float, str]]:
+    """Return each percentage of a breath in a text, and the word that follows it."""
+    found = [(float(number.replace(",", ".")), word.lower()) for number, word in PERCENT_TEXT.findall(text)]
+    found = found or [(float(number), word.lower()) for number, word in BARE_AMPLITUDE.findall(text)]
+    return found or [(float(number), "") for number in BARE_PHASE.findall(text)]
+
+
+def _of_share(share: float) -> Phase | None:
+    return next((phase for centre, phase in PERCENT if abs(share - centre) <= PERCENT_WIDTH), None)
 
 
 def plain(text: str) -> str:

@@ -95,6 +95,7 @@ def run(
     Rejected, analysis.errors.Rejected
         Where there is no pair, or it cannot give a valid result; the message is one sentence.
     """
+    _begin(out)
     with tempfile.TemporaryDirectory(prefix="dicom-node-") as folder:
         piles = []
         for n, source in enumerate(sources):
@@ -112,6 +113,16 @@ def run(
             analysis, case, lambda: load_volume(found.expiratory, paths), (*DEFAULT_OBJECTS, "maps")
         )
         return Outcome(analysis, found, write(record_of(analysis, case), objects, out))
+
+
+def _begin(out: Path) -> None:
+    """Make the folder for the results, so that one that cannot be written to is known before the analysis."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise Rejected(f"no results can be written to {out}: {error.strerror}") from error
 
 
 def gather(source: Path, workspace: Path) -> Pile:
@@ -165,11 +176,18 @@ def _files(source: Path, workspace: Path, others: Counter[str]) -> Iterator[Path
             yield path
             continue
         try:
-            yield from unpack(path, workspace / str(n), unpacked)
+            # whole, before any file is read: what a damaged archive gave up to its damage is a part of a series
+            found = list(unpack(path, workspace / str(n), unpacked))
         except Rejected as error:
             if path == source:
                 raise
             others[str(error)] += 1
+            continue
+        for one in found:
+            if kind := kind_of(one):
+                others[f"is a {kind} archive in {path.name}: unpack it"] += 1
+            else:
+                yield one
 
 
 def _pair_of(piles: list[Pile], sources: tuple[Path, ...], rules: PairingRules) -> Pair:

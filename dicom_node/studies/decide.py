@@ -20,7 +20,7 @@ from ..settings.peers import Pacs
 from ..store.archive import Archive
 from . import query_retrieve
 from . import queue as studies
-from .between import pair_between
+from .between import Asked, pair_between
 
 LOG = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def settle(archive: Archive, config: Config, trail: Trail, software: str) -> Non
     for uid in studies.hasten(database, time.time(), quiet):
         LOG.info("study %s: every image its scanner lists is here", uid)
     for seen in studies.due(database, time.time(), quiet, config.wait_hours * 3600):
-        _record(archive, config, trail, software, seen, _decide(archive, config, seen.study_uid))
+        _record(archive, config, trail, software, seen, _decide(archive, config, seen))
 
 
 def search(archive: Archive, pacs: Pacs, title: str, store: Callable[[Any], int | Dataset]) -> None:
@@ -63,16 +63,19 @@ def search(archive: Archive, pacs: Pacs, title: str, store: Callable[[Any], int 
         studies.searched(database, study_uid, time.time() + pacs.search_seconds, found)
 
 
-def _decide(archive: Archive, config: Config, study_uid: str) -> Pair | NoPair:
-    database, rules = archive.database, config.pairing
+def _decide(archive: Archive, config: Config, seen: studies.Due) -> Pair | NoPair:
+    database, rules, study_uid = archive.database, config.pairing, seen.study_uid
+    now, wait = time.time(), config.wait_hours * 3600
     try:
         found, assigned = assemble(archive.headers(study_uid), rules), studies.assigned(database)
         decision = pair(with_assigned(found, assigned), rules)
         if isinstance(decision, Pair) or not decision.waiting:
             return decision
-        others = studies.companions(database, study_uid, time.time() - config.wait_hours * 3600)
-        joined = studies.joined(database, study_uid)
-        return pair_between(study_uid, archive.headers, others, joined, rules, assigned) or decision
+        since = now - wait - 60 * rules.between_studies_minutes
+        others = studies.companions(database, study_uid, since)
+        overdue = seen.state == "WAITING" and seen.since + wait <= now
+        asked = Asked(study_uid, others, studies.joined(database, study_uid), overdue)
+        return pair_between(asked, archive.headers, rules, assigned) or decision
     except (NodeError, MemoryError):
         raise
     except Exception as error:  # the boundary of one study: a bug in it must not stop the others

@@ -204,7 +204,7 @@ def sentence(study: str) -> tuple[str, str]:
         "two_inspirations": ("WAITING", "waiting for the other phase: 2 inspiratory stacks and no expiratory one"),
         "slice_missing": ("WAITING", other + "slice gap 10.0 mm after z="),
         "slices_aslant": ("WAITING", other + "gantry tilt of 10.0°: the slices are stacked aslant"),
-        "head": ("WAITING", none + f"{first} refused: not a chest: body part HEAD"),
+        "head": ("WAITING", none + f"{first} refused: not a chest: Body Part Examined (0018,0015) is HEAD"),
         "tilt_in_the_header_only": (
             "WAITING", none + f"{first} refused: gantry tilt of 12.5°, but the slices are described as leaning 0.0°",
         ),

@@ -98,7 +98,11 @@ def test_missing_geometry_is_named(ct: Path, keyword: str) -> None:
     ds = dcmread(ct)
     del ds[keyword]
     ds.save_as(ct)
-    expected = {"Rows": "1 number", "PixelSpacing": "2 numbers", "ImageOrientationPatient": "6 numbers"}
+    expected = {
+        "Rows": "1 number above 0",
+        "PixelSpacing": "2 numbers above 0",
+        "ImageOrientationPatient": "6 numbers: two perpendicular directions",
+    }
     said = f"in SOP instance {ds.SOPInstanceUID}, expected {expected.get(keyword, '3 numbers')}"
     assert read_header(ct).ignored == f"no {named(keyword)} {said}"
 
@@ -108,7 +112,10 @@ def test_missing_geometry_is_named(ct: Path, keyword: str) -> None:
     [
         ("SamplesPerPixel", "US", None, "Samples per Pixel (0028,0002) (absent, expected 1)"),
         ("SamplesPerPixel", "US", b"\3\0", "Samples per Pixel (0028,0002) (3, expected 1)"),
-        ("BitsAllocated", "US", None, "Bits Allocated (0028,0100) (absent, expected 8, 16 or 32)"),
+        ("BitsAllocated", "US", None, "Bits Allocated (0028,0100) (absent, expected 16 or 32)"),
+        ("BitsStored", "US", b"\10\0", "Bits Stored (0028,0101) (8, expected 10 to 32)"),
+        ("BitsStored", "US", b"\40\0", "Bits Stored (0028,0101) (32, expected at most 16)"),
+        ("RescaleType", "LO", b"OD", "Rescale Type (0028,1054) (OD, expected HU)"),
         ("PixelRepresentation", "US", None, "Pixel Representation (0028,0103) (absent, expected 0 or 1)"),
         ("PhotometricInterpretation", "CS", b"PALETTE COLOR", "Photometric Interpretation (0028,0004) (not readable,"),
         ("RescaleIntercept", "DS", b"0\\0", "Rescale Intercept (0028,1052) (2 values, expected 1)"),
@@ -124,6 +131,34 @@ def test_what_pixels_cannot_be_read_without_is_named_with_the_header(
     assert header.ignored.startswith(f"no usable {said}")
     assert header.ignored.endswith(f"in SOP instance {header.sop_instance_uid}")
     assert header.slices == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "vr", "value"),
+    [
+        ("PixelSpacing", "DS", b"0\\0"), ("PixelSpacing", "DS", b"-0.7\\0.7"), ("Rows", "US", b"\0\0"),
+        ("ImageOrientationPatient", "DS", b"0\\0\\0\\0\\0\\0"), ("ImageOrientationPatient", "DS", b"1\\0\\0\\1\\0\\0"),
+    ],
+)  # fmt: skip
+def test_geometry_that_cannot_be_is_named(ct: Path, name: str, vr: str, value: bytes) -> None:
+    spoil([ct], {(name, vr): value})
+    assert read_header(ct).ignored.startswith(f"no usable {named(name)} in SOP instance ")
+
+
+@pytest.mark.parametrize(("unit", "notes"), [(b"HU", 0), (b"hu ", 0), (b"", 0), (b"US", 1)])
+def test_a_unit_that_is_unspecified_is_taken_for_hu_and_told(ct: Path, unit: bytes, notes: int) -> None:
+    spoil([ct], {("RescaleType", "LO"): unit})
+    header = read_header(ct)
+    assert len(header.slices) == 1
+    assert len(header.notes) == notes
+
+
+@pytest.mark.parametrize("kept", [0, 12, -2])
+def test_pixels_that_are_cut_short_are_known_from_the_header(ct: Path, kept: int) -> None:
+    data = ct.read_bytes()
+    at = data.rfind(b"\xe0\x7f\x10\x00OW")
+    ct.write_bytes(data[:at][:None] if kept == 0 else data[: at + kept] if kept > 0 else data[:kept])
+    assert read_header(ct).ignored.startswith("no whole Pixel Data (7FE0,0010) (")
 
 
 @pytest.mark.parametrize("uid", [b"", b"1.2.x", b"Doe^Jane", b"1." * 33 + b"1"])
@@ -220,7 +255,26 @@ def test_the_acquisition_context_codes_the_phase(ct: Path, code: str, scheme: st
 
 
 @pytest.mark.parametrize(
-    ("agent", "contrast"), [("Iomeron 350", "Iomeron 350"), ("none", ""), ("", ""), (None, "")]
+    ("agent", "contrast"),
+    [
+        ("Iomeron 350", "Iomeron 350"),
+        ("none", ""),
+        ("", ""),
+        (None, ""),
+        ("ohne KM", ""),
+        ("sans injection", ""),
+        ("SIN CONTRASTE", ""),
+        ("No IV contrast", ""),
+        ("bez kontrastu", ""),
+        ("W/O", ""),
+        ("0 ml", ""),
+        ("Non-ionic iodine", "Non-ionic iodine"),
+        ("NIOPAM 300", "NIOPAM 300"),
+        ("0.5 ml/kg", "0.5 ml/kg"),
+        ("Nonionic", "Nonionic"),
+        ("Sinogram", "Sinogram"),
+        ("N/A", ""),
+    ],
 )
 def test_contrast_is_told_from_its_absence(ct: Path, agent: object, contrast: str) -> None:
     assert read_header(changed(ct, ContrastBolusAgent=agent)).contrast == contrast

@@ -189,15 +189,23 @@ def test_missing_rescale_is_known_from_the_header(tmp_path: Path, keyword: str) 
     assert header.ignored == said
 
 
-def test_frames_without_rescale_are_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_frames_without_rescale_are_known_from_the_header(tmp_path: Path) -> None:
     path = enhanced(tmp_path)
     ds = dcmread(path)
     del ds.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence
     ds.save_as(path)
-    with pytest.raises(
-        Rejected, match=r"lacks its Rescale Slope \(0028,1053\) or Rescale Intercept \(0028,1052\)"
-    ):
-        loaded([path])
+    assert read_header(path).ignored.startswith(
+        "no usable Rescale Slope (0028,1053) (absent, expected a number)"
+    )
+
+
+def test_a_frames_own_rescale_counts_before_the_roots(tmp_path: Path) -> None:
+    path = enhanced(tmp_path)
+    plain = loaded([path]).array
+    ds = dcmread(path)
+    ds.RescaleSlope, ds.RescaleIntercept = "2", "100"
+    ds.save_as(path)
+    np.testing.assert_array_equal(loaded([path]).array, plain)
 
 
 @pytest.mark.parametrize("how", ["implicit", "explicit", "big endian", "no syntax"])
@@ -252,12 +260,12 @@ def test_a_broken_slice_is_named(tmp_path: Path) -> None:
         load_volume(series, by_uid(paths))
 
 
-def test_truncated_pixels_are_named(tmp_path: Path) -> None:
+def test_pixels_truncated_after_the_header_was_read_are_named(tmp_path: Path) -> None:
     paths = written(tmp_path)
-    uid = headers_of(paths)[5].sop_instance_uid
+    uid, series = headers_of(paths)[5].sop_instance_uid, one_series(paths)
     paths[5].write_bytes(paths[5].read_bytes()[:-300])
     with pytest.raises(Rejected, match=f"SOP instance {uid}"):
-        loaded(paths)
+        load_volume(series, {h.sop_instance_uid: p for h, p in zip(headers_of(paths), paths, strict=True)})
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

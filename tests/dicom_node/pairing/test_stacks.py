@@ -128,7 +128,9 @@ def test_too_little_is_no_chest(n: int, gap: float, reason: str) -> None:
 
 
 def test_a_head_is_no_chest() -> None:
-    assert reasons(headers(slices(60), body_part="HEAD")) == ["not a chest: body part HEAD"]
+    assert reasons(headers(slices(60), body_part="HEAD")) == [
+        "not a chest: Body Part Examined (0018,0015) is HEAD"
+    ]
 
 
 def test_an_odd_instance_is_reported_and_condemns_no_series() -> None:
@@ -318,7 +320,8 @@ def test_comments_separate_repeated_positions() -> None:
 def test_inseparable_repeats_are_refused() -> None:
     found = [*headers(slices(60)), *headers(slices(60), prefix="9")]
     assert reasons(found) == [
-        "60 slice positions repeat (first at z=-210.5) and nothing tells the slices apart"
+        "60 slice positions repeat (first at z=-210.5; Image Position (Patient) (0020,0032)) and nothing tells"
+        " the slices apart"
     ]
 
 
