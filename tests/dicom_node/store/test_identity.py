@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from dicom_node.jobs import queue as jobs
 from dicom_node.settings.layout import Layout
 from dicom_node.store.database import Database
 from dicom_node.store.identity import join
-from dicom_node.store.tables import metadata
+from dicom_node.store.tables import MIGRATIONS, SCHEMA, metadata
 
 
 @pytest.fixture
@@ -60,14 +61,22 @@ def test_a_database_made_anew_lays_no_result_beside_those_that_are_there(
     assert number == 42
 
 
+def undone(statement: str) -> str:
+    """The statement that takes one of a migration back."""
+    if index := re.match(r"CREATE INDEX (\w+) ", statement):
+        return f"DROP INDEX {index[1]}"
+    column = re.match(r"ALTER TABLE (\w+) ADD COLUMN (\w+) ", statement)
+    assert column, f"no way back is known from: {statement}"
+    return f"ALTER TABLE {column[1]} DROP COLUMN {column[2]}"
+
+
 def test_tables_of_the_last_versions_are_brought_to_this_one(tmp_path: Path) -> None:
-    for version in (2, 3):
+    for version in range(2, SCHEMA):
         url = f"sqlite:///{tmp_path / f'{version}.db'}"
         made = Database(url, prepare=True)
-        with made.writing() as connection:  # as version 3 left it
-            for index in ("ix_delivery_open", "ix_job_due", "ix_study_received_at"):
-                connection.execute(sa.text(f"DROP INDEX {index}"))
-            connection.execute(sa.text("ALTER TABLE result DROP COLUMN sha256"))
+        with made.writing() as connection:  # as that version left it
+            for statement in reversed([s for v in range(version, SCHEMA) for s in MIGRATIONS[v]]):
+                connection.execute(sa.text(undone(statement)))
             connection.execute(sa.text("DROP TABLE storage"))
             connection.execute(sa.text(f"UPDATE schema_version SET version = {version}"))
         made.close()
