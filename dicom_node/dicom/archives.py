@@ -88,8 +88,10 @@ def unpack(
     """
     so_far, name = so_far or Unpacked(), name or f"the archive {archive.name}"
     kind = kind_of(archive)
+    if not kind:
+        raise Rejected(f"{archive.name} is no archive that can be read: copy it again")
     if kind != "zip":
-        raise Rejected(f"{name} is a {kind or 'file that is no'} archive: unpack it and name the folder")
+        raise Rejected(f"{name} is a {kind} archive: unpack it and name the folder")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _opened(archive, name) as opened:
         entries = [e for e in opened.infolist() if not e.is_dir() and Path(e.filename).name != "DICOMDIR"]

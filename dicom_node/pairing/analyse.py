@@ -159,5 +159,7 @@ def in_order(pair: Pair, lung_ml: tuple[float, float]) -> Pair:
 
 def acquisition(series: Series) -> Acquisition:
     """Return what the quality checks need to know of how a series was acquired."""
-    thickness = max(series.gap, series.slices[0].thickness or 0.0)
+    thickness = round(
+        max(series.gap, series.slices[0].thickness or 0.0), 2
+    )  # rounded positions make 5.001 of 5 mm
     return Acquisition(series.kernel, thickness, series.contrast, UP.get(series.lie))

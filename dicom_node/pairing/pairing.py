@@ -22,6 +22,8 @@ from .positions import CONTRADICTED, differ
 
 #: Slices thinner than this only add noise and memory (mm).
 FLOOR_MM = 1.0
+#: How many series that cannot be used a refusal names.
+MOST_LEFT_OUT = 4
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def _first(s: Series) -> tuple[str, str]:
 
 
 def _slice_mm(s: Series) -> float:
-    return max(s.gap, s.slices[0].thickness or 0.0)
+    return round(max(s.gap, s.slices[0].thickness or 0.0), 2)  # rounded positions make 5.001 of 5 mm
 
 
 def _sharp(s: Series) -> bool:
@@ -244,8 +246,10 @@ def _left_out(assembled: Assembled, rules: PairingRules) -> str:
         for s in assembled.series
         if _slice_mm(s) > rules.max_slice_mm
     ]
-    refused = [f"series {r.series_instance_uid} refused: {r.reason}" for r in assembled.refused]
-    return "".join(f"; {text}" for text in (*thick, *refused))
+    told = [*thick, *(f"series {r.series_instance_uid} refused: {r.reason}" for r in assembled.refused)]
+    if len(told) > MOST_LEFT_OUT:
+        told = [*told[:MOST_LEFT_OUT], f"and {len(told) - MOST_LEFT_OUT} more series or parts of them"]
+    return "".join(f"; {text}" for text in told)
 
 
 def fingerprint(pair: Pair, parameters: Parameters, version: str) -> str:

@@ -122,7 +122,7 @@ def _check_enough(stack: Sequence[Member], heights: NDArray[np.float64]) -> None
         raise NoStack(few, incomplete=len(stack) >= BEGUN_SLICES)
     if heights[-1] - heights[0] < MIN_COVERAGE_MM:
         covered = heights[-1] - heights[0]
-        short = f"{covered:.0f} mm covered: less than {MIN_COVERAGE_MM:.0f} mm is no chest CT"
+        short = f"{covered:.4g} mm covered: less than {MIN_COVERAGE_MM:.0f} mm is no chest CT"
         raise NoStack(short, incomplete=covered > 0)
 
 

@@ -172,7 +172,7 @@ def _files(source: Path, workspace: Path, others: Counter[str]) -> Iterator[Path
     for n, path in enumerate(sorted(source.rglob("*")) if source.is_dir() else [source]):
         if not path.is_file() or path.name == "DICOMDIR":
             continue
-        if not kind_of(path):
+        if not kind_of(path) and path.suffix.lower() != ".zip":
             yield path
             continue
         try:

@@ -119,3 +119,57 @@ def test_a_broken_archive_beside_a_pair_does_not_hide_it_and_is_told_otherwise(p
     reached(plain)
     shutil.rmtree(plain / "exp")
     assert "1 file: the archive old.zip is cut short or damaged: copy it again" in refusal(plain)
+
+
+def zipped(plain: Path, name: str, *, more: dict[str, bytes] | None = None) -> Path:
+    """A phase as an archive in place of its folder."""
+    target = plain / f"{name}.zip"
+    with zipfile.ZipFile(target, "w") as archive:
+        for n, path in enumerate(sorted((plain / name).iterdir())):
+            archive.write(path, f"IM{n:04d}")
+        for inside, content in (more or {}).items():
+            archive.writestr(inside, content)
+    shutil.rmtree(plain / name)
+    return target
+
+
+def test_a_series_of_a_damaged_archive_is_never_a_part_of_it(plain: Path) -> None:
+    data = bytearray(zipped(plain, "exp").read_bytes())
+    last = data.rfind(b"DICM")  # the last slice's; a stack without it would look whole
+    data[last + 600 : last + 610] = b"\xff" * 10
+    (plain / "exp.zip").write_bytes(data)
+    said = refusal(plain)
+    assert "only inspiration" in said
+    assert "1 file: the archive exp.zip, file 24 of 24 is damaged: copy the archive again" in said
+
+
+def test_another_kind_of_archive_in_an_archive_is_named(plain: Path) -> None:
+    zipped(plain, "exp", more={"old.7z": b"7z\xbc\xaf\x27\x1c" + bytes(300)})
+    shutil.rmtree(plain / "insp")
+    assert "(1 file: is a 7z archive in exp.zip: unpack it)" in refusal(plain)
+
+
+def test_a_series_over_two_archives_is_one(plain: Path) -> None:
+    files = sorted((plain / "exp").iterdir())
+    (plain / "more").mkdir()
+    for path in files[::2]:
+        path.rename(plain / "more" / path.name)
+    for name in ("exp", "more"):
+        zipped(plain, name)
+    reached(plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [("a.zip", b"Rar!\x1a\x07\x01\x00", "RAR"), ("b.zip", b"\x1f\x8b\x08\x00", "gzip")],
+)
+def test_another_kind_of_archive_named_zip_is_told(plain: Path, name: str, content: bytes, kind: str) -> None:
+    (plain / name).write_bytes(content + bytes(300))
+    assert refusal(plain / name) == f"the archive {name} is a {kind} archive: unpack it and name the folder"
+
+
+def test_what_is_named_zip_and_is_none_is_told(plain: Path) -> None:
+    (plain / "page.zip").write_text("<html>the link has expired</html>" * 20)
+    assert "page.zip is no archive that can be read: copy it again" in refusal(plain / "page.zip")
+    shutil.rmtree(plain / "exp")
+    assert "1 file: page.zip is no archive that can be read: copy it again" in refusal(plain)
