@@ -26,6 +26,7 @@ from ..intake.indexing import index_new
 from ..intake.receivers import LOST_SECONDS, Acceptors, keep
 from ..jobs import queue as jobs
 from ..jobs import worker
+from ..jobs.executors.kinds import ENGINES
 from ..metrics.answers import Answers
 from ..metrics.server import MetricsServer
 from ..model import Header
@@ -33,7 +34,6 @@ from ..network.storage_scp import on_store
 from ..network.tls import client_context, server_context
 from ..notify import conditions
 from ..notify import queue as notices
-from ..processes import Crew
 from ..settings.config import Config
 from ..settings.destinations import Destination
 from ..store import retention
@@ -99,7 +99,7 @@ class Node:
         self.archive = Archive(config.storage, self.database)
         self.trail = Trail(self.database, config.audit, config.receive.ae_title)
         self._reader: Reader[Header] = Reader(read_header, prepare)
-        self._crew: Crew[worker.Order] = Crew(run, config.jobs.concurrency, 60 * config.jobs.max_minutes)
+        self._executor = ENGINES[config.jobs.engine](config.jobs, run)
         if config.receive.tls is not None:
             server_context(config.receive.tls)  # raises here rather than in the processes that receive
         for certificates in config.client_certificates:
@@ -181,7 +181,7 @@ class Node:
         self._reader.close()  # a step may wait for it
         self._keeping.stop()
         self._schedule.stop()
-        self._crew.stop()  # after the last tick, which would start their jobs again
+        self._executor.stop()  # after the last tick, which would start their jobs again
         self._reader.close()
         jobs.interrupt(self.database, time.time())
         self._end_trail()
@@ -202,21 +202,21 @@ class Node:
 
     def dispatch(self) -> None:
         """Record the workers that have ended, and start jobs where there is room."""
-        given_up = jobs.cancelled(self.database, [order.job_id for order in self._crew.orders])
-        for order in self._crew.orders:
+        given_up = jobs.cancelled(self.database, [order.job_id for order in self._executor.orders])
+        for order in self._executor.orders:
             if order.job_id in given_up:
-                self._crew.end(order)
-        for ended in self._crew.ended():
+                self._executor.end(order)
+        for ended in self._executor.ended():
             attempt = ended.order.job_id, ended.order.attempt
             jobs.crashed(self.database, *attempt, self.config.jobs.max_crashes, ended.how, time.time())
-            self._crew.forget(ended.order)
+            self._executor.forget(ended.order)
             shutil.rmtree(self.config.layout.workspace(*attempt), ignore_errors=True)
-        alive = {order.job_id for order in self._crew.orders}
+        alive = {order.job_id for order in self._executor.orders}
         jobs.reconcile(self.database, alive, self.config.jobs.max_crashes, time.time())
-        while self._crew.free > 0 and (job := jobs.start_next(self.database, time.time())):
+        while self._executor.free > 0 and (job := jobs.start_next(self.database, time.time())):
             LOG.info("job %d: study %s, attempt %d", job.id, job.study_uid, job.attempt)
             try:
-                self._crew.start(self._order(job))
+                self._executor.start(self._order(job))
             except Unavailable as error:
                 jobs.postponed(self.database, job.id, job.attempt, str(error), time.time())
                 raise

@@ -6,7 +6,7 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from analysis.parameters import Parameters
 
@@ -103,6 +103,8 @@ class JobSettings:
 
     Parameters
     ----------
+    engine : str
+        Where analyses run. "local": in processes of the node.
     concurrency : int
         Number of analyses at one time, each in a process of its own.
     max_crashes : int
@@ -117,6 +119,7 @@ class JobSettings:
         Program and arguments that draw the five lobes, as for `lobes.draw_lobes`; a job for which it fails is REFUSED.
     """
 
+    engine: Literal["local"] = "local"
     concurrency: int = 1
     max_crashes: int = 3
     max_minutes: float = 120.0
