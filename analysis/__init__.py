@@ -3,7 +3,8 @@
 The rooms, in the order in which each may import those before it:
 
 ================  =====================================================================
-`volume`          HU and where the voxels lie
+`volume`          HU and where the voxels lie; files of images, masks and fields
+`strict_json`     values as JSON without NaN
 `parameters`      what a user chooses
 `anatomy`         lungs, airways, pleura, regions
 `registration`    displacement from expiration to inspiration, its Jacobian
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from .anatomy.regions import REGIONS
     from .anatomy.sides import Lung
     from .errors import AnalysisError, Rejected
+    from .figures.overview import overview
     from .measures.findings import Finding, QualityRejected
     from .measures.quality import Acquisition
     from .measures.table import MEASURES
     from .pipeline.pipeline import Analysis, Parameters, Phase, analyse, analyse_phases, order_phases
-    from .volume import Grid, Volume
+    from .volume import DisplacementField, Grid, Volume
     from .vq.classes import VQClass
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "Acquisition",
     "Analysis",
     "AnalysisError",
+    "DisplacementField",
     "Finding",
     "Grid",
     "Lung",
@@ -51,6 +54,7 @@ __all__ = [
     "analyse",
     "analyse_phases",
     "order_phases",
+    "overview",
 ]
 
 #: Where each public name lies; it is loaded when it is first asked for, for the numerical libraries take a second.
@@ -58,6 +62,7 @@ _HOMES = {
     "Acquisition": "measures.quality",
     "Analysis": "pipeline.pipeline",
     "AnalysisError": "errors",
+    "DisplacementField": "volume",
     "Finding": "measures.findings",
     "Grid": "volume",
     "Lung": "anatomy.sides",
@@ -72,6 +77,7 @@ _HOMES = {
     "analyse": "pipeline.pipeline",
     "analyse_phases": "pipeline.pipeline",
     "order_phases": "pipeline.pipeline",
+    "overview": "figures.overview",
 }
 
 

@@ -12,6 +12,7 @@ from ..anatomy.regions import LOBES
 from ..anatomy.sides import Lung
 from ..errors import Rejected
 from ..volume import Float, Grid, Labels, Volume
+from .masks import nearest
 from .phase import Phase
 
 #: Least Dice coefficient of a lobe mask with the lungs that it was drawn in.
@@ -73,15 +74,6 @@ def find_lobes(mask: Volume, insp: Phase, exp: Phase) -> Lobes:
         )
     phase, labels = on[found]
     return Lobes(found, name_lobes(labels, phase.lungs, phase.work.grid))
-
-
-def nearest(mask: Volume, grid: Grid) -> NDArray[np.uint16]:
-    """Return a mask's labels (k, j, i) at the voxels of another grid; 0 outside the mask."""
-    index = np.rint(mask.grid.indices(grid.centres().reshape(-1, 3).astype(np.float64))).astype(np.intp)
-    within = ((index >= 0) & (index < mask.grid.shape)).all(axis=1)
-    out = np.zeros(len(index), dtype=np.uint16)
-    out[within] = np.asarray(mask.array)[tuple(index[within].T)]
-    return out.reshape(grid.shape)
 
 
 def name_lobes(labels: NDArray[np.uint16], lungs: Labels, grid: Grid) -> Labels:

@@ -12,6 +12,7 @@ from ..measures import table as ms
 from ..measures.scan import Scan
 from ..parameters import Parameters
 from ..volume import Grid, Labels, Mask, Volume
+from .masks import with_own_lungs
 
 MARGIN_MM = 20.0
 
@@ -50,16 +51,23 @@ class Phase:
     ct: Volume
 
     @classmethod
-    def of(cls, volume: Volume, parameters: Parameters) -> Phase:
-        """Find the lungs of a CT volume.
+    def of(cls, volume: Volume, parameters: Parameters, mask: Volume | None = None) -> Phase:
+        """Find the lungs of a CT volume, or take those that a user drew.
+
+        Parameters
+        ----------
+        volume : Volume
+        parameters : Parameters
+        mask : Volume, optional
+            Of the lungs, see `masks.with_own_lungs`; without one the lungs are found.
 
         Raises
         ------
         Rejected
-            Where the volume shows no lungs.
+            Where the volume shows no lungs, or the mask holds none.
         """
         whole = volume.coarsen(parameters.grid_mm)
-        found = segment(whole)
+        found = with_own_lungs(whole, mask) if mask else segment(whole)
         margin = np.ceil(MARGIN_MM / np.array(whole.grid.spacing)).astype(int)
         box = _box(found.labels > 0, margin)
         k, j, i = (round(a / b) for a, b in zip(whole.grid.spacing, volume.grid.spacing, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
@@ -19,9 +20,11 @@ from ..measures.findings import Finding, QualityRejected, failed
 from ..measures.quality import Acquisition
 from ..measures.steps import place_of
 from ..parameters import Parameters
-from ..registration.registration import RegistrationQuality, register
-from ..volume import Float, Grid, Labels, Mask, Volume
+from ..registration.registration import Registration, RegistrationQuality, register
+from ..volume import DisplacementField, Float, Grid, Labels, Mask, Volume
 from ..vq.classes import classify
+from . import saved
+from .given_field import given_field
 from .lobes import find_lobes
 from .matched import make_maps, match, vq
 from .phase import Phase, order_phases
@@ -78,12 +81,62 @@ class Analysis:
     findings: tuple[Finding, ...]
     registration: RegistrationQuality
 
+    def __repr__(self) -> str:
+        both = self.measures["lungs"]
+        shares = ", ".join(f"{name.replace('_', ' ')} {both[name]:.1f} %" for name in ms.FIRM)
+        poor = [f"{f.verdict}: {f.check}" for f in self.findings if f.verdict != "pass"]
+        return f"Analysis({shares}; {'; '.join(poor) or 'all checks passed'}; {self.grid!r})"
+
+    def rows(self) -> list[dict[str, str | float]]:
+        """Return every measure of every region as a row for a table, e.g. ``pandas.DataFrame(result.rows())``.
+
+        Returns
+        -------
+        list of dict
+            Keys region, measure, value, unit (UCUM) and meaning; NaN where there is no value.
+        """
+        kinds = ms.measures_of(self.parameters.ventilation)
+        return [
+            {
+                "region": region,
+                "measure": name,
+                "value": row[name],
+                "unit": kind.unit,
+                "meaning": kind.meaning,
+            }
+            for region, row in self.measures.items()
+            for name, kind in kinds.items()
+        ]
+
+    def save(self, path: str | Path) -> None:
+        """Write all of it into one file (``.npz``), which `load` reads.
+
+        Raises
+        ------
+        OSError
+            Where the file cannot be written.
+        """
+        saved.save(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Analysis:
+        """Read what `save` wrote, or the ``analysis.npz`` of a result's folder.
+
+        Raises
+        ------
+        Rejected
+            Where there is no such file, or this version cannot read it.
+        """
+        return saved.load(cls, Path(path))
+
 
 def analyse(
     inspiratory: Volume,
     expiratory: Volume,
     parameters: Parameters | None = None,
     progress: Progress = lambda stage, share: None,
+    lungs: tuple[Volume | None, Volume | None] = (None, None),
+    displacement: DisplacementField | None = None,
 ) -> Analysis:
     """Analyse ventilation and perfusion of a pair of non-contrast chest CT volumes.
 
@@ -94,20 +147,24 @@ def analyse(
     parameters : Parameters
     progress : callable
         Called with the name of the stage and the share of it done, 0…1.
+    lungs : (Volume or None, Volume or None)
+        Masks of one's own for inspiration and expiration (`masks.with_own_lungs`); the lungs are found without.
+    displacement : DisplacementField, optional
+        A field of one's own, from expiration to inspiration; without one the CTs are registered.
 
     Raises
     ------
     Rejected
-        Where a volume shows no lungs, or one lung is missing in one phase.
+        Where a volume shows no lungs, or one lung is missing in one phase; or a mask or field does not fit the CT.
     QualityRejected
         Where a quality check fails, unless ``parameters.accept_failed_checks``.
     """
     parameters = parameters or Parameters()
     progress("lungs", 0.0)
-    insp = Phase.of(inspiratory, parameters)
+    insp = Phase.of(inspiratory, parameters, lungs[0])
     progress("lungs", 0.5)
-    exp = Phase.of(expiratory, parameters)
-    return analyse_phases(insp, exp, parameters, progress)
+    exp = Phase.of(expiratory, parameters, lungs[1])
+    return analyse_phases(insp, exp, parameters, progress, displacement=displacement)
 
 
 def analyse_phases(
@@ -117,6 +174,7 @@ def analyse_phases(
     progress: Progress = lambda stage, share: None,
     acquisitions: tuple[Acquisition, Acquisition] | None = None,
     lobes: Volume | None = None,
+    displacement: DisplacementField | None = None,
 ) -> Analysis:
     """Analyse as `analyse` does, from phases whose lungs are known already.
 
@@ -129,6 +187,8 @@ def analyse_phases(
         What the headers say of inspiration and expiration; checked with the rest. ``parameters.gravity`` needs them.
     lobes : Volume, optional
         Five labels, on either CT (`lobes.find_lobes`).
+    displacement : DisplacementField, optional
+        Used instead of our own registration.
 
     Raises
     ------
@@ -142,14 +202,7 @@ def analyse_phases(
         findings += quality.acquisition_findings(*acquisitions)
     _gate(findings, parameters)
     progress("registration", 0.0)
-    registration = register(
-        exp.work,
-        exp.lungs,
-        insp.work,
-        insp.lungs,
-        lambda share: progress("registration", share),
-        (exp.ct, insp.ct),
-    )
+    registration = given_field(insp, exp, displacement) if displacement else _registered(insp, exp, progress)
     findings += quality.registration_findings(registration.quality)
     _gate(findings, parameters)
     progress("maps", 0.0)
@@ -186,6 +239,17 @@ def analyse_phases(
         sensitivity=curves,
         findings=findings,
         registration=registration.quality,
+    )
+
+
+def _registered(insp: Phase, exp: Phase, progress: Progress) -> Registration:
+    return register(
+        exp.work,
+        exp.lungs,
+        insp.work,
+        insp.lungs,
+        lambda share: progress("registration", share),
+        (exp.ct, insp.ct),
     )
 
 

@@ -9,28 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from analysis.volume import Grid, Volume
-
-from ..errors import Rejected
-
-
-def volume_of(array: NDArray[Any], affine: NDArray[np.float64]) -> Volume:
-    """Return an array as an int16 volume; slices that descend along row x column are reversed.
-
-    Parameters
-    ----------
-    array : (k, j, i)
-        HU or labels; clipped to -1024…32767.
-    affine : (4, 4) float64
-        (k, j, i) to LPS mm.
-    """
-    mine = affine.copy()
-    if np.linalg.det(mine[:3, :3]) > 0:
-        array = array[::-1]
-        mine[:3, 3] += mine[:3, 0] * (len(array) - 1)
-        mine[:3, 0] *= -1
-    values = np.ascontiguousarray(np.clip(array, -1024, 32767).astype(np.int16))
-    return Volume(values, Grid(values.shape, mine))
+from analysis.volume import Grid, Volume, affine_of
 
 
 def image_volume(image: sitk.Image) -> tuple[Volume, NDArray[np.float64]]:
@@ -41,14 +20,7 @@ def image_volume(image: sitk.Image) -> tuple[Volume, NDArray[np.float64]]:
     Rejected
         Where the image does not have three dimensions.
     """
-    array = sitk.GetArrayFromImage(image)
-    if array.ndim != 3:
-        raise Rejected(f"an image of three dimensions is needed, not of {array.ndim}")
-    affine = np.eye(4)
-    directions = np.array(image.GetDirection()).reshape(3, 3)[:, ::-1]
-    affine[:3, :3] = directions * np.array(image.GetSpacing())[::-1]
-    affine[:3, 3] = image.GetOrigin()
-    return volume_of(array, affine), affine
+    return Volume.from_sitk(image), affine_of(image)
 
 
 def write_nifti(

@@ -12,7 +12,7 @@ from pydicom.misc import is_dicom
 from analysis.volume import Volume
 
 from ..errors import Rejected
-from .image_files import image_volume, volume_of
+from .image_files import image_volume
 from .malformed import MALFORMED
 
 #: Property types of lobes in a Segmentation that also name the side: left and right upper, right and left lower.
@@ -47,4 +47,4 @@ def _from_segmentation(path: Path) -> Volume:
     if not numbers:
         raise Rejected(f"{path} holds no segment coded as a lobe of the lung")
     volume = seg.get_volume(segment_numbers=numbers, combine_segments=True)
-    return volume_of(np.asarray(volume.array), np.asarray(volume.affine, dtype=np.float64))
+    return Volume.from_affine(np.asarray(volume.array), np.asarray(volume.affine, dtype=np.float64))

@@ -14,12 +14,13 @@ import numpy as np
 
 from analysis.limits_of_use import RESEARCH_USE
 from analysis.measures.table import measures_of
+from analysis.pipeline.saved import REST
 from analysis.pipeline.uncertainty import THRESHOLDS
 
 from ..errors import Rejected
 from ..strict_json import read_json, write_json
 from .record import NAME as RECORD
-from .record import REST, Record
+from .record import Record
 
 NAME = "measures.json"
 SCHEMA = "vq-dicom-node measures 1"

@@ -16,11 +16,12 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from analysis.cohort.gas_transfer import GLI
 from analysis.measures.table import MEASURES
+from analysis.pipeline.saved import REST
 from dicom_node.errors import Rejected
 from dicom_node.research.cohort import read_cohort
 from dicom_node.research.cohort_report import write_report
 from dicom_node.results.measures_file import SCHEMA
-from dicom_node.results.record import NAME, REST
+from dicom_node.results.record import NAME
 from dicom_node.strict_json import write_json
 
 

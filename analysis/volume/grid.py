@@ -1,12 +1,4 @@
-"""A CT volume: HU in an array (k, j, i) and where its voxels lie in the patient.
-
-Conventions of the whole package, said once:
-
-* arrays are indexed (k, j, i) = (slice, row, column);
-* points and vectors are (x, y, z) in DICOM's LPS patient coordinates, mm (PS3.3 C.7.6.2.1.1);
-* an affine maps the index (k, j, i, 1) to (x, y, z, 1): its columns are the steps of k, of j and of i;
-* grids are right-handed: det < 0 in this index order means i × j points along +k.
-"""
+"""Shape and place of an array of voxels in the patient; see the conventions of this room."""
 
 from __future__ import annotations
 
@@ -15,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import Rejected
+from ..errors import Rejected
 
 Float = NDArray[np.float32]
 Labels = NDArray[np.uint8]
@@ -89,6 +81,10 @@ class Grid:
         affine[:3, 3] = origin
         return cls(shape, affine)
 
+    def __repr__(self) -> str:
+        spacing = " x ".join(f"{mm:.3g}" for mm in self.spacing)
+        return f"Grid({' x '.join(map(str, self.shape))} voxels (k, j, i) of {spacing} mm)"
+
     @property
     def spacing(self) -> tuple[float, float, float]:
         """mm along k, j, i."""
@@ -135,55 +131,3 @@ class Grid:
         affine[:3, :3] = affine[:3, :3] * np.array(factors)
         affine[:3, 3] = self.points((np.array([factors], dtype=np.float64) - 1) / 2)[0]
         return Grid(shape, affine)
-
-
-@dataclass(frozen=True, eq=False)
-class Volume:
-    """A CT volume in HU.
-
-    Parameters
-    ----------
-    array : (k, j, i) int16 or float32
-        Hounsfield units.
-    grid : Grid
-        Where the voxels lie.
-
-    Raises
-    ------
-    Rejected
-        Where shapes differ, values are not finite, or the image is constant.
-    """
-
-    array: NDArray[np.int16] | Float
-    grid: Grid
-
-    def __post_init__(self) -> None:
-        array = np.asarray(self.array)
-        if array.dtype not in (np.int16, np.float32):
-            raise Rejected(f"HU must be int16 or float32, not {array.dtype}")
-        if array.shape != self.grid.shape:
-            raise Rejected(f"an array of shape {array.shape} does not fit a grid of {self.grid.shape}")
-        if array.dtype == np.float32 and not np.isfinite(array).all():
-            raise Rejected("the image holds values that are not finite (NaN or infinity)")
-        if array.min() == array.max():
-            raise Rejected(f"the image is constant ({array.flat[0]} HU everywhere)")
-
-    def crop(self, box: tuple[slice, slice, slice]) -> Volume:
-        """The part of the volume inside ``box`` (a view, not a copy)."""
-        return Volume(self.array[box], self.grid.crop(box))
-
-    def coarsen(self, target_mm: float) -> Volume:
-        """Average blocks of whole voxels until the spacing is close to ``target_mm`` (never above 1.15 of it).
-
-        A block mean conserves mass exactly and is the anti-alias filter at once.
-
-        Returns
-        -------
-        Volume
-            float32; axes finer than the target are averaged, the others kept.
-        """
-        k, j, i = (max(1, int(1.15 * target_mm / s)) for s in self.grid.spacing)
-        grid = self.grid.coarsen((k, j, i))
-        n = grid.shape
-        blocks = self.array[: n[0] * k, : n[1] * j, : n[2] * i].reshape(n[0], k, n[1], j, n[2], i)
-        return Volume(blocks.mean(axis=(1, 3, 5), dtype=np.float32), grid)
