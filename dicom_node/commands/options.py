@@ -35,14 +35,21 @@ ConfigPath = Annotated[
 ]
 
 
+#: Libraries that log the values of attributes, or every association: of them only what is critical is kept.
+TALKATIVE = frozenset({"pydicom", "pynetdicom", "highdicom", "apscheduler"})
+
+
+def _ours(record: logging.LogRecord) -> bool:
+    """Return whether a record is kept. A library's own level would not do: pydicom sets it when it is imported."""
+    return record.levelno >= logging.CRITICAL or record.name.split(".")[0] not in TALKATIVE
+
+
 def configure_logging() -> None:
     """Log to stderr: UIDs and job numbers, never patient data (children of the node call this too)."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_ours)
     handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    # at lower levels these log values of attributes, or every association
-    for name in ("pydicom", "pynetdicom", "highdicom", "apscheduler"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.simplefilter("ignore")
 
 

@@ -19,6 +19,7 @@ from analysis.errors import Rejected as AnalysisRejected
 from analysis.parameters import Parameters
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.dicom.headers import read_header
+from dicom_node.dicom.pixels import load_volume
 from dicom_node.errors import NodeError, Rejected
 from dicom_node.model import Pair, PairingRules
 from dicom_node.pairing import analyse
@@ -44,7 +45,7 @@ class Pipeline:
         self.lungs = list(lungs_ml)
         self.pair: Pair | None = None
         self.told = ""
-        read = analyse.load_volume
+        read = load_volume
 
         def load(*given: Any) -> Any:
             self.done.append("pixels")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from made import headers, slices
@@ -48,7 +49,7 @@ def test_a_localizer_in_each_study_keeps_no_pair_apart() -> None:
 
 @pytest.mark.parametrize("words", ["Exp", "Thorax"])
 @pytest.mark.parametrize("odd", [{"without": 30}, {"n": 12}, {"n": 30}], ids=["a gap", "begun", "short"])
-def test_the_missing_phase_is_waited_for_while_its_images_may_come(words: str, odd: dict[str, int]) -> None:
+def test_the_missing_phase_is_waited_for_while_its_images_may_come(words: str, odd: dict[str, Any]) -> None:
     one = [*series("1", "Insp", 2), *series("1", words, 3, **odd)]
     other = series("2", "Exp", 4)
     assert found({"1": one, "2": other}) is None
@@ -64,7 +65,7 @@ def test_the_other_study_may_be_the_incomplete_one() -> None:
 
 
 @pytest.mark.parametrize("odd", [{"without": 30}, {"n": 2}], ids=["its own phase", "a test of the contrast"])
-def test_what_cannot_become_the_missing_phase_is_not_waited_for(odd: dict[str, int]) -> None:
+def test_what_cannot_become_the_missing_phase_is_not_waited_for(odd: dict[str, Any]) -> None:
     words = "Insp sharp" if "without" in odd else "Premonitoring"
     one = [*series("1", "Insp", 2), *series("1", words, 3, **odd)]
     assert isinstance(found({"1": one, "2": series("2", "Exp", 4)}), Pair)
