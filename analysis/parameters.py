@@ -68,5 +68,10 @@ class Parameters:
         for name in ("min_defect_ml", "rim_mm", "reference_v", "reference_q"):
             if not getattr(self, name) >= 0:
                 raise Rejected(f"{name} must not be less than 0, not {getattr(self, name):g}")
+        if not self.low < 1:
+            raise Rejected(f"low is a share and less than 1, e.g. 0.6 for 60 %, not {self.low:g}")
+        for name in ("tau_v", "tau_q"):
+            if not getattr(self, name) < 1:
+                raise Rejected(f"{name} is a share and less than 1, not {getattr(self, name):g}")
         if self.normalisation == "reference" and not (self.reference_v and self.reference_q):
             raise Rejected("normalisation by a reference needs reference_v and reference_q")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Literal
 
 from .errors import Rejected
@@ -14,6 +15,18 @@ Point = tuple[float, float, float]
 TEXTS = ("SeriesDescription", "ProtocolName", "ImageComments", "ImageType")
 #: The names of the values of `Slice.acquisition`, in order.
 ACQUISITION = ("acquisition", "kernel", "image type", "respiratory phase", "temporal position")
+
+
+def digest_of(text: str) -> str:
+    """Return the SHA-256 of a text without padding; "" for an empty one.
+
+    Examples
+    --------
+    >>> digest_of(" A7 ") == digest_of("A7"), digest_of(" ")
+    (True, '')
+    """
+    text = text.strip()
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else ""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ class Troubles:
             if len(self._known) >= MOST:
                 del self._known[next(iter(self._known))]
             self._known[reason] = _Trouble(self._clock())
-        self._log.warning("%s: %s", self.name, reason)
+        # a peer's own sentence names it already
+        self._log.warning("%s", reason if reason.startswith(self.name) else f"{self.name}: {reason}")
 
     def over(self) -> None:
         """Take note that all is well, and say of each trouble how often it was met and for how long."""

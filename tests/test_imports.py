@@ -56,7 +56,7 @@ DICOM_NODE: dict[str, str] = {
     "notify": "errors troubles settings network store delivery",
     "research": "analysis errors model strict_json dicom pairing results",
     "node": "analysis errors model processes troubles settings dicom network store audit results delivery jobs studies "
-    "intake metrics notify",
+    "pairing strict_json intake metrics notify",
     "commands": "analysis errors printable strict_json settings dicom network store audit pairing results delivery "
     "jobs studies metrics research node",
     "__init__": "",

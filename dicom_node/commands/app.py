@@ -22,7 +22,7 @@ from .options import EPILOG, REFUSED, UNAVAILABLE
 #: Every command, in the order in which ``--help`` lists them; a command is called as its function is.
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(research.run_, research.export_, research.compare_, research.deidentify_, research.cohort_),
-    *(node.serve, node.status, node.check_config, node.conformance),
+    *(node.serve, node.status, node.health, node.check_config, node.conformance),
     *(node.retry, node.cancel, node.force, node.assign, demo.demo_),
 )
 VALIDATE_COMMANDS: tuple[Callable[..., None], ...] = (
@@ -45,7 +45,6 @@ app = typer.Typer(
     help="Lung ventilation/perfusion maps from inspiratory and expiratory CT, as a DICOM node. Research use.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )

@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
-from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from ..errors import Unavailable
+from ..errors import Rejected, Unavailable
 from ..printable import printable
-from .options import ConfigPath, configure_logging, read_settings
+from .logs import configure_logging
+from .options import ConfigPath, read_settings
 
 if TYPE_CHECKING:
     from ..audit.trail import Trail
-    from ..node.status import Job, Status, Study
+    from ..node.check import Check
+    from ..settings.config import Config
     from ..store.database import Database
 
+#: Pause between two looks of `status --watch` (s).
+WATCH_SECONDS = 2.0
+#: Schema of the JSON that `dicom-node status STUDY --json` prints.
+STUDY_SCHEMA = "vq-dicom-node study status 1"
+STUDY = "Study Instance UID or the end of it, accession number or patient ID."
 
-def serve(config: ConfigPath = None) -> None:
+
+def serve(
+    config: ConfigPath = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(help="Least level that is logged.")
+    ] = "info",
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log an object of JSON a line.")] = False,
+) -> None:
     """Run the node: receive images, analyse pairs, deliver results, until SIGTERM or Ctrl-C.
 
     A node that was killed continues where it was when it is started again.
@@ -34,8 +47,12 @@ def serve(config: ConfigPath = None) -> None:
     from ..node.node import Node
 
     settings = read_settings(config)
-    configure_logging()
-    node = Node(settings, prepare=configure_logging)
+    prepare = partial(configure_logging, log_level, log_json)
+    prepare()
+    try:
+        node = Node(settings, prepare=prepare)
+    except Rejected as error:  # the service manager must not start it again and again
+        raise typer.BadParameter(str(error), param_hint="--config") from error
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
@@ -48,23 +65,96 @@ def serve(config: ConfigPath = None) -> None:
 
 
 def status(
+    study: Annotated[
+        str,
+        typer.Argument(
+            help="One study in full: its UID or the end of it, an accession number or a patient ID."
+        ),
+    ] = "",
     config: ConfigPath = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again every two seconds, until Ctrl-C.")
+    ] = False,
 ) -> None:
-    """Show what is waiting, running, sent and failed, and why. The node does not have to be running."""
-    from ..node.status import SCHEMA
-    from ..node.status import status as read_status
+    """Show what is waiting, running, sent and failed, and why. The node does not have to be running.
+
+    Numbers of each state come first, then what needs a person, then the newest. With STUDY: its series and their
+    phases, its jobs and deliveries, and all that happened to it.
+    """
+    import time
+
     from ..store.database import Database
-    from ..strict_json import encode
 
     settings = read_settings(config)
     database = Database(settings.database_url)
-    found = read_status(database)
-    database.close()
+    show = (
+        partial(_show_study, settings, database, study) if study else partial(_show_all, settings, database)
+    )
+    try:
+        show(as_json)
+        while watch:
+            time.sleep(WATCH_SECONDS)
+            print("\x1b[H\x1b[2J" if sys.stdout.isatty() else "", end="")
+            show(as_json)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        database.close()
+
+
+def _show_all(settings: Config, database: Database, as_json: bool) -> None:
+    import time
+
+    from ..node.status import SCHEMA, running
+    from ..node.status import status as read_status
+    from ..strict_json import encode
+    from .shown import show_status
+
+    node, found = running(settings, time.time()), read_status(database)
     if as_json:
-        print(encode({"schema": SCHEMA, **asdict(found)}, indent=2))
+        print(encode({"schema": SCHEMA, "node": asdict(node), **asdict(found)}, indent=2))
     else:
-        _show(found)
+        show_status(node, found)
+
+
+def _show_study(settings: Config, database: Database, text: str, as_json: bool) -> None:
+    from ..node.lookup import find_studies
+    from ..node.study_status import study_status
+    from ..strict_json import encode
+    from .shown import show_study
+
+    found = [study_status(database, uid, settings.pairing) for uid in find_studies(database, text)]
+    if as_json:
+        print(encode({"schema": STUDY_SCHEMA, "studies": [asdict(one) for one in found]}, indent=2))
+        return
+    for one in found:
+        show_study(one)
+
+
+def health(
+    live: Annotated[
+        bool, typer.Option("--live", help="Only whether the node's ticks run, not whether it can receive.")
+    ] = False,
+    config: ConfigPath = None,
+) -> None:
+    """Say whether the node runs and can receive: exit code 0, or 3 with the reasons. For containers and monitors."""
+    import time
+
+    from ..metrics.health import live as is_live
+    from ..metrics.health import ready
+    from ..store.database import Database
+    from ..store.heartbeat import read_pulse, runs
+
+    settings, now = read_settings(config), time.time()
+    pulse = read_pulse(settings.layout)
+    found = (
+        is_live(pulse, now) if live else ready(settings, pulse, lambda: Database(settings.database_url), now)
+    )
+    problems = found.problems if runs(settings.layout) else ("no node runs with this storage",)
+    if problems:
+        raise Unavailable("; ".join(problems))
+    print("ok")
 
 
 def conformance() -> None:
@@ -75,22 +165,26 @@ def conformance() -> None:
 
 
 def check_config(config: ConfigPath = None) -> None:
-    """Check the configuration, storage, database and port, and whether the destinations answer.
+    """Check the configuration, storage, database, ports and certificates, and whether the destinations answer.
 
-    A destination that does not answer is reported, but is not a configuration error: results wait for it.
+    A destination that does not answer is reported, but is not a configuration error: results wait for it. Exit codes: 2
+    where the configuration must be mended, 3 where a port, the storage or the database is unavailable.
     """
     from ..node.check import check
 
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     console = Console()
-    fatal = ""
+    fatal: list[Check] = []
     for item in check(read_settings(config)):
         mark = "[green]ok[/]" if not item.problem else "[red]no[/]" if item.fatal else "[yellow]--[/]"
         told = f" {item.name}" + (f": {item.problem}" if item.problem else "")
         console.print(Text.assemble(Text.from_markup(mark), printable(told)), soft_wrap=True)
-        fatal = fatal or (f"{item.name}: {item.problem}" if item.fatal and item.problem else "")
+        fatal += [item] if item.fatal and item.problem else []
+    told = "; ".join(f"{item.name}: {item.problem}" for item in fatal)
+    if any(item.wrong for item in fatal):
+        raise typer.BadParameter(told, param_hint="--config")
     if fatal:
-        raise Unavailable(fatal)
+        raise Unavailable(told)
 
 
 def retry(
@@ -129,38 +223,42 @@ def cancel(
 
 
 def force(
-    study: Annotated[str, typer.Argument(help="Study Instance UID.")],
+    study: Annotated[str, typer.Argument(help=STUDY)],
     config: ConfigPath = None,
 ) -> None:
     """Decide on a study now, without waiting for further images."""
     import time
 
+    from ..node.lookup import find_study
     from ..studies import queue as studies
 
     database, trail = _opened(config)
+    study = find_study(database, study)
     studies.look_now(database, study, time.time())
     trail.operated(f"force: study {study} is due now")
     print(f"study {study} is due now")
 
 
 def assign(
-    series: Annotated[str, typer.Argument(help="Series Instance UID.")],
+    series: Annotated[str, typer.Argument(help="Series Instance UID, or the end of it.")],
     phase: Annotated[
         Literal["inspiration", "expiration", "none"],
         typer.Argument(help="What it is; none: no part of a pair."),
     ],
     join: Annotated[
         str,
-        typer.Option(help="Study Instance UID of the study that holds its other phase, where it is another."),
+        typer.Option(help="The study that holds its other phase, where it is another, named as for `force`."),
     ] = "",
     config: ConfigPath = None,
 ) -> None:
     """Say which phase a series is, whatever its descriptions say; the lung volumes must still agree."""
     import time
 
+    from ..node.lookup import find_series, find_study
     from ..studies import queue as studies
 
     database, trail = _opened(config)
+    series, join = find_series(database, series), find_study(database, join) if join else ""
     study = studies.assign(database, series, phase, time.time())
     if join:
         studies.join(database, study, join, time.time())
@@ -177,78 +275,3 @@ def _opened(config: Path | None) -> tuple[Database, Trail]:
     settings = read_settings(config)
     database = Database(settings.database_url)
     return database, Trail(database, settings.audit, settings.receive.ae_title)
-
-
-def _show(found: Status) -> None:
-    console = Console()
-    counts = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in asdict(found.instances).items())
-    console.print(f"Instances: {counts}")
-    for name, columns in TABLES.items():
-        if rows := getattr(found, name):
-            table = Table(*(c for c, _ in columns), title=name.capitalize(), title_justify="left")
-            for row in rows:
-                # not printed as markup: rich would interpret brackets in what a sender wrote
-                table.add_row(*(Text(printable(cell(row))) for _, cell in columns))
-            console.print(table)
-
-
-def _time(seconds: float | None) -> str:
-    return "" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _job_state(row: Job) -> str:
-    return f"{row.state} {row.stage} {row.fraction:.0%}" if row.state == "RUNNING" else row.state
-
-
-def _missing(row: Study) -> str:
-    if not row.missing or row.state == "REMOVED":
-        return ""
-    return f"{row.missing} of {row.listed} images its scanner lists are not here"
-
-
-Column = tuple[str, Callable[[Any], str]]
-
-
-TABLES: dict[str, tuple[Column, ...]] = {
-    "studies": (
-        ("study", lambda r: r.study_uid),
-        ("images", lambda r: str(r.instances)),
-        ("state", lambda r: r.state),
-        ("since", lambda r: _time(r.since)),
-        ("until", lambda r: _time(r.due_at)),
-        ("why", lambda r: "; ".join(text for text in (r.reason, _missing(r), r.search) if text)),
-    ),
-    "jobs": (
-        ("job", lambda r: str(r.id)),
-        ("study", lambda r: r.study_uid),
-        ("revision", lambda r: str(r.revision)),
-        ("state", _job_state),
-        ("since", lambda r: _time(r.since)),
-        ("why", lambda r: r.reason),
-    ),
-    "deliveries": (
-        ("job", lambda r: str(r.job_id)),
-        ("destination", lambda r: r.destination),
-        ("state", lambda r: r.state),
-        ("objects", lambda r: str(r.objects)),
-        ("attempts", lambda r: str(r.attempts)),
-        ("next", lambda r: _time(r.due_at)),
-        ("why", lambda r: r.reason),
-    ),
-    "commitments": (
-        ("asked by", lambda r: r.calling_ae),
-        ("transaction", lambda r: r.transaction_uid),
-        ("state", lambda r: r.state),
-        ("objects", lambda r: str(r.objects)),
-        ("not kept", lambda r: "" if r.failed is None else str(r.failed)),
-        ("attempts", lambda r: str(r.attempts)),
-        ("next", lambda r: _time(r.due_at) if r.state == "QUEUED" else ""),
-        ("why", lambda r: r.reason),
-    ),
-    "unreadable": (
-        ("instance", lambda r: r.sop_instance_uid),
-        ("from", lambda r: r.calling_ae),
-        ("received", lambda r: _time(r.received_at)),
-        ("why", lambda r: r.problem),
-    ),
-}

@@ -8,11 +8,11 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 
 from ..errors import Rejected
-from ..model import TEXTS, Header
+from ..model import TEXTS, Header, digest_of
 from .attributes import is_uid, named
 from .decoding_limits import TooMuch, check_inflated
 from .malformed import MALFORMED
-from .persons import digest_of, person_of
+from .persons import person_of
 from .slices import slices_of
 from .transfer_syntaxes import syntax_problem
 from .values import items_of, numbers_of, text_of

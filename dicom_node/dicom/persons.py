@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import date
-from hashlib import sha256
 
 from pydicom import Dataset
 
-from ..model import Person
+from ..model import Person, digest_of
 from .values import text_of
 
 #: What consoles and anonymisers write where there is no ID, without spaces and punctuation.
@@ -30,18 +29,6 @@ def person_of(ds: Dataset) -> Person:
         )
     )
     return Person(patient_id, issuer, birth_date, digest_of(_plain_name(text_of(ds, "PatientName"))))
-
-
-def digest_of(text: str) -> str:
-    """Return the SHA-256 of a text without padding; "" for an empty one.
-
-    Examples
-    --------
-    >>> digest_of(" A7 ") == digest_of("A7"), digest_of(" ")
-    (True, '')
-    """
-    text = text.strip()
-    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else ""
 
 
 def _plain_id(text: str) -> str:

@@ -9,9 +9,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from functools import partial
-from multiprocessing import Pipe, get_context, reduction
+from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
@@ -32,6 +31,8 @@ from ..store.archive import Archive
 from ..store.database import Database
 from . import mpps as performed
 from . import storage_commitment as commit
+from .lean import Held, Order
+from .lean import accept as lean_accept
 
 LOG = logging.getLogger(__name__)
 
@@ -47,32 +48,6 @@ START_SECONDS = 120.0
 LOST_SECONDS = 120.0
 #: Message that a process sends once it accepts connections.
 ACCEPTS = b"accepts"
-
-
-class Held:
-    """A file descriptor that spawned processes hold too, so that its lock lasts until the last of them has ended."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-
-    def __reduce__(self) -> Any:
-        return _hold, (reduction.DupFd(self.descriptor),)
-
-
-def _hold(duplicate: Any) -> Held:
-    return Held(duplicate.detach())
-
-
-@dataclass(frozen=True)
-class _Order:
-    """The arguments of an acceptor process."""
-
-    config: Config
-    listening: Any
-    lock: Held
-    numbers: Any
-    own: int
-    prepare: Callable[[], None] | None
 
 
 class Acceptors:
@@ -123,7 +98,7 @@ class Acceptors:
         numbers = Load.shared(self._config.receive.maximum_associations, count)
         self._last_accepted = time.monotonic()
         for own in range(count):
-            order = _Order(self._config, self._listening, self._lock, numbers, own, self._prepare)
+            order = Order(self._config, self._listening, self._lock, numbers, own, self._prepare)
             keeper = threading.Thread(target=self._keep, args=(order,), name=f"acceptor-{own}", daemon=True)
             keeper.start()
             self._keepers.append(keeper)
@@ -137,7 +112,7 @@ class Acceptors:
         if self._listening is not None:
             self._listening.close()
 
-    def _keep(self, order: _Order) -> None:
+    def _keep(self, order: Order) -> None:
         """Run one process until the node stops, and start it again whenever it ends or cannot be started."""
         pause = AGAIN_SECONDS
         while not self._stopping.is_set():
@@ -152,7 +127,7 @@ class Acceptors:
             self._stopping.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
-    def _run(self, order: _Order) -> str:
+    def _run(self, order: Order) -> str:
         """Run one process until it ends or the node stops, and return how it ended."""
         try:
             process, pipe = _spawn(order)
@@ -181,11 +156,11 @@ def _accepts(pipe: Connection) -> bool:
         return False
 
 
-def _spawn(order: _Order) -> tuple[BaseProcess, Connection]:
+def _spawn(order: Order) -> tuple[BaseProcess, Connection]:
     mine, theirs = Pipe()
     try:
         process = get_context("spawn").Process(
-            target=_accept, args=(order, theirs), name="acceptor", daemon=True
+            target=lean_accept, args=(order, theirs), name="acceptor", daemon=True
         )
         process.start()
     except BaseException:
@@ -196,7 +171,7 @@ def _spawn(order: _Order) -> tuple[BaseProcess, Connection]:
     return process, mine
 
 
-def _accept(order: _Order, pipe: Connection) -> None:
+def accept(order: Order, pipe: Connection) -> None:
     """Receive, in a process of its own, until the node ends or tells it to end."""
     begin(order.prepare)
     try:
@@ -206,7 +181,7 @@ def _accept(order: _Order, pipe: Connection) -> None:
         sys.exit(1)
 
 
-def _receive(order: _Order, pipe: Connection) -> None:
+def _receive(order: Order, pipe: Connection) -> None:
     """Receive until the node closes its end of the pipe.
 
     Raises

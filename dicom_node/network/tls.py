@@ -67,6 +67,11 @@ def _context(protocol: int, settings: TlsSettings) -> ssl.SSLContext:
     context.minimum_version = OLDEST
     context.set_ciphers(CIPHERS)
     context.verify_mode = ssl.CERT_REQUIRED
+    for path in settings.files:
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise Rejected(f"the file {path} of a certificate cannot be read: {error.strerror}") from error
     try:
         context.load_cert_chain(settings.certificate, settings.key, password="")
         context.load_verify_locations(settings.authorities)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import socket
 import time
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from urllib.parse import urlsplit
 from ..delivery.kinds import SENDERS
 from ..errors import NodeError, Rejected, Unavailable
 from ..network.tls import expiring, server_context
+from ..notify.kinds import WAYS
 from ..settings.config import Config
-from ..settings.destinations import CStoreDestination, StowRsDestination
+from ..settings.destinations import StowRsDestination
 from ..store.database import Database, NoTables
 from ..store.durable import make_folder
+from ..store.heartbeat import runs
 
 
 @dataclass(frozen=True)
@@ -29,25 +32,51 @@ class Check:
         What is wrong, in one sentence; "" where all is well.
     fatal : bool
         True where the node could not start; False where it would run and try again later.
+    wrong : bool
+        True where the configuration must be mended: starting again later would not help.
     """
 
     name: str
     problem: str
     fatal: bool
+    wrong: bool = False
 
 
 def check(config: Config) -> list[Check]:
-    """Check the storage folder, the database, the port and every destination."""
+    """Check the storage folder, the database, the ports, certificates, programs, every destination and channel."""
     checks = [
         Check(f"storage {config.storage}", _storage(config), True),
         Check("database", _database(config), True),
         Check(f"port {config.receive.port} on {config.receive.host}", _port(config), True),
     ]
+    if (metrics := config.metrics) is not None:
+        problem = "" if _is_ours(config) else _free(metrics.host, metrics.port)
+        checks.append(Check(f"port {metrics.port} on {metrics.host} for the metrics", problem, True))
+    checks += _programs(config)
     checks += [Check("who may send", warning, False) for warning in open_to_all(config)]
     checks += _certificates(config)
     for destination in config.destinations:
         answer = SENDERS[type(destination)].probe(destination, config.receive.ae_title)
         checks.append(Check(f"destination {destination.name} ({destination.place})", answer, False))
+    for channel in config.notify:
+        answer = WAYS[type(channel)].probe(channel)
+        checks.append(Check(f"channel {channel.name} ({channel.place})", answer, False))
+    return checks
+
+
+def _programs(config: Config) -> list[Check]:
+    """Check that programs and folders outside the storage, which the configuration names, are there."""
+    checks = []
+    if config.jobs.lobes_command:
+        program = config.jobs.lobes_command[0]
+        missing = (
+            "" if shutil.which(program) else f"the program {program} is not found: every job would be refused"
+        )
+        checks.append(Check("jobs.lobes_command", missing, False))
+    if config.audit is not None and config.audit.file is not None:
+        file = config.audit.file
+        there = os.access(file, os.W_OK) if file.exists() else os.access(file.parent, os.W_OK | os.X_OK)
+        checks.append(Check(f"audit file {file}", "" if there else "not writable", False))
     return checks
 
 
@@ -74,22 +103,16 @@ def _is_loopback(url: str) -> bool:
 
 def _certificates(config: Config) -> list[Check]:
     """Check that the files of each table of certificates can be used, and which of them expire soon."""
-    tables = {"receive": config.receive.tls}
-    tables |= {} if config.audit is None else {"audit": config.audit.tls}
-    tables |= {} if config.pacs is None else {"pacs": config.pacs.tls}
-    tables |= {
-        f"destination {d.name}": d.tls for d in config.destinations if isinstance(d, CStoreDestination)
-    }
     checks = []
-    for name, settings in tables.items():
-        if settings is not None:
-            try:
-                server_context(settings)
-                found = [Check(f"certificates of {name}", "", True)]
-            except Rejected as error:
-                found = [Check(f"certificates of {name}", str(error), True)]
-            soon = [Check(f"certificates of {name}", told, False) for told in expiring(settings, time.time())]
-            checks += found + soon
+    for name, settings in config.certificates.items():
+        try:
+            server_context(settings)
+            problem = ""
+        except Rejected as error:
+            problem = str(error)
+        checks.append(Check(f"certificates of {name}", problem, True, wrong=True))
+        soon = expiring(settings, time.time())
+        checks += [Check(f"certificates of {name}", told, False) for told in soon]
     return checks
 
 
@@ -112,11 +135,21 @@ def _database(config: Config) -> str:
 
 
 def _port(config: Config) -> str:
-    family = socket.AF_INET6 if ":" in config.receive.host else socket.AF_INET
+    return "" if _is_ours(config) else _free(config.receive.host, config.receive.port)
+
+
+def _is_ours(config: Config) -> bool:
+    """Return whether a node runs with this storage, which then has the ports."""
+    return runs(config.layout)
+
+
+def _free(host: str, port: int) -> str:
+    """Return "" where an address can be listened on, else why not."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((config.receive.host, config.receive.port))
-    except OSError as error:
-        return f"cannot be listened on: {error.strerror or error}"
+            probe.bind((host, port))
+    except (OSError, UnicodeError) as error:
+        return f"cannot be listened on: {getattr(error, 'strerror', None) or error}"
     return ""

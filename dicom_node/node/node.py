@@ -136,6 +136,11 @@ class Node:
 
     def start(self) -> None:
         """Recover what a crash left, then listen and work."""
+        LOG.info("vq-dicom-node %s starts with the storage %s", VERSION, self.config.storage)
+        for destination in self.config.destinations:
+            LOG.info("results go to %s (%s, %s)", destination.name, destination.kind, destination.place)
+        for channel in self.config.notify:
+            LOG.info("people are told by %s (%s, %s)", channel.name, channel.kind, channel.place)
         retention.finish(self.database, self.config.storage, time.time(), self.trail.deleted)
         drafts, adopted = self.archive.sweep()
         shutil.rmtree(self.config.layout.workspaces, ignore_errors=True)

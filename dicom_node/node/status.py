@@ -1,19 +1,25 @@
-"""The database -> typed values that say what is waiting, running, sent and failed, and why."""
+"""The database and the pulse -> typed values that say what is waiting, running, sent and failed, and why."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from ..settings.config import Config
 from ..store.database import Database
+from ..store.heartbeat import Pulse, read_pulse, runs
 from ..store.tables import (
     UNINDEXED,
+    UNREADABLE,
     commitment,
     delivery,
     instance,
     job,
+    notification,
     performed_image,
     performed_step,
     performed_study,
@@ -118,8 +124,64 @@ class Commitment:
 
 
 @dataclass(frozen=True)
+class Notices:
+    """The notifications of a channel that are in one state, with the reason of the newest."""
+
+    channel: str
+    state: str
+    events: int
+    attempts: int
+    due_at: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many there are in each state, of all that are in the database."""
+
+    studies: Mapping[str, int] = field(default_factory=dict)
+    jobs: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Running:
+    """Whether a node runs with a configuration, and the room on its disk.
+
+    Parameters
+    ----------
+    runs : bool
+        True while a node holds the storage.
+    problem : str
+        What is wrong with it, in one sentence; "" for nothing.
+    version : str
+        Of the node that runs, or ran last; "" where none has.
+    started, ticked : float or None
+        Time of its start and of its last tick (s since 1970).
+    port, accepting, acceptors : int
+        Port on which it receives; number of processes that accept connections, and number that should.
+    free, size, low : float
+        Free space and size of the disk, and free space below which nothing is received (bytes).
+    """
+
+    runs: bool
+    problem: str
+    version: str
+    started: float | None
+    ticked: float | None
+    port: int
+    accepting: int
+    acceptors: int
+    free: float
+    size: float
+    low: float
+
+
+@dataclass(frozen=True)
 class Status:
-    """The state of a node without patient data; times are in seconds since 1970, the newest rows come first."""
+    """The state of a node without patient data; times are in seconds since 1970, the newest rows come first.
+
+    Studies, jobs and deliveries that have not ended well are all there, however old; of the others the newest.
+    """
 
     instances: Instances
     unreadable: tuple[Unreadable, ...]
@@ -127,6 +189,44 @@ class Status:
     jobs: tuple[Job, ...]
     deliveries: tuple[Delivery, ...]
     commitments: tuple[Commitment, ...]
+    counts: Counts = Counts()
+    notices: tuple[Notices, ...] = ()
+
+
+#: States of a study, and of a job, that are shown however old: a person may be needed, or it is under way.
+OPEN_STUDY = ("RECEIVING", "WAITING", "OVERDUE", "REFUSED")
+OPEN_JOB = ("READY", "RUNNING", "FAILED", "REFUSED")
+
+
+def running(config: Config, now: float) -> Running:
+    """Return whether a node runs with this configuration.
+
+    Parameters
+    ----------
+    now : float
+        Current time (s since 1970).
+    """
+    alive, pulse = runs(config.layout), read_pulse(config.layout)
+    problem = "" if alive else "no node runs"
+    if alive and pulse is not None and pulse.stands_still(now):
+        problem = f"its ticks have stood still for {now - pulse.at:.0f} s: start it again"
+    elif alive and pulse is not None and pulse.accepting < 1:
+        problem = f"no process accepts connections on port {pulse.port}"
+    try:
+        disk = shutil.disk_usage(config.storage)
+        free, size = float(disk.free), float(disk.total)
+    except OSError:
+        free = size = 0.0
+    low = config.receive.min_free_mb * 1e6
+    if not problem and free < low:
+        problem = "the disk is full: associations are rejected"
+    last = pulse or Pulse("", 0.0, 0, 0, config.receive.acceptors, 0.0)
+    return Running(
+        *(alive, problem, last.version),
+        *(last.started or None, last.at or None),
+        *(last.port, last.accepting, last.acceptors),
+        *(free, size, low),
+    )
 
 
 def status(database: Database, limit: int = 50) -> Status:
@@ -135,7 +235,7 @@ def status(database: Database, limit: int = 50) -> Status:
     Parameters
     ----------
     limit : int
-        Most rows of each list.
+        Most rows of each list that need nobody, and of each list of files.
 
     Raises
     ------
@@ -146,11 +246,37 @@ def status(database: Database, limit: int = 50) -> Status:
         return Status(
             _counts(connection),
             _rows(Unreadable, connection, _unreadable().limit(limit)),
-            _rows(Study, connection, _studies().limit(limit)),
-            _rows(Job, connection, _jobs().limit(limit)),
+            _rows(Study, connection, studies_of(_shown(study.c.study_uid, study, OPEN_STUDY, limit))),
+            _rows(Job, connection, jobs_of(_shown(job.c.id, job, OPEN_JOB, limit))),
             _rows(Delivery, connection, _deliveries(limit)),
             _rows(Commitment, connection, _commitments().limit(limit)),
+            Counts(_by_state(connection, study), _by_state(connection, job)),
+            _rows(Notices, connection, _notices()),
         )
+
+
+def _by_state(connection: sa.Connection, table: sa.Table) -> dict[str, int]:
+    query = sa.select(table.c.state, sa.func.count()).group_by(table.c.state).order_by(table.c.state)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def _shown(key: sa.Column[Any], table: sa.Table, states: tuple[str, ...], limit: int) -> Any:
+    """Return the condition on a row that it is in one of some states, or among the newest."""
+    when = study.c.received_at if table is study else job.c.id
+    newest = sa.select(key).order_by(when.desc()).limit(limit).subquery()
+    return key.in_(sa.select(key).where(table.c.state.in_(states)).union(sa.select(newest)))
+
+
+def _notices() -> sa.Select[Any]:
+    groups = notification.c.channel, notification.c.state
+    values = (
+        sa.func.count().label("events"),
+        sa.func.max(notification.c.attempts).label("attempts"),
+        sa.func.min(sa.case((notification.c.state == "QUEUED", notification.c.due_at))).label("due_at"),
+        sa.func.max(notification.c.reason).label("reason"),
+    )
+    open_ones = notification.c.state.in_(("QUEUED", "DEAD"))
+    return sa.select(*groups, *values).where(open_ones).group_by(*groups).order_by(*groups)
 
 
 def _rows(kind: type[Row], connection: sa.Connection, query: sa.Select[Any]) -> tuple[Row, ...]:
@@ -162,7 +288,7 @@ def _counts(connection: sa.Connection) -> Instances:
     queries = (
         count.select_from(instance),
         count.select_from(instance).where(UNINDEXED),
-        count.select_from(instance).where(instance.c.problem.is_not(None)),
+        count.select_from(instance).where(UNREADABLE),
         count.select_from(quarantine),
     )
     return Instances(*(int(connection.scalar(query) or 0) for query in queries))
@@ -170,10 +296,11 @@ def _counts(connection: sa.Connection) -> Instances:
 
 def _unreadable() -> sa.Select[Any]:
     columns = instance.c.sop_instance_uid, instance.c.received_at, instance.c.calling_ae, instance.c.problem
-    return sa.select(*columns).where(instance.c.problem.is_not(None)).order_by(instance.c.received_at.desc())
+    return sa.select(*columns).where(UNREADABLE).order_by(instance.c.received_at.desc())
 
 
-def _studies() -> sa.Select[Any]:
+def studies_of(where: Any) -> sa.Select[Any]:
+    """Return the query of `Study` for the rows of `study` that fulfil a condition."""
     images = (
         sa.select(sa.func.count())
         .where(instance.c.study_uid == study.c.study_uid)
@@ -191,10 +318,12 @@ def _studies() -> sa.Select[Any]:
     here = sa.exists().where(instance.c.sop_instance_uid == performed_image.c.sop_instance_uid)
     counts = listed.scalar_subquery().label("listed"), listed.where(~here).scalar_subquery().label("missing")
     names = "study_uid", "state", "reason", "since", "due_at", "search"
-    return sa.select(*(study.c[name] for name in names), images, *counts).order_by(study.c.received_at.desc())
+    query = sa.select(*(study.c[name] for name in names), images, *counts).where(where)
+    return query.order_by(study.c.received_at.desc())
 
 
-def _jobs() -> sa.Select[Any]:
+def jobs_of(where: Any) -> sa.Select[Any]:
+    """Return the query of `Job` for the rows of `job` that fulfil a condition."""
     names = (
         "id",
         "study_uid",
@@ -207,7 +336,7 @@ def _jobs() -> sa.Select[Any]:
         "reason",
         "due_at",
     )
-    return sa.select(*(job.c[name] for name in names)).order_by(job.c.id.desc())
+    return sa.select(*(job.c[name] for name in names)).where(where).order_by(job.c.id.desc())
 
 
 def _deliveries(limit: int) -> sa.Select[Any]:
@@ -225,7 +354,7 @@ def _deliveries(limit: int) -> sa.Select[Any]:
     still_open = sa.select(delivery.c.id).where(delivery.c.state.in_(("QUEUED", "DEAD")))
     shown = delivery.c.id.in_(of_newest.union(still_open))
     query = sa.select(*groups, *values).select_from(delivery.join(result)).where(shown).group_by(*groups)
-    return query.order_by(result.c.job_id.desc(), delivery.c.destination).limit(4 * limit)
+    return query.order_by(result.c.job_id.desc(), delivery.c.destination)
 
 
 def _commitments() -> sa.Select[Any]:

@@ -16,7 +16,7 @@ from .destinations import Destination
 from .layout import Layout
 from .notify import Channel
 from .peers import Pacs, Peer, TlsSettings, valid_ae_title
-from .toml import _build, _line, _Wrong
+from .toml import _build, _line, _Wrongs
 
 T = TypeVar("T")
 
@@ -301,7 +301,7 @@ def read_config(path: Path) -> Config:
     ------
     Rejected
         Where the file is missing or is not TOML, a key is unknown, or a value has the wrong type or is out of
-        range. The message names the file, the line and the key.
+        range. The message has a line for each thing that is wrong, with the file, the line and the key.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -310,8 +310,9 @@ def read_config(path: Path) -> Config:
         raise Rejected(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     try:
         config = _build(Config, table, "")
-    except _Wrong as error:
-        raise Rejected(f"{path}{_line(text, error)}: {error}") from error
+    except _Wrongs as errors:
+        lines = dict.fromkeys(f"{path}{_line(text, error)}: {error}" for error in errors.found)
+        raise Rejected("\n".join(lines)) from errors
     folder = path.parent.absolute()
 
     audit = _placed(config.audit, folder)

@@ -7,15 +7,15 @@ works through its SQLAlchemy URL.
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
     DatabaseError,
     DataError,
@@ -31,7 +31,15 @@ from ..errors import Rejected, Unavailable
 from .durable import FILE_MODE
 from .tables import MIGRATIONS, SCHEMA, metadata, schema
 
-INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+DIALECTS = "sqlite", "postgresql"
+
+
+def insert_into(dialect: str, table: sa.Table) -> Any:
+    """Return an INSERT of a dialect that has ``on_conflict_do_nothing`` and ``on_conflict_do_update``.
+
+    Only the dialect that is used is imported: each costs a process some megabytes.
+    """
+    return importlib.import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
 
 
 class NoTables(Unavailable):
@@ -104,7 +112,7 @@ class Database:
 
     def insert(self, table: sa.Table) -> Any:
         """Return an INSERT that has ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
-        return INSERT[self.engine.dialect.name](table)
+        return insert_into(self.engine.dialect.name, table)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -218,7 +226,7 @@ def _away() -> Iterator[None]:
 def _engine(url: str, prepare: bool) -> sa.Engine:
     parsed = sa.make_url(url)
     name = parsed.get_backend_name()
-    if name not in INSERT:
+    if name not in DIALECTS:
         raise Rejected(f"the database must be sqlite or postgresql, not {name}")
     if name == "postgresql":
         return sa.create_engine(

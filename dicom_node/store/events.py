@@ -11,7 +11,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from .database import INSERT
+from .database import insert_into
 from .tables import event
 
 #: The kinds of event. The first seven are those of which `[[notify]]` may tell (`settings.notify.EVENTS`).
@@ -79,7 +79,7 @@ def record(connection: sa.Connection, happened: Event, once: str | None = None) 
         "text": happened.text,
         "once": once,
     }
-    insert = INSERT[connection.dialect.name](event).values(**values)
+    insert = insert_into(connection.dialect.name, event).values(**values)
     connection.execute(insert.on_conflict_do_nothing(index_elements=["once"]))
 
 

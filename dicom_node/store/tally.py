@@ -7,7 +7,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from .database import INSERT
+from .database import insert_into
 from .tables import tally
 
 #: What is counted. "instances" and "bytes" count what was received and read, "job seconds" the time of finished jobs.
@@ -41,7 +41,9 @@ def add(
     """
     if not amount:
         return
-    insert = INSERT[connection.dialect.name](tally).values(name=name, of=of, outcome=outcome, value=amount)
+    insert = insert_into(connection.dialect.name, tally).values(
+        name=name, of=of, outcome=outcome, value=amount
+    )
     more = {"value": tally.c.value + insert.excluded.value}
     connection.execute(insert.on_conflict_do_update(index_elements=["name", "of", "outcome"], set_=more))
 

@@ -61,7 +61,7 @@ def test_no_line_of_a_trace_looks_like_a_record() -> None:
 
 
 def test_every_command_logs_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dicom_node.commands.options import configure_logging
+    from dicom_node.commands.logs import configure_logging
 
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])

@@ -145,3 +145,23 @@ def living(group: int) -> list[list[str]]:
     )
     rows = [line.split(None, 2) for line in shown.stdout.splitlines()]
     return [args for pgid, state, *args in rows if int(pgid) == group and not state.startswith("Z")]
+
+
+def test_a_configuration_that_cannot_serve_is_wrong_usage_and_not_tried_again(config: Path) -> None:
+    """systemd starts a node again unless it ends with 2 (RestartPreventExitStatus of deploy/dicom-node.service)."""
+    with config.open("a") as file:
+        file.write('[receive.tls]\ncertificate = "a.crt"\nkey = "a.key"\nauthorities = "ca.crt"\n')
+    for command in ("serve", "check-config"):
+        done = run(command, "--config", str(config))
+        said = re.sub(r"[\s│╭╮╰╯─]+", " ", done.stderr)
+        assert (command, done.returncode) == (command, 2)
+        assert "a.crt of a certificate cannot be read: No such file or directory" in said
+
+
+def test_a_shell_can_complete_commands() -> None:
+    done = subprocess.run(
+        [*COMMAND, "--show-completion", "bash"],
+        capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "SHELL": "/bin/bash"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "complete" in done.stdout

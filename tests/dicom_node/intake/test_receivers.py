@@ -21,7 +21,8 @@ from running_node import config
 from dicom_node.dicom.uids import VERIFICATION
 from dicom_node.errors import Unavailable
 from dicom_node.intake import receivers
-from dicom_node.intake.receivers import Acceptors, Held
+from dicom_node.intake.lean import Held, Order
+from dicom_node.intake.receivers import Acceptors
 from dicom_node.network.admission import Load
 from dicom_node.network.storage_scp import Receiver
 from dicom_node.node.node import Node
@@ -180,7 +181,7 @@ def test_a_process_whose_thread_that_accepts_has_ended_ends_too(
     monkeypatch.setattr(receivers, "FLUSH_SECONDS", 0.05)
     listening = socket.create_server(("127.0.0.1", 0))
     seats = settings.receive.maximum_associations
-    order = receivers._Order(settings, listening, Held(-1), Load.shared(seats, 1), 0, None)
+    order = Order(settings, listening, Held(-1), Load.shared(seats, 1), 0, None)
     mine, theirs = Pipe()
     ended: list[Exception] = []
 

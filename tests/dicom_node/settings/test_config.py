@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dicom_node.errors import Rejected
-from dicom_node.settings.config import Config, read_config
+from dicom_node.settings.config import Config, MetricsSettings, read_config
 from dicom_node.settings.destinations import CStoreDestination, FolderDestination, StowRsDestination
+from dicom_node.settings.notify import EVENTS, SmtpChannel, WebhookChannel
 from dicom_node.settings.peers import Peer
 
 EXAMPLE = Path(__file__).parents[3] / "deploy" / "node.toml"
@@ -18,18 +21,28 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_the_example_is_read_and_says_the_defaults() -> None:
-    config = read_config(EXAMPLE)
-    default = Config()
-    assert config.storage == EXAMPLE.parent / default.storage
-    assert (config.pairing, config.analysis, config.jobs) == (default.pairing, default.analysis, default.jobs)
+def test_the_example_is_read_and_is_the_defaults() -> None:
+    assert replace(read_config(EXAMPLE), storage=Config().storage) == Config()
+
+
+def test_the_examples_that_are_no_defaults_can_be_used_as_they_stand(tmp_path: Path) -> None:
+    text = re.sub(r"^#(?=\[|\w+ = )", "", EXAMPLE.read_text(encoding="utf-8"), flags=re.M)
+    text = text.replace('file = "audit.log"\n', "")  # either a file or a host
+    config = read_config(written(tmp_path, text))
     assert config.receive.peers == (Peer("CT1", "10.1.2.0/24", 104), Peer("", "127.0.0.1"))
+    assert config.receive.tls is not None
     pacs, web, share = config.destinations
-    assert pacs == CStoreDestination("pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242)
+    plain = CStoreDestination("pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242)
+    assert isinstance(pacs, CStoreDestination)
+    assert replace(pacs, tls=None) == plain
     assert isinstance(web, StowRsDestination)
     assert isinstance(share, FolderDestination)
     assert (web.kind, web.url) == ("STOW-RS", "https://pacs.example.org/dicom-web")
     assert (share.kind, share.folder) == ("folder", Path("/srv/vq-results"))
+    assert config.metrics == MetricsSettings()
+    mail, hook = config.notify
+    assert (type(mail), type(hook)) == (SmtpChannel, WebhookChannel)
+    assert mail.events == EVENTS
 
 
 def test_an_empty_file_is_the_embedded_default_on_loopback(tmp_path: Path) -> None:
@@ -50,8 +63,26 @@ def test_an_empty_file_is_the_embedded_default_on_loopback(tmp_path: Path) -> No
             '[[destinations]]\nname = "a"\nhost = "h"\n',
             "'ae_title' is missing in [destinations]",
         ),
-        ("[receive]\nport = 70000\n", "line 1: a port is 0 to 65535, not 70000 in [receive]"),
-        ('[receive]\nae_title = "MUCH TOO LONG A TITLE"\n', "an AE title is 1 to 16"),
+        ("[receive]\nport = 70000\n", "line 2: a port is 0 to 65535, not 70000 in [receive]"),
+        ('[receive]\nae_title = "MUCH TOO LONG A TITLE"\n', "line 2: an AE title is 1 to 16"),
+        (
+            "[analysis]\ngrid_mm = 2\nlow = 60\n",
+            "line 3: low is a share and less than 1, e.g. 0.6 for 60 %, not 60",
+        ),
+        (
+            '[[destinations]]\nname = "a"\nae_title = "A"\nhost = "h"\n'
+            '[[destinations]]\nname = "b"\nae_title = "A"\nhost = "h"\nport = 0\n',
+            "line 9: a port is 1 to 65535, not 0 in [destinations]",
+        ),
+        (
+            '[[destinations]]\nname = "a"\nae_title = "A"\nhost = "h"\n[[destinations]]\nname = "b"\n'
+            'ae_title = "A"\nhost = "h"\n[destinations.tls]\ncertificate = "c"\nkey = "k"\nauthority = "a"\n',
+            "line 12: unknown key 'authority' in [destinations.tls]; is 'authorities' meant?",
+        ),
+        (
+            '[[notify]]\nname = "a"\nkind = "pigeon"\n',
+            "line 3: 'kind' must be one of SMTP, webhook, not 'pigeon'",
+        ),
         ('[[receive.peers]]\naddress = "10.1.2.300"\n', "an IP address or network, not '10.1.2.300'"),
         ("[[receive.peers]]\n", "a peer needs an ae_title, an address, or both"),
         ("[colour]\nred = 1\n", "line 1: unknown key 'colour'"),
@@ -64,6 +95,27 @@ def test_what_is_wrong_is_said_with_file_line_and_key(tmp_path: Path, text: str,
         read_config(path)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        'tick = 1\n[receive]\nport = 70000\n[jobs]\nconcurrency = "2"\nnice = 99\n'
+        '[[destinations]]\nname = "a"\nhost = "h"\nprot = 1\n[analysis]\nlow = 60\n',
+    )
+    with pytest.raises(Rejected) as caught:
+        read_config(path)
+    said = [line.removeprefix(f"{path}, ") for line in str(caught.value).splitlines()]
+    assert [line.split(":")[0] for line in said] == [
+        "line 1",
+        "line 3",
+        "line 5",
+        "line 10",
+        "line 7",
+        "line 12",
+    ]
+    assert "'concurrency' must be a whole number" in said[2]
+    assert said[4] == "line 7: 'ae_title' is missing in [destinations]"
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
