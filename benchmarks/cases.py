@@ -92,8 +92,7 @@ CASES = (
     Case("09-zip-unreadable", "password.zip", ("password.zip", "BASE/exp"), "password.zip.* is encrypted", None),
     Case("09-zip-unreadable", "damaged.zip", ("damaged.zip", "BASE/exp"), "damaged.zip.* is damaged", None),
     Case("09-zip-unreadable", "cut.zip", ("cut.zip", "BASE/exp"), "cut.zip is cut short", None),
-    # its bytes are Deflate, only called Deflate64: no reader can make images of them
-    Case("09-zip-unreadable", "deflate64.zip", ("deflate64.zip", "BASE/exp"), "deflate64.zip.* is damaged", None),
+    Case("09-zip-unreadable", "deflate64.zip", ("deflate64.zip", "BASE/exp"), served=None),
     Case("11-no-file-meta", "implicit", PAIR),
     Case("11-no-file-meta", "explicit", PAIR),
     Case("11-no-file-meta", "no-syntax", PAIR, served=None),  # storescu itself refuses to read it

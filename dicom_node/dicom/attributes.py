@@ -87,7 +87,8 @@ def clean(
         if keyword not in out:
             setattr(out, keyword, "")
     charset = state.charset
-    held = not state.foreign and all(charset.holds(text, vr) for vr, text in state.texts)
+    kept = not charset.written or all(charset.holds(text, vr) for vr, text in state.texts)
+    held = kept and not state.foreign
     if charset.known and not held:
         state.problems.append(f"{named(CHARACTER_SET)} does not hold every text")
     if not held or not charset.written:

@@ -17,8 +17,8 @@ SINGLE_BYTE = {
     127: "iso_ir_127", 138: "iso_ir_138", 144: "iso_ir_144", 148: "iso_ir_148", 166: "iso_ir_166", 203: "iso8859_15",
 }  # fmt: skip
 MULTI_BYTE = {58: "iso_ir_58", 87: "iso2022_jp", 149: "euc_kr", 159: "iso2022_jp_2"}
-#: Defined terms that highdicom does not accept: their texts are written as ISO_IR 192 (UTF-8).
-NOT_WRITTEN = frozenset({"ISO 2022 IR 149", "ISO_IR 203", "ISO 2022 IR 203"})
+#: Defined terms that highdicom does not accept or pydicom cannot encode: their texts are written as ISO_IR 192 (UTF-8).
+NOT_WRITTEN = frozenset({"ISO 2022 IR 149", "ISO 2022 IR 58", "ISO_IR 203", "ISO 2022 IR 203"})
 #: Terms that cannot be combined with others (Table C.12-5).
 ALONE = {"ISO_IR 192": "utf8", "GB18030": "GB18030", "GBK": "GBK"}
 #: Other spellings that senders use (without spaces, hyphens and underscores) -> the defined term they mean.

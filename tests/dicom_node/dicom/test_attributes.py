@@ -136,6 +136,13 @@ def test_a_character_set_is_written_as_a_defined_term(plain: Plain, sent: bytes,
             b"ISO 2022 IR 100\\ISO 2022 IR 149", b"\xe7^\x1b$)C" + "ㅊ".encode("euc_kr") + b"^\xe7", "ç^ㅊ^ç",
             "ISO_IR 192",  # highdicom does not take the Korean term
         ),
+        (b"ISO_IR 203", "Œuvre^Zoë".encode("iso8859_15"), "Œuvre^Zoë", "ISO_IR 192"),
+        # escape sequences that the character set does not declare
+        (b"", b"\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B", "山田^太郎", "ISO_IR 192"),
+        (b"ISO_IR 100", b"\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B", "山田^太郎", "ISO_IR 192"),
+        (b"ISO_IR 100", b"\x1b$)C" + "김".encode("euc_kr") + b"^A", "김^A", "ISO_IR 192"),
+        (b"ISO 2022 IR 58", b"\x1b$)A" + "王".encode("gb2312") + b"^\x1b$)A" + "小东".encode("gb2312"), "王^小东",
+         "ISO_IR 192"),
         (b"GB18030", b"\xff\xff^A", "\xff\xff^A", "ISO_IR 192"),
         (
             b"\\ISO 2022 IR 87",

@@ -45,6 +45,18 @@ LANGUAGES = [
     ("Θώρακας εισπνοή", "inspiration"), ("胸部 吸气末", "inspiration"), ("胸部呼气相", "expiration"),
     ("胸部 吸気", "inspiration"), ("흉부 호기", "expiration"), ("الصدر زفير", "expiration"),
     ("Plămâni expir", "expiration"), ("Krūtinė iškvėpimas", "expiration"), ("Krūtis ieelpa", "inspiration"),
+    ("Klatka na wdechu", "inspiration"), ("KLP wydechowa", "expiration"), ("HRCT ve výdechu", "expiration"),
+    ("HRCT v nádechu", "inspiration"), ("ОГК в фазе выдоха", "expiration"), ("инспираторная КТ", "inspiration"),
+    ("Akciğer nefes alarak", "inspiration"), ("Akciğer nefes vererek", "expiration"),
+    ("Toraks ekspiryumda", "expiration"),
+    ("TÓRAX EN ESPIRACIÓN", "expiration"), ("TORAX ESPIRAL INSP", "inspiration"), ("Tórax expiratório", "expiration"),
+    ("Polmone espirio forzato", "expiration"), ("apnée inspiratoire", "inspiration"),
+    ("Thorax ingeademd", "inspiration"),
+    ("最大吸気位", "inspiration"), ("肺 呼气末", "expiration"), ("深吸气后屏气", "inspiration"),
+    ("호기 CT", "expiration"),
+    ("Lunger utåndet", "expiration"), ("Lunge Ausatemphase exspiratorisch", "expiration"),
+    ("Πνεύμονες εκπνευστική", "expiration"), ("Plămâni în inspirație", "inspiration"),
+    ("Dychanie vydychnutie", "expiration"),
     ("Pluća izdah", "expiration"), ("Kopsud eksspiratsioon", "expiration"), ("Thorax inspiratsioon", "inspiration"),
 ]  # fmt: skip
 
@@ -60,7 +72,23 @@ def test_the_languages_of_scanners_are_understood(text: str, phase: str) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["CHEST IN/EX", "Chest in+ex", "Thorax IN - EX 1.0", "in/out", "EX/IN", "Thorax in & ex", "In_Ex"]
+    "text",
+    [
+        "Thorax In-/Exspiration",
+        "Lunge In- und Exspiration",
+        "Ein- und Ausatmung",
+        "in- en uitademing",
+        "in e espirazione",
+        "INSPIRACION Y ESPIRACION",
+        "in- og utånding",
+        "CHEST IN/EX",
+        "Chest in+ex",
+        "Thorax IN - EX 1.0",
+        "in/out",
+        "EX/IN",
+        "Thorax in & ex",
+        "In_Ex",
+    ],
 )
 def test_paired_weak_words_are_ambiguous(text: str) -> None:
     assert phases_named(text, RULES) == {"inspiration", "expiration"}
@@ -77,6 +105,11 @@ def test_an_ambiguous_protocol_leaves_the_phases_to_the_volumes() -> None:
     assert not decision.decided
 
 
+@pytest.mark.parametrize("text", ["TORAX ESPIRAL", "Espiral 3.0", "tórax espiral 1mm", "ESPIRALES"])
+def test_the_spanish_spiral_is_no_expiration(text: str) -> None:
+    assert phases_named(text, RULES) == set()
+
+
 @pytest.mark.parametrize("text", ["RV/LV ratio", "CTPA RV strain", "Cardiac function RV", "RV LV"])
 def test_the_heart_is_no_lung_volume(text: str) -> None:
     assert phases_named(text, RULES) == set()
@@ -90,6 +123,12 @@ def test_the_heart_is_no_lung_volume(text: str) -> None:
         ("Resp 50% Ex", None, True), ("ASiR 40%", None, False), ("ECG 75%", None, False),
         ("BestDiast 50 %", None, False),
         ("0% - 90%", None, False), ("iDose 50%", None, False),
+        ("CT_70_Ex", None, True), ("CT_100_In", "inspiration", True), ("CT_0_Ex", "expiration", True),
+        ("4D_case1_T50", "expiration", True), ("case1_T00", "inspiration", True), ("T20", None, True),
+        ("Phase 50", "expiration", True), ("4DCT_30", None, True), ("５０％", "expiration", True),
+        ("50% Exsp", None, True), ("100% Exsp", "expiration", False), ("2.0 Ex", "expiration", False),
+        ("T10", None, False), ("Phase 2", None, False), ("Portal venous phase 70", None, False),
+        ("ASiR-V 50%", None, False), ("Thorax T50 mm", None, False),
     ],
 )  # fmt: skip
 def test_percentages_of_a_breath_are_told_from_others(text: str, phase: str | None, named: bool) -> None:
