@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ..audit.trail import Trail
 from ..errors import Unavailable
 from ..model import Header
 from ..store.archive import Archive, Stored, index
+from ..store.keys import keyed_person
 from ..studies import queue as studies
-from .header_reader import Reader
+from .header_reader import UNREACHABLE, Reader
 
 LOG = logging.getLogger(__name__)
 
 BATCH = 200
 
 
-def index_new(archive: Archive, reader: Reader[Header], trail: Trail, quiet: float) -> None:
+def index_new(archive: Archive, reader: Reader[Header], trail: Trail, quiet: float, key: bytes) -> None:
     """Read the headers of new instances and make their studies due.
 
     Instances that arrive meanwhile wait for the next tick, since writing few rows at a time would slow receiving down.
@@ -27,14 +29,19 @@ def index_new(archive: Archive, reader: Reader[Header], trail: Trail, quiet: flo
     ----------
     quiet : float
         Time without new images after which a study is looked at (s).
+    key : bytes
+        Key of the digests of patients.
 
     Raises
     ------
     Unavailable
-        Where the database cannot be reached or the reader does not start; nothing is lost then.
+        Where the database cannot be reached, the storage is not mounted, or the reader does not start; nothing is
+        lost then.
     """
     while new := archive.unindexed(BATCH):
-        read = reader.read_all([stored.path for stored in new])
+        read = [_keyed(found, key) for found in reader.read_all([stored.path for stored in new])]
+        if UNREACHABLE in read:
+            archive.present()  # where the storage is away, no image is to blame
         try:
             _record(archive, trail, new, read, quiet)
         except Unavailable:
@@ -44,6 +51,10 @@ def index_new(archive: Archive, reader: Reader[Header], trail: Trail, quiet: flo
             _record_one_by_one(archive, trail, new, read, quiet)
         if len(new) < BATCH:
             return
+
+
+def _keyed(found: Header | str, key: bytes) -> Header | str:
+    return found if isinstance(found, str) else replace(found, person=keyed_person(key, found.person))
 
 
 def _record_one_by_one(

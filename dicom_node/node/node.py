@@ -21,11 +21,12 @@ from ..delivery.outcome import Parcel
 from ..dicom.headers import read_header
 from ..errors import Unavailable
 from ..intake import storage_commitment as commit
-from ..intake.header_reader import CRASHES, HANGS, Reader
+from ..intake.header_reader import CRASHES, HANGS, UNREACHABLE, Reader
 from ..intake.indexing import index_new
 from ..intake.receivers import LOST_SECONDS, Acceptors, keep
 from ..jobs import queue as jobs
 from ..jobs import worker
+from ..jobs.old_records import strip
 from ..model import Header
 from ..network.storage_scp import on_store
 from ..network.tls import client_context, server_context
@@ -37,6 +38,7 @@ from ..store.archive import Archive
 from ..store.database import Database
 from ..store.durable import FILE_MODE, make_folder
 from ..store.identity import join
+from ..store.patients import protect
 from ..studies.decide import search, settle
 from .check import open_to_all
 from .schedule import Schedule
@@ -44,8 +46,10 @@ from .service_manager import notify
 
 LOG = logging.getLogger(__name__)
 
-#: Interval at which studies that may be removed are looked for (s).
+#: Interval at which studies that may be removed, and images that could not be read, are looked for (s).
 RETENTION_SECONDS = 60.0
+#: Interval at which some images whose reader ended are read again, and how many; a bad one stops reading for a minute.
+BLAMED_SECONDS, BLAMED_AGAIN = 3600.0, 3
 #: Most images whose reader ended that are read again at each start, since they may not have been the cause.
 READ_AGAIN = 100
 #: Time to wait for the acceptors of a killed node, which outlive it for a moment (s).
@@ -87,6 +91,7 @@ class Node:
         self._lock = _lock(config)
         self.database = Database(config.database_url, prepare=True)
         join(config.layout, self.database)
+        key = protect(config.layout, self.database)
         self.archive = Archive(config.storage, self.database)
         self.trail = Trail(self.database, config.audit, config.receive.ae_title)
         self._reader: Reader[Header] = Reader(read_header, prepare)
@@ -98,7 +103,7 @@ class Node:
         self._acceptors = Acceptors(config, self._lock, prepare)
         quiet = config.receive.quiet_seconds
         steps: dict[str, Callable[[], None]] = {
-            "index": partial(index_new, self.archive, self._reader, self.trail, quiet),
+            "index": partial(index_new, self.archive, self._reader, self.trail, quiet, key),
             "settle": partial(settle, self.archive, config, self.trail, version("vq-dicom-node")),
             "dispatch": self.dispatch,
             # the service manager restarts a node whose ticks have stopped
@@ -112,8 +117,13 @@ class Node:
             steps["search"] = partial(search, self.archive, config.pacs, config.receive.ae_title, store)
         queues = {f"deliver to {d.name}": partial(self.deliver, d) for d in config.destinations}
         self._schedule = Schedule({**steps, **queues}, config.tick_seconds)
-        keeping = {"retention": self.retain} if config.retention.on else {}
+        again = partial(self.archive.read_again, (UNREACHABLE,), READ_AGAIN)
+        keeping: dict[str, Callable[[], object]] = {"read again": again}
+        keeping["older results"] = partial(strip, config.layout, self.database)
+        keeping |= {"retention": self.retain} if config.retention.on else {}
         self._keeping = Schedule(keeping, RETENTION_SECONDS)
+        blamed = partial(self.archive.read_again, (CRASHES, HANGS), BLAMED_AGAIN)
+        self._hourly = Schedule({"read blamed images": blamed}, BLAMED_SECONDS)
 
     def start(self) -> None:
         """Recover what a crash left, then listen and work."""
@@ -130,6 +140,7 @@ class Node:
         self._reader.start()
         self._schedule.start()
         self._keeping.start()
+        self._hourly.start()
         for warning in open_to_all(self.config):
             LOG.warning("%s", warning)
         notify("READY=1")
@@ -156,6 +167,7 @@ class Node:
         self._acceptors.stop()
         self._reader.close()  # a step may wait for it
         self._keeping.stop()
+        self._hourly.stop()
         self._schedule.stop()
         self._crew.stop()  # after the last tick, which would start their jobs again
         self._reader.close()

@@ -63,7 +63,7 @@ class Schedule:
         Interval between two calls of a step (s).
     """
 
-    def __init__(self, steps: Mapping[str, Callable[[], None]], seconds: float) -> None:
+    def __init__(self, steps: Mapping[str, Callable[[], object]], seconds: float) -> None:
         self._scheduler: Any = _Steady(
             seconds, executors={"default": ThreadPoolExecutor(max(1, len(steps)))}, timezone=UTC
         )
@@ -89,7 +89,7 @@ class Schedule:
             self._scheduler.shutdown(wait=True)
 
 
-def _tick(name: str, step: Callable[[], None]) -> None:
+def _tick(name: str, step: Callable[[], object]) -> None:
     try:
         step()
     except Unavailable as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-SCHEMA = 4
+SCHEMA = 5
 
 
 #: Statements that migrate tables of each version to the next; missing tables are made anyway.
@@ -22,6 +22,7 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "CREATE INDEX ix_job_due ON job (state, created, id)",
         "CREATE INDEX ix_study_received_at ON study (received_at)",
     ),
+    4: (),  # a new table only: patient_key
 }
 
 
@@ -33,6 +34,16 @@ schema = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, p
 
 #: One row: which storage belongs to this database.
 storage = sa.Table("storage", metadata, sa.Column("identity", sa.String(32), primary_key=True))
+
+
+#: One row: by what the key of the digests of patients is known, and the number of the job down to which results may
+#: still hold a digest without a key, which older versions wrote.
+patient_key = sa.Table(
+    "patient_key",
+    metadata,
+    sa.Column("mark", sa.String(64), primary_key=True),
+    sa.Column("records_left", sa.Integer, nullable=False),
+)
 
 
 instance = sa.Table(
