@@ -18,8 +18,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
+from chaos import chaos
 from outages import clock, crowd, full_disk, locked, order
 from pacs import sick_pacs
 from serving import Outcome, Site
@@ -46,8 +48,8 @@ def kills(folder: Path, count: int) -> Outcome:
         site.kill()
 
 
-#: Each part, and how large it is: kills, associations, or seconds.
-PARTS: Mapping[str, tuple[Callable[[Path, int], Outcome], int]] = {
+#: Each part, and how large it is: kills, associations, seconds, or minutes of chaos.
+PARTS: Mapping[str, tuple[Callable[..., Outcome], int]] = {
     "kill": (kills, 200),
     "disk": (full_disk, 30),
     "lock": (locked, 80),
@@ -56,7 +58,13 @@ PARTS: Mapping[str, tuple[Callable[[Path, int], Outcome], int]] = {
     "pacs": (sick_pacs, 300),
     "order": (order, 0),
     "soak": (soak, 10_000),
+    "chaos": (chaos, 120),
+    "chaos-postgresql": (partial(chaos, kind="postgresql"), 120),
 }
+
+#: The parts that are as random as their seed says.
+SEEDED = {"chaos", "chaos-postgresql"}
+SAID = {"chaos-postgresql": "The same chaos with PostgreSQL, which is stopped and made read-only."}
 
 
 def main() -> int:
@@ -64,8 +72,11 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     for name, (part, size) in PARTS.items():
-        parser.add_argument(f"--{name}", type=int, help=f"{part.__doc__} ({size})")
-    options = {name: size for name, size in vars(parser.parse_args()).items() if size is not None}
+        parser.add_argument(f"--{name}", type=int, help=f"{SAID.get(name) or part.__doc__} ({size})")
+    parser.add_argument("--seed", type=int, default=1, help="of the chaos parts' faults (1)")
+    given = vars(parser.parse_args())
+    seed = given.pop("seed")
+    options = {name.replace("_", "-"): size for name, size in given.items() if size is not None}
     wanted = options or {name: size for name, (_, size) in PARTS.items()}
     print(
         "| part | | acknowledged | lost | doubled | wrongly paired |\n|---|---|---|---|---|---|", flush=True
@@ -74,7 +85,8 @@ def main() -> int:
     for name, size in wanted.items():
         folder = Path(tempfile.mkdtemp(prefix="faults-"))
         try:
-            outcome = PARTS[name][0](folder / name, size)
+            seeded = {"seed": seed} if name in SEEDED else {}
+            outcome = PARTS[name][0](folder / name, size, **seeded)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         well &= outcome.well

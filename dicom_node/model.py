@@ -33,11 +33,14 @@ def digest_of(text: str) -> str:
 class Person:
     """The patient that an instance names, as digests, which can be compared but not read.
 
+    Whoever tries all possible values finds the one of a digest without a key: only keyed digests are written anywhere
+    (`store.keys`).
+
     Parameters
     ----------
     patient_id, issuer, birth_date, name : str
-        SHA-256 of the values of Patient ID (0010,0020), Issuer of Patient ID (0010,0021), Patient's Birth Date
-        (0010,0030) and Patient's Name (0010,0010), without padding; "" where the value is empty.
+        SHA-256, or its keyed digest, of the values of Patient ID (0010,0020), Issuer of Patient ID (0010,0021),
+        Patient's Birth Date (0010,0030) and Patient's Name (0010,0010), without padding; "" where the value is empty.
     """
 
     patient_id: str = ""

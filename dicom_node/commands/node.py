@@ -124,7 +124,9 @@ def _show_study(settings: Config, database: Database, text: str, as_json: bool) 
     from ..strict_json import encode
     from .shown import show_study
 
-    found = [study_status(database, uid, settings.pairing) for uid in find_studies(database, text)]
+    found = [
+        study_status(database, uid, settings.pairing) for uid in find_studies(database, settings.layout, text)
+    ]
     if as_json:
         print(encode({"schema": STUDY_SCHEMA, "studies": [asdict(one) for one in found]}, indent=2))
         return
@@ -197,7 +199,7 @@ def retry(
     from ..delivery import queue as deliver
     from ..jobs import queue as jobs
 
-    database, trail = _opened(config)
+    _, database, trail = _opened(config)
     if again := deliver.retry(database, job, time.time()):
         done = f"{again} objects of job {job} are queued again"
     else:
@@ -216,7 +218,7 @@ def cancel(
 
     from ..jobs import queue as jobs
 
-    database, trail = _opened(config)
+    _, database, trail = _opened(config)
     jobs.cancel(database, job, time.time())
     trail.operated(f"cancel: job {job} is cancelled")
     print(f"job {job} is cancelled")
@@ -232,8 +234,8 @@ def force(
     from ..node.lookup import find_study
     from ..studies import queue as studies
 
-    database, trail = _opened(config)
-    study = find_study(database, study)
+    settings, database, trail = _opened(config)
+    study = find_study(database, settings.layout, study)
     studies.look_now(database, study, time.time())
     trail.operated(f"force: study {study} is due now")
     print(f"study {study} is due now")
@@ -257,8 +259,8 @@ def assign(
     from ..node.lookup import find_series, find_study
     from ..studies import queue as studies
 
-    database, trail = _opened(config)
-    series, join = find_series(database, series), find_study(database, join) if join else ""
+    settings, database, trail = _opened(config)
+    series, join = find_series(database, series), find_study(database, settings.layout, join) if join else ""
     study = studies.assign(database, series, phase, time.time())
     if join:
         studies.join(database, study, join, time.time())
@@ -267,11 +269,11 @@ def assign(
     print(done)
 
 
-def _opened(config: Path | None) -> tuple[Database, Trail]:
-    """Open the node's database and its audit trail, which records what an operator decides."""
+def _opened(config: Path | None) -> tuple[Config, Database, Trail]:
+    """Read the settings and open the node's database and its audit trail, which records what an operator decides."""
     from ..audit.trail import Trail
     from ..store.database import Database
 
     settings = read_settings(config)
     database = Database(settings.database_url)
-    return database, Trail(database, settings.audit, settings.receive.ae_title)
+    return settings, database, Trail(database, settings.audit, settings.receive.ae_title)

@@ -119,13 +119,12 @@ def compare_(
 ) -> None:
     """Compare two dates of one patient: measures, V and Q at each place, lung that changed its class."""
     from ..jobs.results import find
-    from ..research.compare import compare_results
-    from ..results.record import read_record
+    from ..research.compare import compare_results, read_kept
 
     settings = read_settings(config)
-    records = [read_record(find(r, settings.layout, settings.database_url)) for r in (earlier, later)]
+    kept = [read_kept(find(r, settings.layout, settings.database_url)) for r in (earlier, later)]
     with bars() as progress:
-        change, files = compare_results(records[0], records[1], out, progress)
+        change, files = compare_results(kept[0], kept[1], out, progress)
     table = Table("both lungs", "earlier", "later", "change", box=box.SIMPLE)
     for name in ("dead_space", "shunt", "matched_defect", "total_abnormal", "mean_v", "mean_q", "volume_exp"):
         then, now = change.measures["lungs"][name]

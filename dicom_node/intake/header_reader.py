@@ -22,6 +22,8 @@ TOGETHER = 16
 START_S = 120.0
 #: Reasons why a file is unread where its reader ended; it is tried again, since something else may have killed it.
 CRASHES, HANGS = "the file crashes its reader", "the file hangs its reader"
+#: Reason where the disk does not give the file: it is read again, since the storage may have been away.
+UNREACHABLE = "its file could not be read"
 T = TypeVar("T")
 
 
@@ -122,5 +124,9 @@ def _attempt(read: Callable[[Path], T], path: Path) -> T | str:
         return read(path)
     except Rejected as error:
         return str(error)
+    except OSError as error:
+        if error.errno is None:  # pydicom raises these for bytes that are not DICOM
+            return f"the file cannot be read ({type(error).__name__})"
+        return UNREACHABLE
     except Exception as error:  # noqa: BLE001  the boundary to hostile data: any failure is this file's
         return f"the file cannot be read ({type(error).__name__})"

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from ..audit.trail import Trail
 from ..errors import Unavailable
 from ..model import Header
 from ..store import tally
 from ..store.archive import Archive, Stored, index
+from ..store.keys import keyed, keyed_person
 from ..studies import queue as studies
-from .header_reader import Reader
+from .header_reader import UNREACHABLE, Reader
 
 LOG = logging.getLogger(__name__)
 
@@ -20,7 +22,12 @@ BATCH = 200
 
 
 def index_new(
-    archive: Archive, reader: Reader[Header], trail: Trail, quiet: float, peers: Collection[str] = ()
+    archive: Archive,
+    reader: Reader[Header],
+    trail: Trail,
+    quiet: float,
+    key: bytes,
+    peers: Collection[str] = (),
 ) -> None:
     """Read the headers of new instances and make their studies due.
 
@@ -30,16 +37,21 @@ def index_new(
     ----------
     quiet : float
         Time without new images after which a study is looked at (s).
+    key : bytes
+        Key of the digests of patients.
     peers : collection of str
         AE titles that the configuration names; what others sent is counted together.
 
     Raises
     ------
     Unavailable
-        Where the database cannot be reached or the reader does not start; nothing is lost then.
+        Where the database cannot be reached, the storage is not mounted, or the reader does not start; nothing is
+        lost then.
     """
     while new := archive.unindexed(BATCH):
-        read = reader.read_all([stored.path for stored in new])
+        read = [_keyed(found, key) for found in reader.read_all([stored.path for stored in new])]
+        if UNREACHABLE in read:
+            archive.present()  # where the storage is away, no image is to blame
         try:
             _record(archive, trail, new, read, quiet, peers)
         except Unavailable:
@@ -49,6 +61,12 @@ def index_new(
             _record_one_by_one(archive, trail, new, read, quiet, peers)
         if len(new) < BATCH:
             return
+
+
+def _keyed(found: Header | str, key: bytes) -> Header | str:
+    if isinstance(found, str):
+        return found
+    return replace(found, person=keyed_person(key, found.person), accession=keyed(key, found.accession))
 
 
 def _record_one_by_one(

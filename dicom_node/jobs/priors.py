@@ -29,7 +29,7 @@ def keep(
     Parameters
     ----------
     patient : str
-        Key of the patient as in `objects.case.Case.patient`, without name and ID. Nothing is recorded for "".
+        Keyed digest of the patient (`results.context.Case.patient`). Nothing is recorded for "".
     acquired : str
         Acquisition date, "YYYYMMDD…"; nothing is recorded without one.
     version : str

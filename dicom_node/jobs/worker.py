@@ -32,6 +32,7 @@ from ..settings.layout import Layout
 from ..store.archive import Archive
 from ..store.database import Database
 from ..store.durable import make_folder, write_file
+from ..store.keys import keyed, patients_key
 from ..store.tables import result
 from . import priors
 from . import queue as jobs
@@ -134,7 +135,12 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
     wanted = {*DEFAULT_OBJECTS, *(kind for _, kinds in order.destinations for kind in kinds)}
     case = case.ordered(pair)
     analysis = replace(analysis, findings=(*analysis.findings, *case.findings()))
-    about = case.patient, case.acquired, analysis.version, analysis.measures["lungs"]
+    about = (
+        keyed(patients_key(archive.layout), case.patient),
+        case.acquired,
+        analysis.version,
+        analysis.measures["lungs"],
+    )
     case = replace(case, trend=priors.trend(database, job.id, *about))
     objects = build_objects(analysis, case, lambda: load_volume(pair.expiratory, paths), wanted)
     aside = {"overview.png": picture(analysis), NAME: record_of(analysis, case).dump()}

@@ -8,7 +8,9 @@ import sqlalchemy as sa
 
 from ..errors import Rejected
 from ..model import digest_of
+from ..settings.layout import Layout
 from ..store.database import Database
+from ..store.keys import keyed, patients_key
 from ..store.tables import instance, study, study_key
 
 #: Least length of the end of a UID that stands for it (characters).
@@ -17,22 +19,27 @@ SHORTEST = 4
 NAMED = 5
 
 
-def find_studies(database: Database, text: str) -> list[str]:
+def find_studies(database: Database, layout: Layout, text: str) -> list[str]:
     """Return the studies that a text names, the newest first.
 
     Parameters
     ----------
     text : str
         A Study Instance UID, its end as `dicom-node status` shows it ("…12345678"), an Accession Number, or a
-        Patient ID. The last two are looked up by their digests; what stands in the database cannot be read.
+        Patient ID. The last two are looked up by digests with the node's key, which lies in the storage.
 
     Raises
     ------
     Rejected
         Where there is none.
+    Unavailable
+        Where the node's key cannot be read.
     """
-    key = sa.select(study_key.c.study_uid).where(study_key.c.digest == digest_of(text))
-    found = _first(database, study.c.study_uid, text, study.c.study_uid.in_(key), study.c.received_at.desc())
+    digest = keyed(patients_key(layout), digest_of(text))
+    named = sa.select(study_key.c.study_uid).where(study_key.c.digest == digest)
+    found = _first(
+        database, study.c.study_uid, text, study.c.study_uid.in_(named), study.c.received_at.desc()
+    )
     if not found:
         raise Rejected(
             "there is no such study: a UID or its end, an accession number or a patient ID names one"
@@ -40,7 +47,7 @@ def find_studies(database: Database, text: str) -> list[str]:
     return found
 
 
-def find_study(database: Database, text: str) -> str:
+def find_study(database: Database, layout: Layout, text: str) -> str:
     """Return the one study that a text names.
 
     Raises
@@ -48,7 +55,7 @@ def find_study(database: Database, text: str) -> str:
     Rejected
         Where there is none, or there are several.
     """
-    return _one(find_studies(database, text), "studies")
+    return _one(find_studies(database, layout, text), "studies")
 
 
 def find_series(database: Database, text: str) -> str:

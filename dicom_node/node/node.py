@@ -21,12 +21,13 @@ from ..delivery.outcome import Parcel
 from ..dicom.headers import read_header
 from ..errors import Unavailable
 from ..intake import storage_commitment as commit
-from ..intake.header_reader import CRASHES, HANGS, Reader
+from ..intake.header_reader import CRASHES, HANGS, UNREACHABLE, Reader
 from ..intake.indexing import index_new
 from ..intake.receivers import LOST_SECONDS, Acceptors, keep
 from ..jobs import queue as jobs
 from ..jobs import worker
 from ..jobs.executors.kinds import ENGINES
+from ..jobs.old_records import strip
 from ..metrics.answers import Answers
 from ..metrics.server import MetricsServer
 from ..model import Header
@@ -42,6 +43,7 @@ from ..store.database import Database
 from ..store.durable import FILE_MODE, make_folder
 from ..store.heartbeat import Pulse, beat
 from ..store.identity import join
+from ..store.patients import protect
 from ..studies.decide import search, settle
 from ..troubles import Troubles
 from .check import open_to_all
@@ -52,8 +54,10 @@ LOG = logging.getLogger(__name__)
 
 VERSION = version("vq-dicom-node")
 
-#: Interval at which studies that may be removed are looked for (s).
+#: Interval at which studies that may be removed, and images that could not be read, are looked for (s).
 RETENTION_SECONDS = 60.0
+#: Interval at which some images whose reader ended are read again, and how many; a bad one stops reading for a minute.
+BLAMED_SECONDS, BLAMED_AGAIN = 3600.0, 3
 #: Most images whose reader ended that are read again at each start, since they may not have been the cause.
 READ_AGAIN = 100
 #: Time to wait for the acceptors of a killed node, which outlive it for a moment (s).
@@ -96,6 +100,7 @@ class Node:
         self._lock = _lock(config)
         self.database = Database(config.database_url, prepare=True)
         join(config.layout, self.database)
+        key = protect(config.layout, self.database)
         self.archive = Archive(config.storage, self.database)
         self.trail = Trail(self.database, config.audit, config.receive.ae_title)
         self._reader: Reader[Header] = Reader(read_header, prepare)
@@ -107,7 +112,9 @@ class Node:
         self._acceptors = Acceptors(config, self._lock, prepare)
         quiet = config.receive.quiet_seconds
         steps: dict[str, Callable[[], None]] = {
-            "index": partial(index_new, self.archive, self._reader, self.trail, quiet, config.peer_names),
+            "index": partial(
+                index_new, self.archive, self._reader, self.trail, quiet, key, config.peer_names
+            ),
             "settle": partial(settle, self.archive, config, self.trail, VERSION),
             "dispatch": self.dispatch,
             "heartbeat": self._beat,
@@ -129,10 +136,15 @@ class Node:
         self._schedule = Schedule({**steps, **queues, **told}, config.tick_seconds)
         self.answers = Answers(config, self.database, self.pulse)
         self._metrics = None if config.metrics is None else MetricsServer(config.metrics, self.answers)
-        keeping = {"retention": self.retain} if config.retention.on else {}
+        again = partial(self.archive.read_again, (UNREACHABLE,), READ_AGAIN)
+        keeping: dict[str, Callable[[], object]] = {"read again": again}
+        keeping["older results"] = partial(strip, config.layout, self.database)
+        keeping |= {"retention": self.retain} if config.retention.on else {}
         if config.notify:
             keeping["conditions"] = lambda: conditions.look(config, self.database, time.time())
         self._keeping = Schedule(keeping, RETENTION_SECONDS)
+        blamed = partial(self.archive.read_again, (CRASHES, HANGS), BLAMED_AGAIN)
+        self._hourly = Schedule({"read blamed images": blamed}, BLAMED_SECONDS)
 
     def start(self) -> None:
         """Recover what a crash left, then listen and work."""
@@ -157,6 +169,7 @@ class Node:
         if self._metrics is not None:
             self._metrics.start()
             LOG.info("metrics on %s port %d", self._metrics.host, self._metrics.port)
+        self._hourly.start()
         for warning in open_to_all(self.config):
             LOG.warning("%s", warning)
         notify("READY=1")
@@ -185,6 +198,7 @@ class Node:
         self._acceptors.stop()
         self._reader.close()  # a step may wait for it
         self._keeping.stop()
+        self._hourly.stop()
         self._schedule.stop()
         self._executor.stop()  # after the last tick, which would start their jobs again
         self._reader.close()

@@ -64,7 +64,7 @@ class Schedule:
         Interval between two calls of a step (s).
     """
 
-    def __init__(self, steps: Mapping[str, Callable[[], None]], seconds: float) -> None:
+    def __init__(self, steps: Mapping[str, Callable[[], object]], seconds: float) -> None:
         self._scheduler: Any = _Steady(
             seconds, executors={"default": ThreadPoolExecutor(max(1, len(steps)))}, timezone=UTC
         )
@@ -90,7 +90,7 @@ class Schedule:
             self._scheduler.shutdown(wait=True)
 
 
-def _tick(step: Callable[[], None], troubles: Troubles) -> None:
+def _tick(step: Callable[[], object], troubles: Troubles) -> None:
     try:
         step()
     except Unavailable as error:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom import dcmread
 
 from analysis.followup.figures import page
 from analysis.followup.longitudinal import Change, compare
@@ -15,9 +17,13 @@ from analysis.measures.table import MEASURES
 from analysis.vq.classes import VQClass
 
 from ..dicom.image_files import write_nifti
+from ..dicom.malformed import MALFORMED
+from ..dicom.persons import person_of
 from ..errors import Rejected, Unavailable
+from ..model import Person
+from ..pairing.people import two_people
 from ..results.maps import MapKind
-from ..results.record import Record
+from ..results.record import Record, read_record
 from ..strict_json import write_json
 from .export import RAS, described
 
@@ -34,17 +40,52 @@ LABELS: Mapping[str, MapKind] = {
 }
 DISPLACEMENT = MapKind("displacement.nii.gz", "mm", "Displacement u, mm, RAS: earlier point = x + u(x)")
 SCHEMA = "vq-dicom-node comparison 1"
+#: What of a DICOM object says whose it is.
+PERSON = ("SpecificCharacterSet", "PatientID", "IssuerOfPatientID", "PatientBirthDate")
 CLASSES = tuple(c.name.lower() for c in VQClass if c)
 
 
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A kept result and the patient whom the DICOM objects beside it name."""
+
+    record: Record
+    person: Person
+
+
+def read_kept(path: Path) -> Kept:
+    """Read a record, and whose result it is from the DICOM objects beside it.
+
+    The record itself names nobody. The name does not count, since people change theirs between two visits.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the record.
+
+    Raises
+    ------
+    Rejected
+        Where the record or the objects are missing or cannot be read.
+    """
+    record = read_record(path)
+    for file in sorted(path.parent.glob("*.dcm")):
+        try:
+            ds = dcmread(file, stop_before_pixels=True, specific_tags=list(PERSON))
+        except (OSError, *MALFORMED):
+            continue
+        return Kept(record, replace(person_of(ds), name=""))
+    raise Rejected(f"{path.parent} holds no DICOM object that says whose result it is")
+
+
 def compare_results(
-    earlier: Record, later: Record, out: Path, progress: Callable[[str, float], None]
+    earlier: Kept, later: Kept, out: Path, progress: Callable[[str, float], None]
 ) -> tuple[Change, tuple[Path, ...]]:
     """Write what changed between two results.
 
     Parameters
     ----------
-    earlier, later : Record
+    earlier, later : Kept
     out : Path
         Folder; made where it does not exist.
     progress : callable
@@ -56,16 +97,17 @@ def compare_results(
     Unavailable
         Where the folder cannot be written.
     """
-    if earlier.patient != later.patient:
-        raise Rejected("the two results are not of the same patient")
-    if earlier.acquired > later.acquired:
+    if difference := two_people(earlier.person, later.person):
+        raise Rejected(f"the two results are not of the same patient: {difference}")
+    then, now = earlier.record, later.record
+    if then.acquired > now.acquired:
         raise Rejected(
-            f"the earlier result was acquired {day(earlier)}, the later one {day(later)}: exchange them"
+            f"the earlier result was acquired {day(then)}, the later one {day(now)}: exchange them"
         )
-    change = compare(earlier.analysis, later.analysis, lambda share: progress("registration", share))
+    change = compare(then.analysis, now.analysis, lambda share: progress("registration", share))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        files = _write(change, earlier, later, out)
+        files = _write(change, then, now, out)
     except (OSError, RuntimeError) as error:  # SimpleITK raises the latter
         raise Unavailable(f"{out} cannot be written ({type(error).__name__})") from error
     return change, files
@@ -76,7 +118,7 @@ def day(record: Record) -> str:
 
     Examples
     --------
-    >>> day(Record(None, "", "", "", "20260314101530"))
+    >>> day(Record(None, "", "", "20260314101530"))
     '2026-03-14'
     """
     digits = record.acquired[:8]

@@ -128,9 +128,10 @@ class Case:
 
     @property
     def patient(self) -> str:
-        """Return a key that all studies of a patient share, neither name nor ID; "" where Patient ID is empty.
+        """Return a digest that all studies of a patient share; "" where Patient ID is empty.
 
-        The birth date is part of it, so that the same ID from another issuer is not taken for the same person.
+        The birth date is part of it, so that the same ID from another issuer is not taken for the same person. It has
+        no key, and must not be written anywhere without one (`store.keys`).
         """
         source = self.expiratory[0]
         who = [

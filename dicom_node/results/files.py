@@ -20,7 +20,7 @@ def record_of(analysis: Analysis, case: Case) -> Record:
     """Return what is kept of a result besides its DICOM objects."""
     insp, exp = case.pair.inspiratory, case.pair.expiratory
     uids = insp.series_instance_uid, exp.series_instance_uid
-    return Record(analysis, case.patient, *uids, case.acquired, case.pair.reason)
+    return Record(analysis, *uids, case.acquired, case.pair.reason)
 
 
 def picture(analysis: Analysis) -> bytes:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, fields
 from io import BytesIO
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from ..errors import Rejected
 from ..strict_json import encode
 
 NAME = "analysis.npz"
+#: What older versions kept of the patient: a digest without a key.
+PATIENT = "patient"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +28,6 @@ class Record:
     Parameters
     ----------
     analysis : Analysis
-    patient : str
-        A key shared by all studies of a patient, neither name nor ID; "" where the images do not say.
     inspiration, expiration : str
         Series Instance UIDs.
     acquired : str
@@ -36,7 +37,6 @@ class Record:
     """
 
     analysis: Analysis
-    patient: str
     inspiration: str
     expiration: str
     acquired: str
@@ -64,6 +64,7 @@ def read_record(path: Path) -> Record:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         own = json.loads(str(arrays.pop(REST)))
+        own.pop(PATIENT, None)
         return Record(**{**own, "analysis": joined(Analysis, own["analysis"], arrays)})
     except (FileNotFoundError, NotADirectoryError):
         raise Rejected(f"{path} is not there") from None
@@ -71,3 +72,33 @@ def read_record(path: Path) -> Record:
         raise Rejected(
             f"{path} is not a record that this version can read ({type(error).__name__})"
         ) from error
+
+
+def without_patient(content: bytes) -> bytes:
+    """Return a record's bytes without the patient's digest that older versions kept; all else stays as it is.
+
+    Raises
+    ------
+    Rejected
+        Where the bytes are no record.
+    """
+    name, buffer, text = f"{REST}.npy", BytesIO(content), BytesIO()
+    try:
+        with ZipFile(buffer, "a", ZIP_DEFLATED) as entries:
+            old = entries.getinfo(name)
+            with entries.open(old) as file:
+                own = json.loads(str(np.lib.format.read_array(file)))
+            if own.pop(PATIENT, None) is None:
+                return content
+            np.lib.format.write_array(text, np.array(encode(own)))
+            # the arrays, nearly all of a record, stay as they are: to compress them again takes seconds
+            entries.filelist.remove(old)
+            del entries.NameToInfo[name]
+            entries.writestr(name, text.getvalue())
+    except Exception as error:  # the boundary: readers of damaged bytes raise a dozen kinds
+        raise Rejected(f"no record of a result ({type(error).__name__})") from error
+    changed = bytearray(buffer.getvalue())
+    lengths = (changed[old.header_offset + at : old.header_offset + at + 2] for at in (26, 28))
+    begins = old.header_offset + 30 + sum(int.from_bytes(one, "little") for one in lengths)
+    changed[begins : begins + old.compress_size] = bytes(old.compress_size)  # the digest itself
+    return bytes(changed)

@@ -62,6 +62,11 @@ class Layout:
         return self.storage / "pseudonyms.key"
 
     @property
+    def patients_key(self) -> Path:
+        """Return the file of the secret by which the database's digests of patients are keyed."""
+        return self.storage / "patients.key"
+
+    @property
     def results(self) -> Path:
         """Return the folder of all results, by job."""
         return self.storage / "results"

@@ -26,6 +26,7 @@ from . import tally
 from .database import Database
 from .durable import make_folder, name_files, remove, sync_folders, write_draft, write_file
 from .group_commit import GroupCommit
+from .identity import identity_of, present
 from .tables import UNINDEXED, data_set_uid, instance, quarantine, study_key
 
 LOG = logging.getLogger(__name__)
@@ -66,16 +67,33 @@ class Archive:
     database : Database
     clock : callable
         Returns the current time (s since 1970).
+
+    Raises
+    ------
+    Unavailable
+        Where the storage is not mounted or cannot be written.
     """
 
     def __init__(self, storage: Path, database: Database, clock: Callable[[], float] = time.time) -> None:
         self.layout, self.database, self.clock = Layout(storage), database, clock
+        self._identity = identity_of(database)
+        self.present()  # no folder is made below the place where a storage is to be mounted
         self.incoming = make_folder(self.layout.incoming)
         self._shelve = GroupCommit(self._shelve_all)
         self._new_row = database.insert(instance).on_conflict_do_nothing()
         for folder in (self.layout.archive, self.layout.quarantine):
             for shelf in SHELVES:
                 make_folder(folder / shelf)
+
+    def present(self) -> None:
+        """Check that the storage is mounted.
+
+        Raises
+        ------
+        Unavailable
+            Where it is not.
+        """
+        present(self.layout, self._identity)
 
     def store(
         self,
@@ -157,9 +175,9 @@ class Archive:
         return len(drafts), sum(self._adopt(self.layout.storage / path) for path in sorted(found - known))
 
     def read_again(self, problems: Collection[str], limit: int) -> int:
-        """Mark instances with one of these problems to be read again, the newest first, and return how many."""
+        """Mark at most `limit` instances with one of these problems to be read again, and return how many."""
         blamed = sa.select(instance.c.sop_instance_uid).where(instance.c.problem.in_(problems))
-        some = blamed.order_by(instance.c.received_at.desc()).limit(limit)
+        some = blamed.order_by(sa.func.random()).limit(limit)  # else the same ones were always tried
         with self.database.writing() as connection:
             uids = list(connection.scalars(some))
             again = sa.update(instance).where(instance.c.sop_instance_uid.in_(uids)).values(problem=None)
@@ -221,6 +239,7 @@ class Archive:
         """Name the files durably, then insert their rows; return False for each UID that already had a row."""
         name_files([(one.draft, one.target) for one in drafts])
         sync_folders({one.target.parent for one in drafts})
+        self.present()  # else the files may lie below the place where it is mounted, and disappear when it comes back
         return self._insert([one.row for one in drafts])
 
     def _insert(self, rows: Sequence[dict[str, str | float]]) -> list[bool]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import (
@@ -246,6 +247,7 @@ def _engine(url: str, prepare: bool) -> sa.Engine:
             raise NoTables(f"no node has run with the database {parsed.database} yet: start one")
         os.close(_private_file(parsed.database))
         engine = sa.create_engine(parsed, pool_size=8, max_overflow=56)
+        sa.event.listen(engine, "do_connect", _open_existing)
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -256,6 +258,12 @@ def _private_file(path: str) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
     except OSError as error:
         raise Unavailable(f"the database {path} cannot be opened: {error.strerror}") from error
+
+
+def _open_existing(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> None:
+    """Let SQLite open a file that is there; an empty one, made while the storage is away, would stay in use."""
+    arguments[0] = f"file:{quote(arguments[0])}?mode=rw"
+    options["uri"] = True
 
 
 def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:

@@ -27,8 +27,7 @@ def join(layout: Layout, database: Database) -> None:
     Unavailable
         Where the database has a storage but this one has no identity: it may not be mounted.
     """
-    with database.reading() as connection:
-        known = connection.scalar(sa.select(storage.c.identity))
+    known = identity_of(database)
     if known is None:
         make_folder(layout.storage)
         if not layout.identity.exists():
@@ -44,6 +43,37 @@ def join(layout: Layout, database: Database) -> None:
         )
     if layout.identity.read_text() != known:
         raise Rejected(f"the database belongs to another storage than {layout.storage}")
+
+
+def present(layout: Layout, known: str | None) -> None:
+    """Check that the storage is there, and is the one that `known` identifies; None knows none yet.
+
+    Raises
+    ------
+    Unavailable
+        Where it is another one, or not mounted: what is written there now would be missing later.
+    """
+    try:
+        found = layout.identity.read_text() if known is not None else None
+    except OSError:
+        found = ""
+    if found != known:
+        raise Unavailable(
+            f"the storage {layout.storage} is not mounted: no {layout.identity} of this database"
+        )
+
+
+def identity_of(database: Database) -> str | None:
+    """Return the identity of the storage that a database belongs to; None before the node's first start.
+
+    Raises
+    ------
+    Unavailable
+        Where the database cannot be reached.
+    """
+    with database.reading() as connection:
+        known: str | None = connection.scalar(sa.select(storage.c.identity))
+    return known
 
 
 def _last_results(layout: Layout) -> int:

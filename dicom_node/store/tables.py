@@ -26,7 +26,7 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "CREATE INDEX ix_study_state ON study (state, since)",
         "CREATE INDEX ix_instance_unreadable ON instance (received_at) WHERE problem IS NOT NULL",
         "CREATE INDEX ix_instance_series ON instance (series_uid)",
-    ),
+    ),  # and new tables
 }
 
 
@@ -38,6 +38,16 @@ schema = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, p
 
 #: One row: which storage belongs to this database.
 storage = sa.Table("storage", metadata, sa.Column("identity", sa.String(32), primary_key=True))
+
+
+#: One row: by what the key of the digests of patients is known, and the number of the job down to which results may
+#: still hold a digest without a key, which older versions wrote.
+patient_key = sa.Table(
+    "patient_key",
+    metadata,
+    sa.Column("mark", sa.String(64), primary_key=True),
+    sa.Column("records_left", sa.Integer, nullable=False),
+)
 
 
 instance = sa.Table(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -11,12 +12,15 @@ from hypothesis import strategies as st
 from node_values import CT, EXPLICIT
 
 from dicom_node.audit.trail import Trail
+from dicom_node.dicom.headers import read_header
 from dicom_node.errors import Unavailable
-from dicom_node.intake.header_reader import Reader
+from dicom_node.intake.header_reader import UNREACHABLE, Reader
 from dicom_node.intake.indexing import index_new
 from dicom_node.model import Header
+from dicom_node.settings.layout import SHELVES, Layout
 from dicom_node.store.archive import Archive
 from dicom_node.store.database import Database
+from dicom_node.store.identity import join
 from dicom_node.store.tables import instance
 from dicom_node.strict_json import dump
 
@@ -55,7 +59,7 @@ def problems(database: Database) -> dict[str, str | None]:
 
 
 def index(archive: Archive, database: Database, headers: dict[str, Header | str]) -> None:
-    index_new(archive, cast(Reader[Header], Said(headers)), Trail(database, None, "VQNODE"), 1.0)
+    index_new(archive, cast(Reader[Header], Said(headers)), Trail(database, None, "VQNODE"), 1.0, b"key")
 
 
 def test_one_row_that_the_database_does_not_take_is_its_instances_problem_and_stops_no_other(
@@ -101,3 +105,40 @@ def test_any_text_for_a_study_uid_leaves_nothing_unread(
     index(archive, database, cast("dict[str, Header | str]", said))
     assert archive.unindexed(10) == []
     assert problems(database)["2.2"] is None
+
+
+def test_while_the_storage_is_away_no_image_is_blamed_and_none_is_thanked_for(
+    database: Database, tmp_path: Path
+) -> None:
+    storage = tmp_path / "storage"
+    join(Layout(storage), database)
+    archive, reader = Archive(storage, database), Reader(read_header)
+    stored(archive, ["1.1"])
+    storage.rename(tmp_path / "away")
+    (storage / "incoming").mkdir(parents=True)  # what else may lie where the storage is to be mounted
+    for shelf in SHELVES:
+        (storage / "archive" / shelf).mkdir(parents=True)
+    with pytest.raises(Unavailable, match="not mounted"):
+        index_new(archive, reader, Trail(database, None, "VQNODE"), 1.0, b"key")
+    with pytest.raises(Unavailable, match="not mounted"):
+        stored(archive, ["1.2"])
+    with pytest.raises(Unavailable, match="not mounted"):
+        Archive(storage, database)
+    shutil.rmtree(storage)
+    (tmp_path / "away").rename(storage)
+    assert problems(database) == {"1.1": None}
+    reader.close()
+
+
+def test_a_file_that_its_disk_does_not_give_is_read_again_and_then_has_its_header(archive: Archive) -> None:
+    reader, trail = Reader(read_header), Trail(archive.database, None, "VQNODE")
+    stored(archive, ["1.1"])
+    (path,) = archive.paths(["1.1"]).values()
+    path.rename(path.with_suffix(".away"))
+    index_new(archive, reader, trail, 1.0, b"key")
+    assert problems(archive.database) == {"1.1": UNREACHABLE}
+    path.with_suffix(".away").rename(path)
+    assert archive.read_again((UNREACHABLE,), 10) == 1
+    index_new(archive, reader, trail, 1.0, b"key")
+    assert problems(archive.database)["1.1"] not in (None, UNREACHABLE)  # it is no DICOM file
+    reader.close()

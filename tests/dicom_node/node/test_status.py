@@ -22,8 +22,11 @@ from dicom_node.node.lookup import find_series, find_studies, find_study, handle
 from dicom_node.node.status import running, status
 from dicom_node.node.study_status import study_status
 from dicom_node.settings.config import Config
+from dicom_node.settings.layout import Layout
 from dicom_node.store.archive import Archive, Stored
 from dicom_node.store.database import Database
+from dicom_node.store.keys import keyed
+from dicom_node.store.patients import protect
 from dicom_node.store.tables import instance, job, study, study_key
 
 COMMAND = [sys.executable, "-c", "from dicom_node.commands.app import main; main()"]
@@ -58,21 +61,27 @@ def test_a_study_that_waits_is_shown_however_many_came_later(database: Database)
     assert len(found.jobs) == 51
 
 
-def test_a_study_is_found_by_uid_end_accession_number_and_patient_id(database: Database) -> None:
+def test_a_study_is_found_by_uid_end_accession_number_and_patient_id(
+    database: Database, tmp_path: Path
+) -> None:
+    layout = Layout(tmp_path / "storage")
+    key = protect(layout, database)
     add(database, "1.2.826.11112222", "WAITING", 1.0)
     add(database, "1.2.826.33332222", "PAIRED", 2.0)
-    keys = [{"digest": digest_of(text), "study_uid": "1.2.826.11112222"} for text in ("ACC 7", "PAT1")]
-    keys.append({"digest": digest_of("PAT1"), "study_uid": "1.2.826.33332222"})
+    keys = [
+        {"digest": keyed(key, digest_of(text)), "study_uid": "1.2.826.11112222"} for text in ("ACC 7", "PAT1")
+    ]
+    keys.append({"digest": keyed(key, digest_of("PAT1")), "study_uid": "1.2.826.33332222"})
     with database.writing() as connection:
         connection.execute(sa.insert(study_key), keys)
     for text in ("1.2.826.11112222", "…11112222", "...12222", "12222", "ACC 7", " ACC 7 "):
-        assert find_study(database, text) == "1.2.826.11112222", text
-    assert find_studies(database, "PAT1") == ["1.2.826.33332222", "1.2.826.11112222"]
+        assert find_study(database, layout, text) == "1.2.826.11112222", text
+    assert find_studies(database, layout, "PAT1") == ["1.2.826.33332222", "1.2.826.11112222"]
     with pytest.raises(Rejected, match=r"that names 2 studies: 1\.2\.826\.33332222, 1\.2\.826\.11112222"):
-        find_study(database, "2222")
+        find_study(database, layout, "2222")
     for text in ("222", "%", "____", "PAT2", ""):
         with pytest.raises(Rejected, match="there is no such study"):
-            find_study(database, text)
+            find_study(database, layout, text)
 
 
 def test_handles_are_as_long_as_they_must_be() -> None:

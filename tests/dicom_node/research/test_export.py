@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from dataclasses import fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +23,18 @@ from pydicom import dcmread
 from analysis.anatomy.regions import REGIONS
 from analysis.measures.table import MEASURES
 from analysis.pipeline.pipeline import Analysis
+from analysis.pipeline.saved import REST
 from analysis.volume import Grid, Volume
 from dicom_node.errors import Rejected
 from dicom_node.jobs.results import find
 from dicom_node.research.export import export
 from dicom_node.results.files import record_of
 from dicom_node.results.maps import MAPS
-from dicom_node.results.record import NAME, Record, read_record
+from dicom_node.results.record import NAME, Record, read_record, without_patient
 from dicom_node.settings.layout import Layout
 from dicom_node.store.database import Database
 from dicom_node.store.tables import job
+from dicom_node.strict_json import encode
 
 
 def oblique(degrees: float) -> NDArray[np.float64]:
@@ -146,7 +150,7 @@ def test_a_record_brings_back_all_of_a_result_and_is_the_same_bytes_again(
         elif field.name != "measures":
             assert ours == theirs
     assert again.analysis.measures["right"] == made.analysis.measures["right"]
-    assert (again.patient, again.expiration, again.acquired) == (made.patient, made.expiration, made.acquired)
+    assert (again.expiration, again.acquired) == (made.expiration, made.acquired)
 
 
 def test_a_patient_is_known_again_by_id_and_birth_date_and_not_by_name(tmp_path: Path) -> None:
@@ -192,3 +196,32 @@ def test_damaged_and_foreign_records_and_jobs_without_a_result_are_named(
         connection.execute(sa.update(job).values(state="DONE"))
     assert find("1", Layout(tmp_path), url) == tmp_path / "results" / "1" / NAME
     assert find("some/folder", Layout(tmp_path), "") == Path("some/folder") / NAME
+
+
+def test_the_digest_that_older_versions_kept_of_a_patient_is_taken_out_and_nothing_else(
+    made: Record, tmp_path: Path
+) -> None:
+    whole, digest = made.dump(), "5" * 64
+    path = tmp_path / NAME
+    with np.load(BytesIO(whole)) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    own = {**json.loads(str(arrays.pop(REST))), "patient": digest}
+    buffer = BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **{REST: np.array(encode(own))}, **arrays)
+    assert read_again(path, buffer.getvalue()) == whole  # an older record can still be read
+    stripped = without_patient(buffer.getvalue())
+    assert read_again(path, stripped) == whole
+    with zipfile.ZipFile(path) as entries:
+        assert entries.testzip() is None
+        assert digest not in str(np.load(entries.open(f"{REST}.npy")))
+    old = zipfile.ZipFile(buffer).getinfo(f"{REST}.npy")
+    inside = old.header_offset + 80, old.header_offset + 30 + old.compress_size
+    assert buffer.getvalue()[slice(*inside)] not in stripped  # not even where nobody looks
+    assert without_patient(stripped) == stripped
+    with pytest.raises(Rejected, match="no record of a result"):
+        without_patient(stripped[:1000])
+
+
+def read_again(path: Path, content: bytes) -> bytes:
+    path.write_bytes(content)
+    return read_record(path).dump()

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from node_values import image
 from pynetdicom import AE
 from sqlalchemy import exc
@@ -15,6 +16,7 @@ from dicom_node.network.storage_scp import Received, Receiver
 from dicom_node.settings.config import ReceiveSettings
 from dicom_node.store.archive import Archive
 from dicom_node.store.database import Database
+from dicom_node.store.tables import SCHEMA, schema
 
 
 def raising(error: BaseException) -> None:
@@ -84,4 +86,21 @@ def test_a_damaged_database_answers_a_sender_to_try_again_later(tmp_path: Path) 
     assert assoc.send_c_store(image()).Status == 0xA700
     assoc.release()
     receiver.stop()
+    database.close()
+
+
+def test_a_database_that_comes_back_with_its_disk_is_used_again_at_once(tmp_path: Path) -> None:
+    disk, away = tmp_path / "a disk#1", tmp_path / "away"
+    disk.mkdir()
+    database = Database(f"sqlite:///{disk / 'node.db'}", prepare=True)
+    database.engine.dispose()  # connections that are open outlive a mount
+    disk.rename(away)
+    disk.mkdir()
+    with pytest.raises(Unavailable), database.reading() as connection:
+        connection.scalar(sa.select(schema.c.version))
+    assert not (disk / "node.db").exists()
+    disk.rmdir()
+    away.rename(disk)
+    with database.reading() as connection:
+        assert connection.scalar(sa.select(schema.c.version)) == SCHEMA
     database.close()
