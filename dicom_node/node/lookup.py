@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,11 +36,12 @@ def find_studies(database: Database, layout: Layout, text: str) -> list[str]:
     Unavailable
         Where the node's key cannot be read.
     """
-    digest = keyed(patients_key(layout), digest_of(text))
-    named = sa.select(study_key.c.study_uid).where(study_key.c.digest == digest)
-    found = _first(
-        database, study.c.study_uid, text, study.c.study_uid.in_(named), study.c.received_at.desc()
-    )
+
+    def named() -> Any:
+        digest = keyed(patients_key(layout), digest_of(text))
+        return study.c.study_uid.in_(sa.select(study_key.c.study_uid).where(study_key.c.digest == digest))
+
+    found = _first(database, study.c.study_uid, text, named, study.c.received_at.desc())
     if not found:
         raise Rejected(
             "there is no such study: a UID or its end, an accession number or a patient ID names one"
@@ -66,7 +68,7 @@ def find_series(database: Database, text: str) -> str:
     Rejected
         Where there is none, or there are several.
     """
-    found = _first(database, instance.c.series_uid, text, sa.false(), instance.c.series_uid)
+    found = _first(database, instance.c.series_uid, text, sa.false, instance.c.series_uid)
     if not found:
         raise Rejected("there is no such series: its UID, or the end of its UID, names one")
     return _one(found, "series")
@@ -86,16 +88,16 @@ def handles(uids: list[str]) -> dict[str, str]:
     return {uid: uid if len(uid) <= length + 1 else "…" + uid[-length:] for uid in uids}
 
 
-def _first(database: Database, column: Any, text: str, keyed: Any, order: Any) -> list[str]:
+def _first(database: Database, column: Any, text: str, by_key: Callable[[], Any], order: Any) -> list[str]:
     """Return the values of a column that a text names: in full, else by a key, else by their end."""
     end = text.strip().removeprefix("…").removeprefix("...")
     plain = end.replace("\\", "").replace("%", "").replace("_", "")
-    conditions = [column == end, keyed]
+    conditions: list[Callable[[], Any]] = [lambda: column == end, by_key]
     if len(plain) >= SHORTEST and plain == end:
-        conditions.append(column.like(f"%{end}"))
+        conditions.append(lambda: column.like(f"%{end}"))
     for condition in conditions:
         with database.reading() as connection:
-            found = list(connection.scalars(sa.select(column).where(condition).order_by(order)))
+            found = list(connection.scalars(sa.select(column).where(condition()).order_by(order)))
         if found:
             return list(dict.fromkeys(str(uid) for uid in found))
     return []
