@@ -244,7 +244,7 @@ def test_readiness_names_what_is_wrong(what: str, tmp_path: Path) -> None:
     said = {
         "disk": rb"\d+ MB left on the disk: below 1000000000 MB nothing is received\n",
         "acceptors": rb"no process accepts connections on port 104\n",
-        "database": rb"the database is away: file is not a database\n",
+        "database": rb"the database cannot be reached: file is not a database\n",
     }
     assert answer is not None
     assert answer.status == 503
