@@ -24,6 +24,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_node.node.status import Status, status
+from dicom_node.store.database import Database
+
 COMMAND = [sys.executable, "-c", "from dicom_node.commands.app import main; main()"]
 QUICK = [
     sys.executable,
@@ -158,20 +161,25 @@ class Node:
         """Return what became of what was sent: a result of a job that is DONE (quick: has read all), or the reason."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            shown = subprocess.run(
-                [*COMMAND, "status", "--json", "-c", str(self.config)], capture_output=True, check=False
-            )
-            found = json.loads(shown.stdout or b"{}")
-            jobs, studies = found.get("jobs", []), found.get("studies", [])
-            if jobs and jobs[0]["state"] in ("REFUSED", "FAILED"):
-                return f"{jobs[0]['state']}: {jobs[0]['reason']}"
-            if jobs and (jobs[0]["state"] == "DONE" or (quick and jobs[0]["stage"] in READ)):
-                return f"a result: {next(s['reason'] for s in studies if s['state'] == 'PAIRED')}."
-            if not jobs and studies and all(s["state"] in ("WAITING", "REFUSED") for s in studies):
+            found = self.status()
+            jobs, studies = found.jobs, found.studies
+            if jobs and jobs[0].state in ("REFUSED", "FAILED"):
+                return f"{jobs[0].state}: {jobs[0].reason}"
+            if jobs and (jobs[0].state == "DONE" or (quick and jobs[0].stage in READ)):
+                return f"a result: {next(s.reason for s in studies if s.state == 'PAIRED')}."
+            if not jobs and studies and all(s.state in ("WAITING", "REFUSED") for s in studies):
                 time.sleep(2)
-                return "; ".join(f"{s['state']}: {s['reason']}" for s in studies)
+                return "; ".join(f"{s.state}: {s.reason}" for s in studies)
             time.sleep(1)
         return "nothing happened"
+
+    def status(self) -> Status:
+        """Return what `dicom-node status` shows, without a process of its own."""
+        database = Database(f"sqlite:///{self.config.parent / 'dicom-node-data' / 'node.db'}")
+        try:
+            return status(database)
+        finally:
+            database.close()
 
     def stop(self) -> None:
         self.process.terminate()

@@ -30,6 +30,8 @@ ALIASES = {
 PARTS_8859 = {1: 100, 2: 101, 3: 109, 4: 110, 5: 144, 6: 127, 7: 126, 8: 138, 9: 148, 11: 166, 15: 203}
 
 
+#: The escape sequence of ISO 2022 IR 58, which pydicom decodes by and leaves in the text.
+CHINESE = "\x1b$)A"
 #: Python's names of every set that an escape sequence can begin.
 EVERY = ("iso8859", *MULTI_BYTE.values(), *SINGLE_BYTE.values())
 
@@ -154,4 +156,5 @@ def _decoded(value: bytes, codecs: tuple[str, ...], vr: str) -> str | None:
             text = decode_bytes(value, list(codecs), PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS)
     except (ValueError, LookupError):
         return None
+    text = text.replace(CHINESE, "")
     return None if "\ufffd" in text or "\x1b" in text else text

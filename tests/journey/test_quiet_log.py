@@ -75,7 +75,7 @@ def test_run_says_one_sentence(odd: Path, tmp_path: Path) -> None:
 
 def test_a_library_that_is_imported_later_does_not_speak_up() -> None:
     program = (
-        "from dicom_node.commands.options import configure_logging\nconfigure_logging()\n"
+        "from dicom_node.commands.logs import configure_logging\nconfigure_logging()\n"
         "import logging, pydicom\n"
         "logging.getLogger('pydicom').warning('Invalid value for VR UI')\n"
         "logging.getLogger('pynetdicom.acse').error('Association Rejected')\n"

@@ -205,8 +205,9 @@ def scan(tmp_path: Path, words: str, number: int, study: str, **attributes: obje
 def test_two_patients_in_one_study_are_refused_and_the_audit_trail_is_told(tmp_path: Path) -> None:
     settings = config(tmp_path, audit=AuditSettings(file=tmp_path / "audit.log"))
     with running(settings) as node:
-        send(node.port, scan(tmp_path, "Insp", 1, "s", PatientID="PAT1", PatientName="Doe^Jane"))
-        send(node.port, scan(tmp_path, "Exp", 2, "s", PatientID="PAT2", PatientName="Roe^Jane"))
+        insp = scan(tmp_path, "Insp", 1, "s", PatientID="PAT1", PatientName="Doe^Jane")
+        exp = scan(tmp_path, "Exp", 2, "s", PatientID="PAT2", PatientName="Roe^Jane")
+        send(node.port, [*insp, *exp])  # at once: on a busy machine the study would be quiet in between
         found = until(node, decided)
         assert found.studies[0].state == "REFUSED"
         assert "are of two patients: Patient ID (0010,0020) differs" in found.studies[0].reason
