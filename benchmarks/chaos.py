@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -42,7 +43,7 @@ SHAPE, SPACING = (24, 40, 48), (5.0, 4.0, 3.75)
 #: Seconds within which all must be decided once it is quiet.
 QUIET_SECONDS = 300.0
 #: Mean pause between two studies, and between two faults of a lane, seconds.
-STUDY_SECONDS, REST_SECONDS = 25.0, 6.0
+STUDY_SECONDS, REST_SECONDS = 40.0, 6.0
 LANES = 3
 #: The objects that each destination gets of a job.
 SENT = ("seg", "sr")
@@ -53,6 +54,15 @@ HOSTILE = {
     "SeriesInstanceUID": ["1." + 80 * "3", "[/bold]"],
     "SeriesDescription": ["[/bold]\x1b[31m", 300 * "x", "\x00"],
 }
+
+
+def fixed_port() -> int:
+    """Return a free port that no client gets by itself: one that calls it while nobody listens would meet itself."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 30_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Mount:
@@ -79,7 +89,7 @@ class Site:
 
     def __init__(self, folder: Path, kind: str, seed: int) -> None:
         folder.mkdir()
-        self.folder, self.port, self.disk = folder, free_port(), folder / "disk"
+        self.folder, self.port, self.disk = folder, fixed_port(), folder / "disk"
         self.disk.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200m", "tmpfs", str(self.disk)], check=True)
         self.storage, self.shelf = folder / "storage", folder / "shelf"
