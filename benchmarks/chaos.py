@@ -109,7 +109,6 @@ class Site:
         self.config = folder / "node.toml"
         self.config.write_text(self._settings())
         self._ending, self._node = threading.Event(), self._started()
-        answers(self.port)
         self._keeper = threading.Thread(target=self._keep)
         self._keeper.start()
 
@@ -269,6 +268,7 @@ def chaos(folder: Path, minutes: float, kind: str = "sqlite", seed: int = 1) -> 
     """Random faults of every kind at random times under load, then quiet."""
     site, counts = Site(folder, kind, seed), Counter[str]()
     try:
+        answers(site.port, QUIET_SECONDS)
         count = campaign(site, minutes, seed, counts)
         seconds, left = settle(site)
         return _judge(site, count, seconds, left, counts)
