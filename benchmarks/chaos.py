@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -42,7 +43,7 @@ SHAPE, SPACING = (24, 40, 48), (5.0, 4.0, 3.75)
 #: Seconds within which all must be decided once it is quiet.
 QUIET_SECONDS = 300.0
 #: Mean pause between two studies, and between two faults of a lane, seconds.
-STUDY_SECONDS, REST_SECONDS = 25.0, 6.0
+STUDY_SECONDS, REST_SECONDS = 40.0, 6.0
 LANES = 3
 #: The objects that each destination gets of a job.
 SENT = ("seg", "sr")
@@ -53,6 +54,15 @@ HOSTILE = {
     "SeriesInstanceUID": ["1." + 80 * "3", "[/bold]"],
     "SeriesDescription": ["[/bold]\x1b[31m", 300 * "x", "\x00"],
 }
+
+
+def fixed_port() -> int:
+    """Return a free port that no client gets by itself: one that calls it while nobody listens would meet itself."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 30_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Mount:
@@ -79,7 +89,7 @@ class Site:
 
     def __init__(self, folder: Path, kind: str, seed: int) -> None:
         folder.mkdir()
-        self.folder, self.port, self.disk = folder, free_port(), folder / "disk"
+        self.folder, self.port, self.disk = folder, fixed_port(), folder / "disk"
         self.disk.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200m", "tmpfs", str(self.disk)], check=True)
         self.storage, self.shelf = folder / "storage", folder / "shelf"
@@ -99,7 +109,6 @@ class Site:
         self.config = folder / "node.toml"
         self.config.write_text(self._settings())
         self._ending, self._node = threading.Event(), self._started()
-        answers(self.port)
         self._keeper = threading.Thread(target=self._keep)
         self._keeper.start()
 
@@ -259,6 +268,7 @@ def chaos(folder: Path, minutes: float, kind: str = "sqlite", seed: int = 1) -> 
     """Random faults of every kind at random times under load, then quiet."""
     site, counts = Site(folder, kind, seed), Counter[str]()
     try:
+        answers(site.port, QUIET_SECONDS)
         count = campaign(site, minutes, seed, counts)
         seconds, left = settle(site)
         return _judge(site, count, seconds, left, counts)

@@ -151,9 +151,9 @@ def start(config: Path, folder: Path, more: Mapping[str, str] | None = None) -> 
         return subprocess.Popen([*COMMAND, str(config)], stderr=log, env=environment, start_new_session=True)
 
 
-def answers(port: int) -> None:
+def answers(port: int, seconds: float = 60.0) -> None:
     """Wait until the node answers a C-ECHO: it listens before its acceptors are there."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         with socket.socket() as probe:
             listens = not probe.connect_ex(("127.0.0.1", port))

@@ -23,7 +23,7 @@ from .options import EPILOG, REFUSED, UNAVAILABLE
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(research.run_, research.export_, research.compare_, research.deidentify_, research.cohort_),
     *(node.serve, node.status, node.health, node.check_config, node.conformance),
-    *(node.retry, node.cancel, node.force, node.assign, demo.demo_),
+    *(node.retry, node.cancel, node.force, node.assign, node.reread, demo.demo_),
 )
 VALIDATE_COMMANDS: tuple[Callable[..., None], ...] = (
     research.validate_phantom,

@@ -241,6 +241,32 @@ def force(
     print(f"study {study} is due now")
 
 
+def reread(
+    instance: Annotated[
+        str, typer.Argument(help="SOP Instance UID, or all; without it, the images are listed.")
+    ] = "",
+    config: ConfigPath = None,
+) -> None:
+    """List the images that ended their reader, or that the disk did not give; or read them again.
+
+    Something else may have been to blame, such as a machine without memory. The node tries them again by itself, all of
+    them at its start and some every hour; one that ends its reader again is listed again.
+    """
+    from ..store import unread
+
+    database, trail = _opened(config)
+    if not instance:
+        for uid, problem in unread.blamed(database):
+            print(f"{uid}: {printable(problem)}")
+        return
+    count = unread.read_again(database, unread.PROBLEMS, uid="" if instance == "all" else instance)
+    if not count:
+        raise Rejected(f"no image to read again: {instance}")
+    done = f"{count} images are read again"
+    trail.operated(f"reread: {done}")
+    print(done)
+
+
 def assign(
     series: Annotated[str, typer.Argument(help="Series Instance UID, or the end of it.")],
     phase: Annotated[

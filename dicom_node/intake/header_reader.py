@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from ..dicom.decoding_limits import READER_BYTES
 from ..errors import Rejected, Unavailable
 from ..processes import begin
+from ..store.unread import CRASHES, HANGS, UNREACHABLE
 
 #: Niceness of the process: receiving images goes before reading the headers of stored ones.
 NICE = 19
@@ -20,10 +21,6 @@ NICE = 19
 TOGETHER = 16
 #: Time limit of the process's start, for which no file is to blame (s).
 START_S = 120.0
-#: Reasons why a file is unread where its reader ended; it is tried again, since something else may have killed it.
-CRASHES, HANGS = "the file crashes its reader", "the file hangs its reader"
-#: Reason where the disk does not give the file: it is read again, since the storage may have been away.
-UNREACHABLE = "its file could not be read"
 T = TypeVar("T")
 
 

@@ -13,8 +13,9 @@ from ..model import Header
 from ..store import tally
 from ..store.archive import Archive, Stored, index
 from ..store.keys import keyed, keyed_person
+from ..store.unread import UNREACHABLE
 from ..studies import queue as studies
-from .header_reader import UNREACHABLE, Reader
+from .header_reader import Reader
 
 LOG = logging.getLogger(__name__)
 

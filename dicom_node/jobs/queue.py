@@ -95,8 +95,10 @@ def create(
     study_uid = pair.expiratory.study_instance_uid
     mark = fingerprint(pair, parameters, version)
     last = connection.scalar(sa.select(sa.func.max(job.c.revision)).where(job.c.study_uid == study_uid)) or 0
+    other = pair.inspiratory.study_instance_uid
     insert = database.insert(job).values(
         study_uid=study_uid,
+        other_study_uid=None if other == study_uid else other,
         revision=last + 1,
         fingerprint=mark,
         pair=dump(pair),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import shutil
 import socket
@@ -11,14 +12,15 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ..delivery.kinds import SENDERS
-from ..errors import NodeError, Rejected, Unavailable
+from ..errors import NodeError, Rejected
 from ..network.tls import expiring, server_context
 from ..notify.kinds import WAYS
 from ..settings.config import Config
 from ..settings.destinations import StowRsDestination
 from ..store.database import Database, NoTables
-from ..store.durable import make_folder
 from ..store.heartbeat import runs
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,22 @@ def _certificates(config: Config) -> list[Check]:
     return checks
 
 
+def tell_expiring(config: Config) -> None:
+    """Log which certificates and lists of the peers that the node calls expire soon, or have expired.
+
+    The processes that receive look after those of ``[receive.tls]``.
+    """
+    for name, settings in config.certificates.items():
+        for sentence in expiring(settings, time.time()) if name != "receive" else ():
+            LOG.warning("TLS of %s: %s", name, sentence)
+
+
 def _storage(config: Config) -> str:
-    try:
-        make_folder(config.storage)
-    except Unavailable as error:
-        return str(error)
-    return "" if os.access(config.storage, os.W_OK | os.X_OK) else "not writable"
+    """Make nothing: who checks may be another user than the node, which could not open it."""
+    there = next(folder for folder in (config.storage, *config.storage.parents) if folder.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return ""
+    return "not writable" if there == config.storage else f"cannot be made in {there}"
 
 
 def _database(config: Config) -> str:

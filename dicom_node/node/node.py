@@ -21,7 +21,7 @@ from ..delivery.outcome import Parcel
 from ..dicom.headers import read_header
 from ..errors import Unavailable
 from ..intake import storage_commitment as commit
-from ..intake.header_reader import CRASHES, HANGS, UNREACHABLE, Reader
+from ..intake.header_reader import Reader
 from ..intake.indexing import index_new
 from ..intake.receivers import LOST_SECONDS, Acceptors, keep
 from ..jobs import queue as jobs
@@ -44,9 +44,10 @@ from ..store.durable import FILE_MODE, make_folder
 from ..store.heartbeat import Pulse, beat
 from ..store.identity import join
 from ..store.patients import protect
+from ..store.unread import CRASHES, HANGS, UNREACHABLE, read_again
 from ..studies.decide import search, settle
 from ..troubles import Troubles
-from .check import open_to_all
+from .check import open_to_all, tell_expiring
 from .schedule import Schedule
 from .service_manager import notify
 
@@ -58,6 +59,8 @@ VERSION = version("vq-dicom-node")
 RETENTION_SECONDS = 60.0
 #: Interval at which some images whose reader ended are read again, and how many; a bad one stops reading for a minute.
 BLAMED_SECONDS, BLAMED_AGAIN = 3600.0, 3
+#: Interval at which certificates that expire soon are told (s).
+DAY_SECONDS = 86400.0
 #: Most images whose reader ended that are read again at each start, since they may not have been the cause.
 READ_AGAIN = 100
 #: Time to wait for the acceptors of a killed node, which outlive it for a moment (s).
@@ -136,15 +139,16 @@ class Node:
         self._schedule = Schedule({**steps, **queues, **told}, config.tick_seconds)
         self.answers = Answers(config, self.database, self.pulse)
         self._metrics = None if config.metrics is None else MetricsServer(config.metrics, self.answers)
-        again = partial(self.archive.read_again, (UNREACHABLE,), READ_AGAIN)
+        again = partial(read_again, self.database, (UNREACHABLE,), READ_AGAIN)
         keeping: dict[str, Callable[[], object]] = {"read again": again}
         keeping["older results"] = partial(strip, config.layout, self.database)
         keeping |= {"retention": self.retain} if config.retention.on else {}
         if config.notify:
             keeping["conditions"] = lambda: conditions.look(config, self.database, time.time())
         self._keeping = Schedule(keeping, RETENTION_SECONDS)
-        blamed = partial(self.archive.read_again, (CRASHES, HANGS), BLAMED_AGAIN)
+        blamed = partial(read_again, self.database, (CRASHES, HANGS), BLAMED_AGAIN)
         self._hourly = Schedule({"read blamed images": blamed}, BLAMED_SECONDS)
+        self._daily = Schedule({"certificates": partial(tell_expiring, config)}, DAY_SECONDS)
 
     def start(self) -> None:
         """Recover what a crash left, then listen and work."""
@@ -159,7 +163,7 @@ class Node:
         again = jobs.reconcile(self.database, set(), self.config.jobs.max_crashes, time.time())
         if drafts or adopted or again:
             LOG.info("recovered: %d drafts removed, %d files adopted, %d jobs again", drafts, adopted, again)
-        if blamed := self.archive.read_again((CRASHES, HANGS), READ_AGAIN):
+        if blamed := read_again(self.database, (CRASHES, HANGS), READ_AGAIN):
             LOG.info("%d images whose reader ended are read again", blamed)
         self.trail.activity(started=True)
         self.port = self._acceptors.start()
@@ -170,6 +174,7 @@ class Node:
             self._metrics.start()
             LOG.info("metrics on %s port %d", self._metrics.host, self._metrics.port)
         self._hourly.start()
+        self._daily.start()
         for warning in open_to_all(self.config):
             LOG.warning("%s", warning)
         notify("READY=1")
@@ -199,6 +204,7 @@ class Node:
         self._reader.close()  # a step may wait for it
         self._keeping.stop()
         self._hourly.stop()
+        self._daily.stop()
         self._schedule.stop()
         self._executor.stop()  # after the last tick, which would start their jobs again
         self._reader.close()

@@ -163,16 +163,31 @@ class FolderDestination(Destination):
     ----------
     folder : Path
         Absolute path of an existing folder.
+    mode : str
+        Permissions of the files, in octal.
+    group : str
+        Group of the files, one that the node's user belongs to; "" for that user's own.
     """
 
     kind = "folder"
 
     folder: Path
+    mode: str = "0600"
+    group: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.folder.is_absolute():
             raise Rejected("folder is an absolute path")
+        if not re.fullmatch(r"0?[0-7]{3}", self.mode) or not self.bits & 0o400:
+            raise Rejected(
+                f"mode is three octal digits, such as 0640, that let the owner read: not {self.mode!r}"
+            )
+
+    @property
+    def bits(self) -> int:
+        """Return the permissions of the files as a number."""
+        return int(self.mode, 8)
 
     @property
     def place(self) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -173,15 +173,6 @@ class Archive:
         for path in sorted(known - found):
             LOG.error("the file %s is missing", path)
         return len(drafts), sum(self._adopt(self.layout.storage / path) for path in sorted(found - known))
-
-    def read_again(self, problems: Collection[str], limit: int) -> int:
-        """Mark at most `limit` instances with one of these problems to be read again, and return how many."""
-        blamed = sa.select(instance.c.sop_instance_uid).where(instance.c.problem.in_(problems))
-        some = blamed.order_by(sa.func.random()).limit(limit)  # else the same ones were always tried
-        with self.database.writing() as connection:
-            uids = list(connection.scalars(some))
-            again = sa.update(instance).where(instance.c.sop_instance_uid.in_(uids)).values(problem=None)
-            return connection.execute(again).rowcount if uids else 0
 
     def unindexed(self, limit: int) -> list[Stored]:
         """Return instances whose header was not read yet, the oldest first."""

@@ -29,7 +29,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..errors import Rejected, Unavailable
-from .durable import FILE_MODE
+from .durable import open_file
 from .tables import MIGRATIONS, SCHEMA, metadata, schema
 
 DIALECTS = "sqlite", "postgresql"
@@ -255,7 +255,7 @@ def _engine(url: str, prepare: bool) -> sa.Engine:
 
 def _private_file(path: str) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        return open_file(Path(path), os.O_RDWR)
     except OSError as error:
         raise Unavailable(f"the database {path} cannot be opened: {error.strerror}") from error
 

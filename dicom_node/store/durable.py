@@ -34,10 +34,33 @@ def make_folder(folder: Path) -> Path:
         for parent in reversed([folder, *folder.parents]):
             if not parent.exists():
                 parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
+                _inherit_owner(parent)
                 sync_folder(parent.parent)
     except OSError as error:
         raise Unavailable(f"the folder {folder} cannot be made: {error.strerror}") from error
     return folder
+
+
+def open_file(path: Path, flags: int) -> int:
+    """Open a file, which is made for its owner only where it is missing, and return its descriptor.
+
+    What root makes, by a command, belongs to the owner of the folder it lies in, so that the node can open it.
+
+    Raises
+    ------
+    OSError
+        Where it cannot be opened.
+    """
+    descriptor = os.open(path, flags | os.O_CREAT, FILE_MODE)
+    _inherit_owner(path, descriptor)
+    return descriptor
+
+
+def _inherit_owner(path: Path, descriptor: int | None = None) -> None:
+    if os.geteuid() == 0:
+        found, folder = os.stat(path if descriptor is None else descriptor), os.stat(path.parent)
+        if found.st_uid == 0 and folder.st_uid != 0:
+            os.chown(path if descriptor is None else descriptor, folder.st_uid, folder.st_gid)
 
 
 def sync_folder(folder: Path) -> None:
@@ -136,7 +159,7 @@ def _failing(error: OSError) -> Unavailable:
 
 
 def _write_draft(draft: Path, parts: Sequence[bytes | memoryview], meanwhile: Callable[[], None]) -> None:
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    descriptor = open_file(draft, os.O_WRONLY | os.O_EXCL)
     with open(descriptor, "wb", buffering=0) as file:
         for part in parts:
             rest = memoryview(part)

@@ -1,4 +1,4 @@
-"""A database whose digests of patients have no key yet -> the same one with keyed digests."""
+"""A database of an older version -> the same one with keyed digests of patients, and what its JSON texts alone say."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def protect(layout: Layout, database: Database) -> bytes:
         with database.writing() as connection:
             count = sum(_key_rows(connection, column, key) for column in (instance.c.header, job.c.pair))
             _key_outcomes(connection, key)
+            _fill_other_studies(connection)
             results = connection.scalar(sa.select(sa.func.max(job.c.id))) or 0
             row = {"mark": keyed(key, MARK), "records_left": results}
             connection.execute(database.insert(patient_key).values(**row).on_conflict_do_nothing())
@@ -93,6 +94,17 @@ def _with_key(value: Any, key: bytes) -> Any:
             return {name: keyed(key, digest) for name, digest in value.items()}
         return {name: _with_key(one, key) for name, one in value.items()}
     return [_with_key(one, key) for one in value] if isinstance(value, list) else value
+
+
+def _fill_other_studies(connection: sa.Connection) -> None:
+    """Write into the rows of jobs which other study their pair has, which older versions kept in the pair alone."""
+    for rows in _batches(connection, job.c.id, job.c.pair):
+        for number, text in rows:
+            pair = json.loads(text)
+            one, other = (pair[phase]["study_instance_uid"] for phase in ("expiratory", "inspiratory"))
+            if one != other:
+                mine = job.c.id == number
+                connection.execute(sa.update(job).where(mine).values(other_study_uid=other))
 
 
 def _key_outcomes(connection: sa.Connection, key: bytes) -> None:

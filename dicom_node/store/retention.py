@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -191,21 +191,36 @@ def _ended(destinations: Sequence[Destination]) -> sa.ColumnElement[bool]:
     open_study = sa.exists().where(
         own, sa.or_(study.c.state.not_in(ENDED_STUDY), study.c.due_at.is_not(None))
     )
-    open_job = sa.exists().where(job.c.study_uid == instance.c.study_uid, job.c.state.not_in(ENDED_JOB))
+    # a pair may have its phases in two studies: both are needed as long as one of them is
+    its_pair = sa.or_(job.c.study_uid == instance.c.study_uid, job.c.other_study_uid == instance.c.study_uid)
+    open_job = sa.exists().where(its_pair, job.c.state.not_in(ENDED_JOB))
+    partner = sa.exists().where(
+        its_pair,
+        job.c.other_study_uid.is_not(None),
+        study.c.study_uid.in_((job.c.study_uid, job.c.other_study_uid)),
+        sa.or_(study.c.state.not_in(ENDED_STUDY), study.c.due_at.is_not(None)),
+    )
     on_the_way = sa.exists().where(
-        job.c.study_uid == instance.c.study_uid,
+        its_pair,
         result.c.job_id == job.c.id,
         delivery.c.sop_instance_uid == result.c.sop_instance_uid,
         ~arrived,
     )
-    return sa.and_(instance.c.study_uid.is_not(None), ~open_study, ~open_job, ~on_the_way)
+    return sa.and_(instance.c.study_uid.is_not(None), ~open_study, ~partner, ~open_job, ~on_the_way)
 
 
 def _candidates(database: Database, ended: sa.ColumnElement[bool]) -> list[Candidate]:
     columns = instance.c.study_uid, sa.func.max(instance.c.received_at), sa.func.sum(instance.c.size)
     query = sa.select(*columns).where(ended).group_by(instance.c.study_uid)
+    partners = sa.select(job.c.study_uid, job.c.other_study_uid).where(job.c.other_study_uid.is_not(None))
     with database.reading() as connection:
-        return [Candidate(uid, last, int(size)) for uid, last, size in connection.execute(query)]
+        found = {uid: Candidate(uid, last, int(size)) for uid, last, size in connection.execute(query)}
+        for pair in connection.execute(partners.distinct()):
+            both = [found[uid] for uid in pair if uid in found]
+            if len(both) == len(pair):  # the studies of one pair are as old as the newer of them
+                newer = max(candidate.last for candidate in both)
+                found |= {one.study_uid: replace(one, last=newer) for one in both}
+    return list(found.values())
 
 
 def _stored(database: Database) -> float:

@@ -26,6 +26,8 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "CREATE INDEX ix_study_state ON study (state, since)",
         "CREATE INDEX ix_instance_unreadable ON instance (received_at) WHERE problem IS NOT NULL",
         "CREATE INDEX ix_instance_series ON instance (series_uid)",
+        "ALTER TABLE job ADD COLUMN other_study_uid VARCHAR(64)",
+        "CREATE INDEX ix_job_other_study_uid ON job (other_study_uid)",
     ),  # and new tables
 }
 
@@ -154,6 +156,8 @@ job = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("study_uid", sa.String(64), nullable=False, index=True),
+    # of the study of its inspiration, where that is another one
+    sa.Column("other_study_uid", sa.String(64), index=True),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("fingerprint", sa.String(64), nullable=False, unique=True),
     sa.Column("pair", sa.Text, nullable=False),

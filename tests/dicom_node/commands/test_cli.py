@@ -11,11 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from node_values import make_pair
 
 from analysis.pipeline.pipeline import Parameters
 from dicom_node.jobs import queue as jobs
 from dicom_node.store.database import Database
+from dicom_node.store.tables import audit_spool, instance
+from dicom_node.store.unread import CRASHES, HANGS
 
 COMMAND = [sys.executable, "-c", "from dicom_node.commands.app import main; main()"]
 
@@ -165,3 +168,31 @@ def test_a_shell_completes_commands() -> None:
         capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **asked},
     )  # fmt: skip
     assert done.stdout.split() == ["status"], done.stderr
+
+
+def test_images_that_ended_their_reader_are_listed_and_read_again_and_that_is_audited(config: Path) -> None:
+    config.write_text(f"{config.read_text()}[audit]\nfile = 'audit.log'\n")
+    url = f"sqlite:///{config.parent / 'data' / 'node.db'}"
+    (config.parent / "data").mkdir()
+    database = Database(url, prepare=True)
+    row = {"sop_class_uid": "1.2", "transfer_syntax_uid": "1.2", "sha256": "", "size": 1, "received_at": 0.0}
+    with database.writing() as connection:
+        for uid, problem in (("1.1", CRASHES), ("1.2", HANGS), ("1.3", "no DICOM")):
+            values = {"sop_instance_uid": uid, "path": uid, "calling_ae": "CT1", "problem": problem}
+            connection.execute(sa.insert(instance).values(**row, **values))
+    listed = run("reread", "--config", str(config))
+    assert sorted(listed.stdout.splitlines()) == [f"1.1: {CRASHES}", f"1.2: {HANGS}"]
+    assert run("reread", "1.3", "--config", str(config)).returncode == 1  # it is the image's own fault
+    again = run("reread", "1.1", "--config", str(config))
+    assert "1 images are read again" in again.stdout
+    assert "1 images are read again" in run("reread", "all", "--config", str(config)).stdout
+    with database.reading() as connection:
+        columns = instance.c.sop_instance_uid, instance.c.problem
+        assert dict(connection.execute(sa.select(*columns)).all()) == {  # type: ignore[arg-type]
+            "1.1": None,
+            "1.2": None,
+            "1.3": "no DICOM",
+        }
+        told = list(connection.scalars(sa.select(audit_spool.c.line)))
+    assert sum("reread: 1 images are read again" in line for line in told) == 2
+    database.close()

@@ -14,7 +14,7 @@ from node_values import CT, EXPLICIT
 from dicom_node.audit.trail import Trail
 from dicom_node.dicom.headers import read_header
 from dicom_node.errors import Unavailable
-from dicom_node.intake.header_reader import UNREACHABLE, Reader
+from dicom_node.intake.header_reader import Reader
 from dicom_node.intake.indexing import index_new
 from dicom_node.model import Header
 from dicom_node.settings.layout import SHELVES, Layout
@@ -22,6 +22,7 @@ from dicom_node.store.archive import Archive
 from dicom_node.store.database import Database
 from dicom_node.store.identity import join
 from dicom_node.store.tables import instance
+from dicom_node.store.unread import UNREACHABLE, read_again
 from dicom_node.strict_json import dump
 
 
@@ -138,7 +139,7 @@ def test_a_file_that_its_disk_does_not_give_is_read_again_and_then_has_its_heade
     index_new(archive, reader, trail, 1.0, b"key")
     assert problems(archive.database) == {"1.1": UNREACHABLE}
     path.with_suffix(".away").rename(path)
-    assert archive.read_again((UNREACHABLE,), 10) == 1
+    assert read_again(archive.database, (UNREACHABLE,), 10) == 1
     index_new(archive, reader, trail, 1.0, b"key")
     assert problems(archive.database)["1.1"] not in (None, UNREACHABLE)  # it is no DICOM file
     reader.close()

@@ -8,13 +8,21 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from certificates import authority, sign
 
-from dicom_node.node.check import check, open_to_all
+from dicom_node.node.check import check, open_to_all, tell_expiring
 from dicom_node.settings.config import AuditSettings, Config, JobSettings, MetricsSettings, ReceiveSettings
-from dicom_node.settings.destinations import StowRsDestination
+from dicom_node.settings.destinations import CStoreDestination, StowRsDestination
 from dicom_node.settings.notify import SmtpChannel
-from dicom_node.settings.peers import Peer, TlsSettings
+from dicom_node.settings.peers import Pacs, Peer, TlsSettings
+from dicom_node.store.database import Database
+from dicom_node.store.durable import make_folder
+from dicom_node.store.identity import join
+from dicom_node.store.keys import node_key
+
+#: A user who is not root.
+NOBODY = 65534
 
 
 def told(config: Config) -> list[tuple[str, bool]]:
@@ -104,3 +112,50 @@ def test_a_check_beside_a_running_node_finds_its_own_ports_in_order(tmp_path: Pa
         beside = [one.problem for one in check(config) if one.name.startswith("port")]
         os.close(lock)
     assert beside == ["", ""]
+
+
+def test_checking_makes_nothing(tmp_path: Path) -> None:
+    found = {one.name: one.problem for one in check(Config(storage=tmp_path / "a" / "b"))}
+    assert found[f"storage {tmp_path / 'a' / 'b'}"] == ""
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    within = tmp_path / "file" / "storage"
+    found = {one.name: one.problem for one in check(Config(storage=within))}
+    assert found[f"storage {within}"] == f"cannot be made in {tmp_path / 'file'}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files that another user cannot open")
+def test_what_root_leaves_in_the_storage_of_another_user_is_that_users(tmp_path: Path) -> None:
+    settings = Config(storage=tmp_path / "storage")
+    make_folder(settings.storage)
+    database = Database(settings.database_url, prepare=True)
+    join(settings.layout, database)
+    database.close()
+    for path in (settings.storage, *settings.storage.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    (settings.storage / "node.db-turn").unlink()
+    before = {path for path in settings.storage.rglob("*") if not path.name.startswith("node.db")}
+    check(settings)
+    assert {p for p in settings.storage.rglob("*") if not p.name.startswith("node.db")} == before
+    node_key(settings.layout)  # an operator's command: de-identify
+    assert {path.stat().st_uid for path in settings.storage.rglob("*")} == {NOBODY}
+
+
+def test_certificates_of_every_peer_that_the_node_calls_are_told_and_not_those_of_the_receiver_twice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("receive", "audit", "pacs", "destination")
+    tls = {name: authority(tmp_path, name) for name in names}
+    pacs = Pacs(name="pacs", ae_title="PACS", host="127.0.0.1", tls=tls["pacs"])
+    there = CStoreDestination("there", ae_title="PACS", host="127.0.0.1", tls=tls["destination"])
+    audit = AuditSettings(host="127.0.0.1", port=1, tls=tls["audit"])
+    receive = ReceiveSettings(port=0, tls=tls["receive"])
+    settings = Config(storage=tmp_path, receive=receive, pacs=pacs, audit=audit, destinations=(there,))
+    tell_expiring(settings)
+    told = [record.getMessage() for record in caplog.records]
+    for name, where in (("audit", "audit"), ("pacs", "pacs"), ("destination", "destination there")):
+        own = [sentence for sentence in told if sentence.startswith(f"TLS of {where}: ")]
+        assert [str(path) in " ".join(own) for path in (tls[name].certificate, tls[name].authorities)] == [
+            True
+        ] * 2
+    assert "receive" not in " ".join(told)

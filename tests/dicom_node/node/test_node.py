@@ -19,7 +19,7 @@ from running_node import config, done, running, until
 from analysis.volume import Grid, Volume
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.errors import Rejected, Unavailable
-from dicom_node.intake.header_reader import CRASHES, Reader
+from dicom_node.intake.header_reader import Reader
 from dicom_node.model import PairingRules
 from dicom_node.node.node import Node
 from dicom_node.node.status import Status, status
@@ -27,6 +27,7 @@ from dicom_node.pairing.analyse import in_order
 from dicom_node.settings.config import AuditSettings, JobSettings
 from dicom_node.settings.destinations import CStoreDestination
 from dicom_node.store.tables import instance
+from dicom_node.store.unread import CRASHES
 from dicom_node.studies import queue as studies
 
 

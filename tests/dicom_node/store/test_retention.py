@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from node_values import endless_run, quick_run, send, write_scan
+from node_values import endless_run, make_pair, quick_run, send, write_scan
 from running_node import config, done, running, until
 
+from analysis.parameters import Parameters
+from dicom_node.delivery import queue as deliver
 from dicom_node.errors import Rejected
+from dicom_node.jobs import queue as jobs
 from dicom_node.node.node import Node
 from dicom_node.node.status import Status, status
 from dicom_node.settings.config import Config, RetentionSettings
@@ -22,7 +26,7 @@ from dicom_node.store import retention
 from dicom_node.store.archive import Archive
 from dicom_node.store.database import Database
 from dicom_node.store.retention import DAY, GB, Candidate, due
-from dicom_node.store.tables import delivery, instance, metadata, removal
+from dicom_node.store.tables import delivery, instance, job, metadata, removal, result, study
 
 AT_ONCE = RetentionSettings(days=1e-9)
 
@@ -188,3 +192,43 @@ def test_an_image_that_comes_during_a_removal_is_kept_and_looked_at(
     with database.reading() as connection:
         assert connection.scalars(sa.select(instance.c.sop_instance_uid)).all() == ["1.2.2"]
     assert [path.name for path in (archive.layout.storage / "archive" / "00").iterdir()] == ["b.dcm"]
+
+
+def test_the_two_studies_of_one_pair_are_kept_until_both_have_ended_and_go_together(
+    database: Database, tmp_path: Path
+) -> None:
+    pair = make_pair()
+    other = replace(pair.inspiratory, study_instance_uid="9.9")
+    row = {"sop_class_uid": "1.2", "transfer_syntax_uid": "1.2", "sha256": "", "size": 1, "calling_ae": ""}
+    with database.writing() as connection:
+        jobs.create(database, connection, replace(pair, inspiratory=other), Parameters(), "1.0", 0.0)
+        for uid, study_uid, at in (("1.1", "1.2.3", 9.0), ("1.2", "9.9", 1.0), ("1.3", "8.8", 5.0)):
+            values = {"sop_instance_uid": uid, "path": uid, "study_uid": study_uid, "received_at": at}
+            connection.execute(sa.insert(instance).values(**row, **values))
+            state = {"study_uid": study_uid, "state": "PAIRED", "since": at, "received_at": at}
+            connection.execute(sa.insert(study).values(**state))
+
+    def stay(**of_the_job: Any) -> list[str]:
+        with database.writing() as connection:
+            connection.execute(sa.update(job).values(**of_the_job))
+        ended = retention._ended([FolderDestination("share", folder=tmp_path)])
+        return [
+            one.study_uid for one in sorted(retention._candidates(database, ended), key=lambda c: c.study_uid)
+        ]
+
+    assert stay(state="RUNNING") == ["8.8"]
+    with database.writing() as connection:
+        values = {"sop_instance_uid": "2.1", "sop_class_uid": "1.2", "job_id": 1, "path": "a"}
+        connection.execute(sa.insert(result).values(**values))
+        deliver.queue(database, connection, ["2.1"], ["share"], 0.0)
+    assert stay(state="DONE") == ["8.8"]  # its result is on the way
+    with database.writing() as connection:
+        connection.execute(sa.update(delivery).values(state="SENT"))
+        connection.execute(sa.update(study).where(study.c.study_uid == "1.2.3").values(state="WAITING"))
+    assert stay() == ["8.8"]  # one of them waits for more
+    with database.writing() as connection:
+        connection.execute(sa.update(study).values(state="PAIRED"))
+    assert stay() == ["1.2.3", "8.8", "9.9"]
+    ended = retention._ended([FolderDestination("share", folder=tmp_path)])
+    found = {one.study_uid: one.last for one in retention._candidates(database, ended)}
+    assert found == {"1.2.3": 9.0, "9.9": 9.0, "8.8": 5.0}
