@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from ..figures.captures import grey
-from ..figures.colours import CLASS_NAME, CLASS_RGB, class_rgb
+from ..figures.colours import CLASS_NAME, CLASS_RGB, paint_classes
 from ..figures.overview import PLANES, aspect, section
 from ..limits_of_use import RESEARCH_USE
 from ..volume import Labels
@@ -70,7 +70,7 @@ def _fused(change: Change, layer: str, plane: str, where: Any) -> Labels:
         picture[inside] = colours[:, :3]
         return picture
     labels = section(getattr(change, layer), change.grid, plane, where)
-    picture[labels > 0] = class_rgb(labels[labels > 0])
+    paint_classes(picture, labels)
     return picture
 
 

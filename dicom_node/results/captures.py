@@ -77,7 +77,7 @@ def build_captures(analysis: Analysis, case: Case, ct: Volume) -> Iterator[Datas
         kind = f"capture {layer}"
         series = case.begin(analysis, kind, SecondaryCaptureImageStorage, "OT", 1, JPEGBaseline8Bit)
         series.SeriesDescription = f"{TITLES[layer]}, colour (research use only)"
-        slices, paint = lung_slices(analysis), painter(analysis, ct, layer)
+        slices, paint = lung_slices(analysis), painter(analysis, ct, layer, case.style)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for k, jpeg in zip(
                 slices, pool.map(lambda k, paint=paint: _Jpeg.of(paint(k)), slices), strict=True
@@ -94,7 +94,7 @@ def build_summary(analysis: Analysis, case: Case) -> Dataset:
     ds = case.begin(analysis, "summary", SecondaryCaptureImageStorage, "OT", 1, JPEGBaseline8Bit)
     ds.SeriesDescription = "V/Q summary (research use only)"
     ds.PatientOrientation = ""
-    figure = overview(analysis)
+    figure = overview(analysis, case.style)
     figure.canvas.draw()
     _picture(ds, _Jpeg.of(np.asarray(figure.canvas.buffer_rgba())[..., :3]))
     case.stamp(ds)

@@ -21,6 +21,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from analysis.figures.trend import Visit
 from analysis.measures.findings import Finding
+from analysis.parameters import PictureStyle
 from analysis.pipeline.pipeline import Analysis
 from analysis.volume import Grid
 
@@ -73,6 +74,8 @@ class Case:
         The patient's earlier results and this one, as known when the job was created; empty where there is none.
     problems : tuple of str
         Attributes of the CT that no result can copy, each with the reason.
+    style : PictureStyle
+        How pictures show V and Q.
     """
 
     pair: Pair
@@ -82,6 +85,7 @@ class Case:
     fingerprint: str
     trend: tuple[Visit, ...] = ()
     problems: tuple[str, ...] = ()
+    style: PictureStyle = PictureStyle()
 
     def ordered(self, pair: Pair) -> Case:
         """Return the case with the phases of ``pair``: the analysis may have exchanged those that were read."""
@@ -118,6 +122,7 @@ class Case:
             analysis.version,
             repr(sorted(asdict(analysis.parameters).items())),
             self.fingerprint,
+            repr(self.style),
         ]
         return uid_of("\n".join([*map(str, parts), role]))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmwrite
 
 from analysis.figures.overview import overview
+from analysis.parameters import PictureStyle
 from analysis.pipeline.pipeline import Analysis
 
 from .context import Case
@@ -23,10 +24,10 @@ def record_of(analysis: Analysis, case: Case) -> Record:
     return Record(analysis, case.patient, *uids, case.acquired, case.pair.reason)
 
 
-def picture(analysis: Analysis) -> bytes:
+def picture(analysis: Analysis, style: PictureStyle | None = None) -> bytes:
     """Return the overview as a PNG file."""
     buffer = BytesIO()
-    overview(analysis).savefig(buffer, format="png")
+    overview(analysis, style).savefig(buffer, format="png")
     return buffer.getvalue()
 
 
