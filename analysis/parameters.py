@@ -1,4 +1,4 @@
-"""What a user chooses -> Parameters: everything a result depends on besides the images; PictureStyle: how it is shown."""
+"""What a user chooses -> Parameters: what a result depends on besides the images; PictureStyle: how it is shown."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def grey(hu: NDArray[Any]) -> Labels:
     return np.asarray(np.interp(hu, at, greys) + 0.5).astype(np.uint8)
 
 
-def slice_in_words(grid: Grid, axis: int, n: int, side: str = "") -> str:
+def slice_in_words(grid: Grid, axis: int, n: float, side: str = "") -> str:
     """Return where a slice of an axis of the grid lies, mm LPS, as written into pictures; ``side``: which lung.
 
     Examples
@@ -218,7 +218,12 @@ def _class_legend(draw: ImageDraw.ImageDraw, y: int, size: int, small: ImageFont
 
 
 def _bar_legend(
-    image: Image.Image, draw: ImageDraw.ImageDraw, width: int, layer: str, scale: Shown, small: ImageFont.FreeTypeFont
+    image: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    width: int,
+    layer: str,
+    scale: Shown,
+    small: ImageFont.FreeTypeFont,
 ) -> None:
     left, top, length, height = legend_bar(width)
     ramp = map_rgb(np.linspace(0, scale.top, length, dtype=np.float32)[None], layer, scale.top)

@@ -59,7 +59,12 @@ def letter_size(width: int) -> int:
 def letter_places(width: int, height: int) -> tuple[tuple[int, int], ...]:
     """Return the centres (x, y) of the letters at the left, right, upper and lower edge."""
     away = letter_size(width) * 3 // 4 + 1
-    return ((away, height // 2), (width - 1 - away, height // 2), (width // 2, away), (width // 2, height - 1 - away))
+    return (
+        (away, height // 2),
+        (width - 1 - away, height // 2),
+        (width // 2, away),
+        (width // 2, height - 1 - away),
+    )
 
 
 def write_letters(picture: Labels, letters: tuple[str, str, str, str]) -> Labels:

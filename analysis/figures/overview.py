@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,7 +12,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from numpy.typing import NDArray
 
 from ..anatomy.regions import REGIONS, ZONES_OF
 from ..limits_of_use import RESEARCH_USE
@@ -23,12 +22,8 @@ from ..vq.classes import NORMALISED_BY, VQClass
 from .captures import LAYERS, TITLES, grey, means_in_words, slice_in_words
 from .colours import ABNORMAL, CLASS_NAME, CLASS_RGB, SCALES, map_rgb, paint_classes
 from .scales import PictureStyle, Shown, shown
+from .views import AT, EDGES, PLANES, aspect, on_working_grid, section, view, width_mm
 
-PLANES = ("axial", "coronal", "sagittal")
-#: Letters at the left, right, upper and lower edge of each plane.
-EDGES = {"axial": ("R", "L", "A", "P"), "coronal": ("R", "L", "S", "I"), "sagittal": ("A", "P", "S", "I")}
-#: Where these stand, as shares of a panel.
-AT = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.98), (0.5, 0.02))
 COLUMNS = ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal")
 
 
@@ -127,7 +122,7 @@ def planes(
     where = _interesting(classes, analysis.grid)
     left, bottom, width, height = box
     size = 5 + 0.5 * figure.get_figwidth()
-    widths = np.array([_width_mm(analysis.grid, plane) for plane in PLANES])
+    widths = np.array([width_mm(analysis.grid, plane) for plane in PLANES])
     widths *= 0.84 * width / widths.sum()
     for row, layer in enumerate(LAYERS):
         low = bottom + height * (2 - row) / 3
@@ -138,7 +133,7 @@ def planes(
             axes.imshow(_fused(analysis, classes, layer, scale, plane, where), aspect=aspect(analysis.grid, plane),
                         interpolation="nearest")  # fmt: skip
             axes.set_axis_off()
-            _letters(axes, plane, size)
+            draw_letters(axes, plane, size)
             if row == 0:
                 axes.set_title(place_in_words(analysis, plane, where), color=ink, fontsize=size * 0.8)
             if column == 0:
@@ -146,12 +141,12 @@ def planes(
                           ha="right", va="center", fontsize=size)  # fmt: skip
         if scale:
             bar = figure.add_axes((left + width * 0.9, low + height * 0.03, width * 0.018, height * 0.23))
-            _scale(figure, bar, layer, scale, ink)
+            draw_scale(figure, bar, layer, scale, ink, "vertical")
 
 
 def place_in_words(analysis: Analysis, plane: str, where: tuple[int, int, int]) -> str:
     """Return where a plane lies, and which lung a sagittal one cuts."""
-    _, _, through = _view(analysis.grid, plane)
+    _, _, through = view(analysis.grid, plane)
     side = ""
     if plane == "sagittal":
         cut = np.take(on_working_grid(analysis.lungs, analysis), where[through], axis=through)
@@ -159,7 +154,8 @@ def place_in_words(analysis: Analysis, plane: str, where: tuple[int, int, int]) 
     return slice_in_words(analysis.grid, through, where[through], side)
 
 
-def _letters(axes: Any, plane: str, size: float) -> None:
+def draw_letters(axes: Any, plane: str, size: float) -> None:
+    """Write the letters of the patient's sides at the edges of a panel."""
     rim = [withStroke(linewidth=2, foreground="black")]
     aligned = (("left", "center"), ("right", "center"), ("center", "top"), ("center", "bottom"))
     for (x, y), (ha, va), letter in zip(AT, aligned, EDGES[plane], strict=True):
@@ -167,15 +163,32 @@ def _letters(axes: Any, plane: str, size: float) -> None:
                   path_effects=rim)  # fmt: skip
 
 
-def _scale(figure: Figure, axes: Any, layer: str, scale: Shown, ink: str) -> None:
+def draw_scale(
+    figure: Figure,
+    axes: Any,
+    layer: str,
+    scale: Shown,
+    ink: str,
+    orientation: Literal["vertical", "horizontal"],
+) -> None:
+    """Draw the bar of a map's colours with its unit."""
     colours = ScalarMappable(Normalize(0, scale.top), SCALES[layer].colormap)
-    bar = figure.colorbar(colours, cax=axes)
+    bar = figure.colorbar(colours, cax=axes, orientation=orientation)
     bar.ax.tick_params(colors=ink, labelsize=4 + 0.45 * figure.get_figwidth())
-    bar.ax.set_title(scale.unit, color=ink, fontsize=4 + 0.45 * figure.get_figwidth())
+    words = {"color": ink, "fontsize": 4 + 0.45 * figure.get_figwidth()}
+    if orientation == "vertical":
+        bar.ax.set_title(scale.unit, **words)
+    else:
+        bar.ax.text(1.04, 0.5, scale.unit, transform=bar.ax.transAxes, va="center", **words)
 
 
 def _fused(
-    analysis: Analysis, classes: Labels, layer: str, scale: Shown | None, plane: str, where: tuple[int, int, int]
+    analysis: Analysis,
+    classes: Labels,
+    layer: str,
+    scale: Shown | None,
+    plane: str,
+    where: tuple[int, int, int],
 ) -> Labels:
     ct = section(analysis.maps["ct_exp"], analysis.grid, plane, where)
     picture = np.repeat(grey(ct)[..., None], 3, axis=2)
@@ -214,19 +227,6 @@ def fractions(figure: Figure, analysis: Analysis, box: tuple[float, float, float
             axes.text(0.48 + n * 0.13, y, text, color=ink, fontsize=size * 0.82, ha="right", va="center")
 
 
-def on_working_grid(labels: Labels, analysis: Analysis) -> Labels:
-    """Return labels of the CT's own grid at the centres of the working grid's voxels, (k, j, i) uint8."""
-    axes = []
-    for axis, n in enumerate(analysis.grid.shape):
-        ends = np.zeros((2, 3))
-        ends[1, axis] = n - 1
-        index = analysis.expiratory.indices(analysis.grid.points(ends))[:, axis]
-        axes.append(
-            np.clip(np.rint(np.linspace(index[0], index[1], n)).astype(int), 0, labels.shape[axis] - 1)
-        )
-    return labels[np.ix_(*axes)]
-
-
 def class_map() -> ListedColormap:
     """Return the colours of `VQClass` values 0 to 4 for matplotlib."""
     return ListedColormap([(0.0, 0.0, 0.0), *(tuple(v / 255 for v in CLASS_RGB[c]) for c in CLASS_RGB)])
@@ -239,53 +239,3 @@ def _interesting(classes: Labels, grid: Grid) -> tuple[int, int, int]:
         abnormal = classes > 0
     k, j, i = (int(np.argmax(abnormal.sum(axis=axes))) for axes in ((1, 2), (0, 2), (0, 1)))
     return k, j, i
-
-
-def _axis_of(grid: Grid) -> NDArray[np.intp]:
-    """Return the array axis closest to the patient's x, y and z."""
-    return np.argmax(np.abs(grid.directions), axis=1)
-
-
-def section(values: NDArray[Any], grid: Grid, plane: str, where: tuple[int, int, int]) -> NDArray[Any]:
-    """Return a plane in radiological view: patient's right on the left, front up (axial) or head up, front left.
-
-    Parameters
-    ----------
-    values : (k, j, i)
-    grid : Grid
-    plane : {"axial", "coronal", "sagittal"}
-    where : (3,) int
-        Indices (k, j, i) the plane goes through.
-
-    Returns
-    -------
-    (rows, columns)
-    """
-    down, across, through = _view(grid, plane)
-    image = np.take(values, where[through], axis=through)
-    if down > across:
-        image = image.T
-    # rows run to the back (axial) or to the feet; columns run to the patient's left (or back, sagittal)
-    row_axis = {"axial": 1, "coronal": 2, "sagittal": 2}[plane]
-    column_axis = {"axial": 0, "coronal": 0, "sagittal": 1}[plane]
-    if (grid.directions[row_axis, down] > 0) == (plane != "axial"):
-        image = image[::-1]
-    if grid.directions[column_axis, across] < 0:
-        image = image[:, ::-1]
-    return image
-
-
-def _view(grid: Grid, plane: str) -> tuple[int, int, int]:
-    """Return the array axes that run down and across the picture, and the one along the line of sight."""
-    x, y, z = (int(a) for a in _axis_of(grid))
-    return {"axial": (y, x, z), "coronal": (z, x, y), "sagittal": (z, y, x)}[plane]
-
-
-def aspect(grid: Grid, plane: str) -> float:
-    down, across, _ = _view(grid, plane)
-    return grid.spacing[down] / grid.spacing[across]
-
-
-def _width_mm(grid: Grid, plane: str) -> float:
-    _, across, _ = _view(grid, plane)
-    return grid.spacing[across] * grid.shape[across]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ..figures.captures import grey
 from ..figures.colours import CLASS_NAME, CLASS_RGB, paint_classes
-from ..figures.overview import PLANES, aspect, section
+from ..figures.views import PLANES, aspect, section
 from ..limits_of_use import RESEARCH_USE
 from ..volume import Labels
 from ..vq.classes import VQClass

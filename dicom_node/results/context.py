@@ -6,7 +6,7 @@ import hashlib
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -85,7 +85,7 @@ class Case:
     fingerprint: str
     trend: tuple[Visit, ...] = ()
     problems: tuple[str, ...] = ()
-    style: PictureStyle = PictureStyle()
+    style: PictureStyle = field(default_factory=PictureStyle)
 
     def ordered(self, pair: Pair) -> Case:
         """Return the case with the phases of ``pair``: the analysis may have exchanged those that were read."""
@@ -142,6 +142,17 @@ class Case:
             str(source.get(k) or "").strip() for k in ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
         ]
         return hashlib.sha256("\n".join(who).encode()).hexdigest() if who[0] else ""
+
+    @property
+    def who(self) -> str:
+        """Return patient and date in one line, as written into pictures of destinations that want that."""
+        source = self.expiratory[0]
+        parts = (
+            printed_name(source.PatientName),
+            str(source.PatientID or ""),
+            printed_date(self.acquired[:8]),
+        )
+        return "   ".join(part for part in parts if part)
 
     @property
     def acquired(self) -> str:
@@ -211,6 +222,18 @@ class Case:
         for sequence in ("DimensionOrganizationSequence", "DimensionIndexSequence"):
             for item in ds.get(sequence) or []:
                 item.DimensionOrganizationUID = dimensions
+
+
+def printed_name(name: Any) -> str:
+    """Return a person's name to read; of a name in several scripts the first, for fonts lack ideographs."""
+    family, given = (str(part) for part in (name.family_name, name.given_name)) if name else ("", "")
+    return ", ".join(part for part in (family, given) if part)
+
+
+def printed_date(value: object) -> str:
+    """Return a date (DA) to read; other text as it is."""
+    digits = str(value or "")
+    return f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}" if len(digits) == 8 else digits
 
 
 def uid_of(text: str) -> UID:

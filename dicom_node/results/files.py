@@ -13,8 +13,12 @@ from analysis.parameters import PictureStyle
 from analysis.pipeline.pipeline import Analysis
 
 from .context import Case
+from .kinds import KINDS
 from .measures_file import write_measures
 from .record import NAME, Record
+
+#: Kinds of several objects, which become a folder.
+SEVERAL = frozenset(kind.name for kind in KINDS if len(kind.series) > 1)
 
 
 def record_of(analysis: Analysis, case: Case) -> Record:
@@ -50,7 +54,7 @@ def write(record: Record, objects: Iterable[tuple[str, Dataset]], out: Path) -> 
     out.mkdir(parents=True, exist_ok=True)
     files = []
     for kind, ds in objects:
-        if kind in ("captures", "maps"):
+        if kind in SEVERAL:
             (out / kind).mkdir(exist_ok=True)
             files.append(out / kind / f"{ds.SeriesNumber}-{int(ds.InstanceNumber):04d}.dcm")
         else:
