@@ -52,12 +52,14 @@ def compare_results(
     Raises
     ------
     Rejected
-        Where the results are of two patients, or in the wrong order.
+        Where the results are of two patients, of the same images, or in the wrong order.
     Unavailable
         Where the folder cannot be written.
     """
     if earlier.patient != later.patient:
         raise Rejected("the two results are not of the same patient")
+    if (earlier.inspiration, earlier.expiration) == (later.inspiration, later.expiration):
+        raise Rejected("both results are of the same images: there is no change to compare")
     if earlier.acquired > later.acquired:
         raise Rejected(
             f"the earlier result was acquired {day(earlier)}, the later one {day(later)}: exchange them"

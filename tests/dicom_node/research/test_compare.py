@@ -47,7 +47,7 @@ def known(earlier: Record, monkeypatch: pytest.MonkeyPatch) -> Change:
 def test_tables_hold_both_dates_the_change_and_its_unit(
     earlier: Record, known: Change, tmp_path: Path
 ) -> None:
-    later = replace(earlier, acquired="20260314")
+    later = replace(earlier, acquired="20260314", inspiration="2.25.1", expiration="2.25.2")
     _, paths = compare_results(earlier, later, tmp_path / "out", lambda stage, share: None)
     files = {path.name: path for path in paths}
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(files)
@@ -78,4 +78,17 @@ def test_two_patients_and_exchanged_dates_are_refused(earlier: Record, tmp_path:
     with pytest.raises(
         Rejected, match="the earlier result was acquired 2025-01-02, the later one 2024-01-01"
     ):
-        compare_results(earlier, replace(earlier, acquired="20240101"), tmp_path, lambda stage, share: None)
+        compare_results(
+            earlier,
+            replace(earlier, acquired="20240101", expiration="2.25.2"),
+            tmp_path,
+            lambda stage, share: None,
+        )
+
+
+@pytest.mark.usefixtures("known")
+def test_a_result_is_not_compared_with_itself(earlier: Record, tmp_path: Path) -> None:
+    for again in (earlier, replace(earlier, acquired="20260314")):
+        with pytest.raises(Rejected, match="of the same images"):
+            compare_results(earlier, again, tmp_path / "out", lambda stage, share: None)
+    assert not (tmp_path / "out").exists()
