@@ -1,4 +1,4 @@
-"""What a user chooses -> Parameters: everything a result depends on besides the images."""
+"""What a user chooses -> Parameters: what a result depends on besides the images; PictureStyle: how it is shown."""
 
 from __future__ import annotations
 
@@ -75,3 +75,37 @@ class Parameters:
                 raise Rejected(f"{name} is a share and less than 1, not {getattr(self, name):g}")
         if self.normalisation == "reference" and not (self.reference_v and self.reference_q):
             raise Rejected("normalisation by a reference needs reference_v and reference_q")
+
+
+@dataclass(frozen=True)
+class PictureStyle:
+    """Hold what a site chooses of its pictures; nothing that is measured depends on it.
+
+    Parameters
+    ----------
+    scale : {"mean", "absolute", "percentile"}
+        What the colours of V and Q mean: shares of the mean over both lungs up to ``top``, values up to ``top_v`` and
+        ``top_q``, or values up to the patient's own 98th percentile, which no other patient or date shares.
+    top : float
+        Upper end of the scale ``"mean"``.
+    top_v, top_q : float
+        Upper ends of the scale ``"absolute"``: V in its unit, Q in g/ml.
+    slab_mm : float
+        Thickness of the slabs of coronal and sagittal pictures, mm.
+
+    Raises
+    ------
+    Rejected
+        Where an end of a scale or the thickness is not more than 0.
+    """
+
+    scale: Literal["mean", "absolute", "percentile"] = "mean"
+    top: float = 2.0
+    top_v: float = 1.0
+    top_q: float = 0.06
+    slab_mm: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("top", "top_v", "top_q", "slab_mm"):
+            if not getattr(self, name) > 0:
+                raise Rejected(f"{name} must be more than 0, not {getattr(self, name):g}")

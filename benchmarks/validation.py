@@ -32,7 +32,7 @@ from scipy import ndimage, stats
 
 from analysis.anatomy.lungs import segment
 from analysis.anatomy.regions import ZONES_OF, zones
-from analysis.figures.overview import on_working_grid
+from analysis.figures.views import on_working_grid
 from analysis.pipeline.pipeline import Analysis, Parameters, Phase, analyse_phases
 from analysis.pipeline.uncertainty import FRACTIONS, percents
 from analysis.truth.breathing import PhaseName

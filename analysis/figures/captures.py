@@ -6,23 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from matplotlib import font_manager
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ..limits_of_use import BRIEF
 from ..pipeline.pipeline import Analysis
-from ..volume import Float, Labels, Mask, Volume
+from ..volume import Float, Grid, Labels, Volume
 from ..vq.classes import VQClass
-from .colours import CLASS_NAME, CLASS_RGB, SCALES, class_rgb, map_rgb, top_of, unit_of
+from .colours import ABNORMAL, CLASS_MEANS, CLASS_NAME, CLASS_RGB, map_rgb, paint_classes
+from .edges import YELLOW, edge_letters, font, write_letters
+from .scales import PictureStyle, Shown, shown
 
 #: Layers of which there is a series of pictures.
 LAYERS = ("Q", "V", "classes")
 TITLES = {"V": "Ventilation", "Q": "Perfusion surrogate", "classes": "V/Q classes"}
-#: Window of the CT below the colours, HU.
-WINDOW = (-1350.0, 150.0)
-#: Share of the colour in the blend: the vessels stay visible through it.
-OPACITY = 0.6
+#: Grey of the CT by its HU: two windows in one, so that lung keeps its vessels and the mediastinum its contrast.
+GREYS = ((-1000.0, 0.0), (-700.0, 75.0), (-200.0, 125.0), (-100.0, 140.0), (160.0, 255.0))
 #: Length of the bar that says how large things are, mm.
 BAR_MM = 50.0
 
@@ -45,8 +44,10 @@ def worst_slices(analysis: Analysis, n: int = 3) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-def painter(analysis: Analysis, ct: Volume, layer: str) -> Callable[[int], Labels]:
-    """Return a function that paints a slice: CT in grey, the layer in colour over it, the legend below.
+def painter(
+    analysis: Analysis, ct: Volume, layer: str, style: PictureStyle, who: str = ""
+) -> Callable[[int], Labels]:
+    """Return a function that paints a slice: CT in grey, the layer opaquely in colour over it, the legend below.
 
     Parameters
     ----------
@@ -55,6 +56,9 @@ def painter(analysis: Analysis, ct: Volume, layer: str) -> Callable[[int], Label
         The expiratory CT on its own grid.
     layer : str
         One of `LAYERS`.
+    style : PictureStyle
+    who : str
+        Patient and date, written into the legend; "" for none.
 
     Returns
     -------
@@ -62,40 +66,45 @@ def painter(analysis: Analysis, ct: Volume, layer: str) -> Callable[[int], Label
         Index of a slice -> picture, (rows + strip, columns, 3) uint8. Pixel (j, i) of the slice is pixel (j, i) of
         the picture: the strip lies beyond the last row. It may be called from several threads.
     """
-    top = 1.0 if layer == "classes" else top_of(analysis.maps[layer])
-    columns = ct.grid.shape[2]
-    title = TITLES[layer]
-    if layer in SCALES:
-        title += f" ({unit_of(layer, analysis.parameters.ventilation)})"
-    strip = _strip(layer, title, top, max(columns, 256), ct.grid.spacing[2])[:, :columns]
-    index = working_index(analysis)
+    grid, index = ct.grid, working_index(analysis)
+    scale = None if layer == "classes" else shown(analysis, layer, style)
+    legend = strip(analysis, layer, style, grid.shape[2], grid.spacing[2])
+    letters = edge_letters(grid.directions[:, 2], grid.directions[:, 1])
 
     def paint(k: int) -> Labels:
         picture = np.repeat(grey(ct.array[k])[..., None], 3, axis=2)
-        colour, where = _colour(analysis, layer, top, k, index)
-        blend = np.float32(OPACITY) * colour + np.float32(1 - OPACITY) * picture[where]
-        picture[where] = (blend + np.float32(0.5)).astype(np.uint8)
-        return np.concatenate([picture, strip])
+        if scale is None:
+            paint_classes(picture, analysis.classes[k])
+        else:
+            values = on_slice(analysis.maps[layer], k, index)
+            where = np.isfinite(values)
+            picture[where] = map_rgb(values[where] / scale.by, layer, scale.top)
+        picture = write_letters(picture, letters)
+        return np.concatenate([picture, captioned(legend, slice_in_words(grid, 0, k), who)])
 
     return paint
 
 
 def grey(hu: NDArray[Any]) -> Labels:
-    """Return the CT in the window of the pictures, uint8."""
-    scale = np.float32(255 / (WINDOW[1] - WINDOW[0]))
-    return (np.clip(hu, *WINDOW).astype(np.float32) * scale - np.float32(WINDOW[0] * scale)).astype(np.uint8)
+    """Return the CT in the greys of the pictures, uint8."""
+    at, greys = zip(*GREYS, strict=True)
+    return np.asarray(np.interp(hu, at, greys) + 0.5).astype(np.uint8)
 
 
-def _colour(
-    analysis: Analysis, layer: str, top: float, k: int, index: list[NDArray[np.intp]]
-) -> tuple[Labels, Mask]:
-    """Return the colours (n, 3) of a slice's coloured pixels, and which pixels these are."""
-    if layer == "classes":
-        where = analysis.classes[k] > 0
-        return class_rgb(analysis.classes[k][where]), where
-    values = on_slice(analysis.maps[layer], k, index)
-    where = np.isfinite(values)
-    return map_rgb(values[where], layer, top), where
+def slice_in_words(grid: Grid, axis: int, n: float, side: str = "") -> str:
+    """Return where a slice of an axis of the grid lies, mm LPS, as written into pictures; ``side``: which lung.
+
+    Examples
+    --------
+    >>> slice_in_words(Grid.axial((4, 4, 4), (2.0, 1.0, 1.0), (0.0, 0.0, -210.5)), 0, 1)
+    'axial, z -208.5 mm'
+    """
+    along = int(np.abs(grid.directions[:, axis]).argmax())
+    middle = (np.array(grid.shape, dtype=np.float64) - 1) / 2
+    middle[axis] = n
+    position = float(grid.points(middle[None])[0][along])
+    name = ("sagittal", "coronal", "axial")[along]
+    return f"{name}, {'xyz'[along]} {position:+.1f} mm" + (f", {side}" if side else "")
 
 
 def on_slice(values: Float, k: int, index: list[NDArray[np.intp]]) -> Float:
@@ -130,30 +139,103 @@ def working_index(analysis: Analysis) -> list[NDArray[np.intp]]:
     return out
 
 
-def _strip(layer: str, title: str, top: float, width: int, pixel_mm: float) -> Labels:
-    """Draw the legend: title and a bar of 5 cm, scale or classes, and limits of use."""
-    size = max(11, width // 30)
-    height = 4 * size + size // 2
-    image = Image.new("RGB", (width, height))
+def legend_size(width: int) -> int:
+    """Return the height of a line's letters in the legend of a picture, pixels."""
+    return max(11, width // 34)
+
+
+def legend_bar(width: int) -> tuple[int, int, int, int]:
+    """Return where the legend's bar lies: left, top (below the last row), width and height, pixels."""
+    size = legend_size(width)
+    return width // 12, size * 3 // 2 + 1, width * 3 // 4, size
+
+
+def strip(analysis: Analysis, layer: str, style: PictureStyle, columns: int, pixel_mm: float) -> Labels:
+    """Draw the legend of a layer: title and a bar of 5 cm, scale or classes, what they mean, limits of use.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    layer : str
+    style : PictureStyle
+    columns : int
+        Of the picture; legends of narrower pictures than 256 are cut.
+    pixel_mm : float
+        Width of a pixel.
+
+    Returns
+    -------
+    (rows, columns, 3) uint8
+        With an empty line for `captioned`.
+    """
+    width = max(columns, 256)
+    size = legend_size(width)
+    image = Image.new("RGB", (width, size * 3 // 2 * 6))
     draw = ImageDraw.Draw(image)
-    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
-    small = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), max(9, size * 5 // 6))
-    row = size * 3 // 2
-    draw.text((4, 1), title, font=font)
+    small = font(max(9, size * 5 // 6))
     bar = round(BAR_MM / pixel_mm)
+    draw.text((4, 1), TITLES[layer], font=font(size))
     draw.rectangle((width - 6 - bar, size // 2, width - 6, size // 2 + 3), fill="white")
     draw.text((width - 12 - bar, size // 2 + 2), f"{BAR_MM / 10:g} cm", font=small, anchor="rm")
+    line = size * 3 // 2
     if layer == "classes":
-        x = 4
-        for c, rgb in CLASS_RGB.items():
-            draw.rectangle((x, row + 2, x + size - 3, row + size - 1), fill=rgb)
-            draw.text((x + size, row), CLASS_NAME[c], font=small)
-            x += size + round(draw.textlength(CLASS_NAME[c], font=small)) + size // 2
+        _class_legend(draw, line + 2, size, small)
+        words = means_in_words(analysis.parameters.low)
     else:
-        ramp = map_rgb(np.linspace(0, top, width * 3 // 4, dtype=np.float32)[None], layer, top)
-        ramp = np.repeat(ramp, size, axis=0)
-        image.paste(Image.fromarray(ramp), (width // 12, row + 1))
-        draw.text((4, row), "0", font=small)
-        draw.text((width // 12 + width * 3 // 4 + 6, row), f"≥ {top:g}", font=small)
-    draw.text((4, 3 * size), BRIEF, font=small, fill=(255, 220, 120))
+        scale = shown(analysis, layer, style)
+        _bar_legend(image, draw, width, layer, scale, small)
+        words = scale.words
+    draw.text((4, line * 3), words, font=_fitting(words, width - 8, small))
+    draw.text((4, line * 4), BRIEF, font=_fitting(BRIEF, width - 8, small), fill=YELLOW)
+    return np.asarray(image)[:, :columns]
+
+
+def means_in_words(low: float) -> str:
+    """Return what the classes rest on, as written once on every page and picture of them."""
+    words = [words.format(low=f"{100 * low:.0f} %") for words in CLASS_MEANS.values()]
+    return "; ".join(words) + " of the mean"
+
+
+def captioned(legend: Labels, where: str, who: str) -> Labels:
+    """Return a legend with its last line written: where the slice lies, and whose it is."""
+    width = legend.shape[1]
+    size = legend_size(max(width, 256))
+    image = Image.fromarray(legend)
+    words = f"{where}   {who}" if who else where
+    place = (4, size * 3 // 2 * 5)
+    ImageDraw.Draw(image).text(place, words, font=_fitting(words, width - 8, font(size)), fill="white")
     return np.asarray(image)
+
+
+def _class_legend(draw: ImageDraw.ImageDraw, y: int, size: int, small: ImageFont.FreeTypeFont) -> None:
+    x = 4
+    for c in ABNORMAL:
+        draw.rectangle((x, y, x + size - 3, y + size - 3), fill=CLASS_RGB[c])
+        draw.text((x + size, y - 2), CLASS_NAME[c], font=small)
+        x += size + round(draw.textlength(CLASS_NAME[c], font=small)) + size
+    draw.rectangle((x, y, x + size - 3, y + size - 3), outline="white")
+    draw.text((x + size, y - 2), "Normal", font=small)
+
+
+def _bar_legend(
+    image: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    width: int,
+    layer: str,
+    scale: Shown,
+    small: ImageFont.FreeTypeFont,
+) -> None:
+    left, top, length, height = legend_bar(width)
+    ramp = map_rgb(np.linspace(0, scale.top, length, dtype=np.float32)[None], layer, scale.top)
+    image.paste(Image.fromarray(np.repeat(ramp, height, axis=0)), (left, top))
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        words = f"{share * scale.top:.3g}" if share < 1 else f"≥ {scale.top:.3g} {scale.unit}"
+        x = left + round(share * (length - 1))
+        draw.line((x, top + height, x, top + height + 2), fill="white")
+        draw.text((x, top + height + 3), words, font=small, anchor="mt" if share < 1 else "lt")
+
+
+def _fitting(words: str, width: int, wanted: ImageFont.FreeTypeFont) -> ImageFont.FreeTypeFont:
+    """Return the font, or a smaller one in which the words keep within a width."""
+    needed = wanted.getlength(words)
+    return wanted if needed <= width else font(max(6, int(wanted.size * width / needed)))

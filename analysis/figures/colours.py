@@ -1,6 +1,8 @@
 """The colours of classes, lungs and maps, the same in every object, figure and page (sRGB, 0-255).
 
-Classes use Okabe & Ito's qualitative set, which readers with any common colour vision deficiency can tell apart.
+Classes use Okabe & Ito's qualitative set, which readers with any common colour vision deficiency can tell apart. They
+and the maps are painted opaquely: what the legend shows is what the lung shows. Normal lung is not painted in pictures,
+so that disease stands out; the segment of it that viewers draw has a quiet colour.
 Maps use matplotlib's perceptually ordered colormaps: equal steps of the value look like equal steps of lightness.
 """
 
@@ -18,13 +20,16 @@ from ..vq.ventilation import VENTILATIONS
 
 RGB = tuple[int, int, int]
 
-#: Orange and blue are the two kinds of mismatch, purple is both, green is normal.
+#: Orange and blue are the two kinds of mismatch, purple is both; a quiet grey green is normal.
 CLASS_RGB: Mapping[VQClass, RGB] = {
-    VQClass.NORMAL: (0, 158, 115),
+    VQClass.NORMAL: (120, 160, 138),
     VQClass.DEAD_SPACE: (230, 159, 0),
     VQClass.SHUNT: (0, 114, 178),
     VQClass.MATCHED_DEFECT: (204, 121, 167),
 }
+
+#: The classes that pictures paint.
+ABNORMAL = (VQClass.DEAD_SPACE, VQClass.SHUNT, VQClass.MATCHED_DEFECT)
 
 #: `lungs.Lung` value (1 right, 2 left) -> its colour: greys, which do not tint the classes that lie on them.
 LUNG_RGB: Mapping[int, RGB] = {1: (150, 150, 150), 2: (190, 190, 190)}
@@ -35,6 +40,13 @@ CLASS_NAME: Mapping[VQClass, str] = {
     VQClass.DEAD_SPACE: "Dead space",
     VQClass.SHUNT: "Shunt",
     VQClass.MATCHED_DEFECT: "Matched defect",
+}
+
+#: What the word of an abnormal class rests on; ``{low}`` is the threshold, as "60 %".
+CLASS_MEANS: Mapping[VQClass, str] = {
+    VQClass.DEAD_SPACE: "dead-space-like: Q below {low}, V kept",
+    VQClass.SHUNT: "shunt-like: V below {low}, Q kept",
+    VQClass.MATCHED_DEFECT: "matched defect: V and Q below {low}",
 }
 
 
@@ -80,6 +92,12 @@ def map_rgb(values: Float, name: str, top: float) -> Labels:
     share = np.clip(np.nan_to_num(values / top, nan=0.0), 0.0, 1.0)
     table = (colormaps[SCALES[name].colormap](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
     return np.asarray(table[(share * 255).astype(np.uint8)])
+
+
+def paint_classes(picture: Labels, classes: Labels) -> None:
+    """Paint the abnormal classes into a picture, (rows, columns, 3); normal and unclassified lung stay as they are."""
+    where = classes > VQClass.NORMAL
+    picture[where] = class_rgb(classes[where])
 
 
 def class_rgb(classes: Labels) -> Labels:

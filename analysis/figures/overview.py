@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from matplotlib.patheffects import withStroke
 
 from ..anatomy.regions import REGIONS, ZONES_OF
 from ..limits_of_use import RESEARCH_USE
@@ -19,17 +19,23 @@ from ..measures.findings import Finding
 from ..pipeline.pipeline import Analysis, Parameters
 from ..volume import Grid, Labels
 from ..vq.classes import NORMALISED_BY, VQClass
-from .captures import LAYERS, TITLES, grey
-from .colours import CLASS_NAME, CLASS_RGB, SCALES, class_rgb, map_rgb, top_of, unit_of
+from .captures import LAYERS, TITLES, grey, means_in_words, slice_in_words
+from .colours import ABNORMAL, CLASS_NAME, CLASS_RGB, SCALES, map_rgb, paint_classes
+from .scales import PictureStyle, Shown, shown
+from .views import AT, EDGES, PLANES, aspect, on_working_grid, section, view, width_mm
 
-PLANES = ("axial", "coronal", "sagittal")
-#: Letters at the left and right edge of each plane.
-EDGES = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}
 COLUMNS = ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal")
 
 
-def overview(analysis: Analysis) -> Figure:
+def overview(analysis: Analysis, style: PictureStyle | None = None, who: str = "") -> Figure:
     """Draw the page that goes to the PACS and beside the results: light on black, 1600 x 1200 pixels.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    style : PictureStyle, optional
+    who : str
+        Patient and date, written at the top; "" for none.
 
     Returns
     -------
@@ -40,24 +46,34 @@ def overview(analysis: Analysis) -> Figure:
     figure = Figure(figsize=(16, 12), dpi=100, facecolor="black")
     FigureCanvasAgg(figure)
     # in the middle, because viewers write into the corners
-    style = {"ha": "center", "va": "center"}
-    figure.text(0.42, 0.965, "CT lung ventilation/perfusion", color="white", fontsize=26, **style)
-    figure.text(0.42, 0.022, RESEARCH_USE, color="#ffdc78", fontsize=17, **style)
-    planes(figure, analysis, (0.035, 0.05, 0.62, 0.88), "white")
-    fractions(figure, analysis, (0.66, 0.34, 0.33, 0.58), "white")
-    words = (classes_in_words(analysis.parameters), worst_zone(analysis), quality_in_words(analysis.findings))
-    lines = [line for part in words for line in [*textwrap.wrap(part, 52), ""]]
-    figure.text(0.66, 0.31, "\n".join(lines), color="white", fontsize=14, va="top", linespacing=1.4)
+    middle = {"ha": "center", "va": "center"}
+    figure.text(0.42, 0.975, "CT lung ventilation/perfusion", color="white", fontsize=25, **middle)
+    figure.text(0.42, 0.945, who, color="white", fontsize=15, **middle)
+    figure.text(0.42, 0.02, RESEARCH_USE, color="#ffdc78", fontsize=17, **middle)
+    planes(figure, analysis, (0.035, 0.045, 0.62, 0.875), "white", style or PictureStyle())
+    fractions(figure, analysis, (0.68, 0.36, 0.31, 0.56), "white")
+    words = (
+        classes_in_words(analysis.parameters),
+        scales_in_words(analysis, style or PictureStyle()),
+        worst_zone(analysis),
+        quality_in_words(analysis.findings),
+    )
+    lines = [line for part in words for line in [*textwrap.wrap(part, 54), ""]]
+    figure.text(0.68, 0.335, "\n".join(lines), color="white", fontsize=13, va="top", linespacing=1.35)
     return figure
 
 
 def classes_in_words(parameters: Parameters) -> str:
     """Return a sentence on what the colours mean."""
-    return (
-        f"Low: below {parameters.low:.0%} of its {NORMALISED_BY[parameters.normalisation]}. "
-        "Dead space: perfusion low, ventilation preserved. "
-        "Shunt: ventilation low, perfusion preserved. Matched defect: both low."
-    )
+    means = means_in_words(parameters.low)
+    by = NORMALISED_BY[parameters.normalisation]
+    return f"{means[0].upper()}{means[1:].removesuffix(' of the mean')} (of their {by}). Normal lung is not coloured."
+
+
+def scales_in_words(analysis: Analysis, style: PictureStyle) -> str:
+    """Return in words which scales V and Q are shown on."""
+    told = [f"{layer}: {shown(analysis, layer, style).words}" for layer in ("V", "Q")]
+    return "; ".join(told) + "."
 
 
 def worst_zone(analysis: Analysis) -> str:
@@ -87,7 +103,9 @@ def quality_in_words(findings: Sequence[Finding]) -> str:
     return f"Quality: {len(findings)} checks, " + (" ".join(told) or "all passed.")
 
 
-def planes(figure: Figure, analysis: Analysis, box: tuple[float, float, float, float], ink: str) -> None:
+def planes(
+    figure: Figure, analysis: Analysis, box: tuple[float, float, float, float], ink: str, style: PictureStyle
+) -> None:
     """Draw the three layers in three planes, with their scales, into a part of a figure.
 
     Parameters
@@ -98,54 +116,88 @@ def planes(figure: Figure, analysis: Analysis, box: tuple[float, float, float, f
         Left, bottom, width and height as shares of the figure.
     ink : str
         Colour of the words.
+    style : PictureStyle
     """
     classes = on_working_grid(analysis.classes, analysis)
     where = _interesting(classes, analysis.grid)
     left, bottom, width, height = box
-    size = 5 + 0.55 * figure.get_figwidth()
-    widths = np.array([_width_mm(analysis.grid, plane) for plane in PLANES])
-    widths *= 0.86 * width / widths.sum()
+    size = 5 + 0.5 * figure.get_figwidth()
+    widths = np.array([width_mm(analysis.grid, plane) for plane in PLANES])
+    widths *= 0.84 * width / widths.sum()
     for row, layer in enumerate(LAYERS):
         low = bottom + height * (2 - row) / 3
+        scale = shown(analysis, layer, style) if layer in SCALES else None
         for column, plane in enumerate(PLANES):
             start = left + widths[:column].sum() + 0.01 * width * column
             axes = figure.add_axes((start, low, widths[column], height * 0.3))
-            picture = _fused(analysis, classes, layer, plane, where)
-            axes.imshow(picture, aspect=aspect(analysis.grid, plane), interpolation="nearest")
+            axes.imshow(_fused(analysis, classes, layer, scale, plane, where), aspect=aspect(analysis.grid, plane),
+                        interpolation="nearest")  # fmt: skip
             axes.set_axis_off()
-            for x, ha, letter in ((0.01, "left", EDGES[plane][0]), (0.99, "right", EDGES[plane][1])):
-                axes.text(x, 0.98, letter, transform=axes.transAxes, ha=ha, va="top", color="#ffdc78",
-                          fontsize=size * 0.8, bbox={"color": "black", "pad": 1.0})  # fmt: skip
+            draw_letters(axes, plane, size)
             if row == 0:
-                axes.set_title(plane, color=ink, fontsize=size)
+                axes.set_title(place_in_words(analysis, plane, where), color=ink, fontsize=size * 0.8)
             if column == 0:
-                axes.text(-0.04, 0.5, TITLES[layer], transform=axes.transAxes, rotation=90, color=ink,
+                axes.text(-0.03, 0.5, TITLES[layer], transform=axes.transAxes, rotation=90, color=ink,
                           ha="right", va="center", fontsize=size)  # fmt: skip
-        if layer in SCALES:
-            bar = figure.add_axes((left + width * 0.92, low + height * 0.03, width * 0.02, height * 0.24))
-            _scale(figure, bar, layer, analysis, ink)
+        if scale:
+            bar = figure.add_axes((left + width * 0.9, low + height * 0.03, width * 0.018, height * 0.23))
+            draw_scale(figure, bar, layer, scale, ink, "vertical")
 
 
-def _scale(figure: Figure, axes: Any, layer: str, analysis: Analysis, ink: str) -> None:
-    colours = ScalarMappable(Normalize(0, top_of(analysis.maps[layer])), SCALES[layer].colormap)
-    bar = figure.colorbar(colours, cax=axes)
-    bar.ax.tick_params(colors=ink, labelsize=4 + 0.5 * figure.get_figwidth())
-    unit = unit_of(layer, analysis.parameters.ventilation)
-    bar.ax.set_title(unit, color=ink, fontsize=4 + 0.5 * figure.get_figwidth())
+def place_in_words(analysis: Analysis, plane: str, where: tuple[int, int, int]) -> str:
+    """Return where a plane lies, and which lung a sagittal one cuts."""
+    _, _, through = view(analysis.grid, plane)
+    side = ""
+    if plane == "sagittal":
+        cut = np.take(on_working_grid(analysis.lungs, analysis), where[through], axis=through)
+        side = "right lung" if (cut == 1).sum() >= (cut == 2).sum() else "left lung"
+    return slice_in_words(analysis.grid, through, where[through], side)
+
+
+def draw_letters(axes: Any, plane: str, size: float) -> None:
+    """Write the letters of the patient's sides at the edges of a panel."""
+    rim = [withStroke(linewidth=2, foreground="black")]
+    aligned = (("left", "center"), ("right", "center"), ("center", "top"), ("center", "bottom"))
+    for (x, y), (ha, va), letter in zip(AT, aligned, EDGES[plane], strict=True):
+        axes.text(x, y, letter, transform=axes.transAxes, ha=ha, va=va, color="#ffdc78", fontsize=size * 0.8,
+                  path_effects=rim)  # fmt: skip
+
+
+def draw_scale(
+    figure: Figure,
+    axes: Any,
+    layer: str,
+    scale: Shown,
+    ink: str,
+    orientation: Literal["vertical", "horizontal"],
+) -> None:
+    """Draw the bar of a map's colours with its unit."""
+    colours = ScalarMappable(Normalize(0, scale.top), SCALES[layer].colormap)
+    bar = figure.colorbar(colours, cax=axes, orientation=orientation)
+    bar.ax.tick_params(colors=ink, labelsize=4 + 0.45 * figure.get_figwidth())
+    words = {"color": ink, "fontsize": 4 + 0.45 * figure.get_figwidth()}
+    if orientation == "vertical":
+        bar.ax.set_title(scale.unit, **words)
+    else:
+        bar.ax.text(1.04, 0.5, scale.unit, transform=bar.ax.transAxes, va="center", **words)
 
 
 def _fused(
-    analysis: Analysis, classes: Labels, layer: str, plane: str, where: tuple[int, int, int]
+    analysis: Analysis,
+    classes: Labels,
+    layer: str,
+    scale: Shown | None,
+    plane: str,
+    where: tuple[int, int, int],
 ) -> Labels:
     ct = section(analysis.maps["ct_exp"], analysis.grid, plane, where)
     picture = np.repeat(grey(ct)[..., None], 3, axis=2)
-    if layer == "classes":
-        labels = section(classes, analysis.grid, plane, where)
-        picture[labels > 0] = class_rgb(labels[labels > 0])
+    if scale is None:
+        paint_classes(picture, section(classes, analysis.grid, plane, where))
         return picture
     values = section(analysis.maps[layer], analysis.grid, plane, where)
     valid = np.isfinite(values)
-    picture[valid] = map_rgb(values[valid], layer, top_of(analysis.maps[layer]))
+    picture[valid] = map_rgb(values[valid] / scale.by, layer, scale.top)
     return picture
 
 
@@ -161,9 +213,10 @@ def fractions(figure: Figure, analysis: Analysis, box: tuple[float, float, float
     for n, head in enumerate(heads):
         x = 0.48 + n * 0.13
         axes.text(x, 1 - 2.2 * step, head, color=ink, fontsize=size * 0.6, ha="right", va="center")
-    for n, rgb in enumerate(CLASS_RGB.values()):
-        patch = np.array(rgb) / 255
-        axes.plot(0.46 + n * 0.13, 1 - 1.3 * step, "s", color=patch, markersize=size * 0.8)
+    for n, (c, rgb) in enumerate(CLASS_RGB.items()):
+        fill = tuple(v / 255 for v in rgb) if c in ABNORMAL else "none"
+        axes.plot(0.46 + n * 0.13, 1 - 1.3 * step, "s", markerfacecolor=fill, markeredgecolor=ink,
+                  markeredgewidth=0.6, markersize=size * 0.8)  # fmt: skip
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     for r, (words, values) in enumerate(rows):
@@ -172,19 +225,6 @@ def fractions(figure: Figure, analysis: Analysis, box: tuple[float, float, float
         for n, name in enumerate(COLUMNS):
             text = f"{values[name]:.1f}" if np.isfinite(values[name]) else "–"
             axes.text(0.48 + n * 0.13, y, text, color=ink, fontsize=size * 0.82, ha="right", va="center")
-
-
-def on_working_grid(labels: Labels, analysis: Analysis) -> Labels:
-    """Return labels of the CT's own grid at the centres of the working grid's voxels, (k, j, i) uint8."""
-    axes = []
-    for axis, n in enumerate(analysis.grid.shape):
-        ends = np.zeros((2, 3))
-        ends[1, axis] = n - 1
-        index = analysis.expiratory.indices(analysis.grid.points(ends))[:, axis]
-        axes.append(
-            np.clip(np.rint(np.linspace(index[0], index[1], n)).astype(int), 0, labels.shape[axis] - 1)
-        )
-    return labels[np.ix_(*axes)]
 
 
 def class_map() -> ListedColormap:
@@ -199,53 +239,3 @@ def _interesting(classes: Labels, grid: Grid) -> tuple[int, int, int]:
         abnormal = classes > 0
     k, j, i = (int(np.argmax(abnormal.sum(axis=axes))) for axes in ((1, 2), (0, 2), (0, 1)))
     return k, j, i
-
-
-def _axis_of(grid: Grid) -> NDArray[np.intp]:
-    """Return the array axis closest to the patient's x, y and z."""
-    return np.argmax(np.abs(grid.directions), axis=1)
-
-
-def section(values: NDArray[Any], grid: Grid, plane: str, where: tuple[int, int, int]) -> NDArray[Any]:
-    """Return a plane in radiological view: patient's right on the left, front up (axial) or head up, front left.
-
-    Parameters
-    ----------
-    values : (k, j, i)
-    grid : Grid
-    plane : {"axial", "coronal", "sagittal"}
-    where : (3,) int
-        Indices (k, j, i) the plane goes through.
-
-    Returns
-    -------
-    (rows, columns)
-    """
-    down, across, through = _view(grid, plane)
-    image = np.take(values, where[through], axis=through)
-    if down > across:
-        image = image.T
-    # rows run to the back (axial) or to the feet; columns run to the patient's left (or back, sagittal)
-    row_axis = {"axial": 1, "coronal": 2, "sagittal": 2}[plane]
-    column_axis = {"axial": 0, "coronal": 0, "sagittal": 1}[plane]
-    if (grid.directions[row_axis, down] > 0) == (plane != "axial"):
-        image = image[::-1]
-    if grid.directions[column_axis, across] < 0:
-        image = image[:, ::-1]
-    return image
-
-
-def _view(grid: Grid, plane: str) -> tuple[int, int, int]:
-    """Return the array axes that run down and across the picture, and the one along the line of sight."""
-    x, y, z = (int(a) for a in _axis_of(grid))
-    return {"axial": (y, x, z), "coronal": (z, x, y), "sagittal": (z, y, x)}[plane]
-
-
-def aspect(grid: Grid, plane: str) -> float:
-    down, across, _ = _view(grid, plane)
-    return grid.spacing[down] / grid.spacing[across]
-
-
-def _width_mm(grid: Grid, plane: str) -> float:
-    _, across, _ = _view(grid, plane)
-    return grid.spacing[across] * grid.shape[across]

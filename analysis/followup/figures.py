@@ -10,9 +10,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from ..figures.captures import grey
-from ..figures.colours import CLASS_NAME, CLASS_RGB, class_rgb
-from ..figures.overview import PLANES, aspect, section
+from ..figures.captures import grey, slice_in_words
+from ..figures.colours import CLASS_NAME, CLASS_RGB, paint_classes
+from ..figures.overview import draw_letters
+from ..figures.views import PLANES, aspect, section, view
 from ..limits_of_use import RESEARCH_USE
 from ..volume import Labels
 from ..vq.classes import VQClass
@@ -50,6 +51,12 @@ def page(change: Change, title: str) -> Figure:
             axes = figure.add_axes((0.05 + 0.2 * column, 0.73 - 0.228 * row, 0.19, 0.215))
             axes.imshow(_fused(change, layer, plane, where), aspect=aspect(change.grid, plane))
             axes.set_axis_off()
+            draw_letters(axes, plane, 13)
+            if row == 0:
+                _, _, through = view(change.grid, plane)
+                axes.set_title(
+                    slice_in_words(change.grid, through, where[through]), color="white", fontsize=12
+                )
             if column == 0:
                 axes.text(-0.05, 0.5, words, transform=axes.transAxes, rotation=90, color="white", ha="right",
                           va="center", fontsize=13)  # fmt: skip
@@ -57,6 +64,7 @@ def page(change: Change, title: str) -> Figure:
         ScalarMappable(Normalize(-SPAN, SPAN), DIVERGING), cax=figure.add_axes((0.66, 0.55, 0.012, 0.36))
     )
     bar.ax.tick_params(colors="white", labelsize=12)
+    bar.ax.set_ylabel("change, in units of the mean (1 = the mean of both lungs)", color="white", fontsize=12)
     _table(change, figure.add_axes((0.68, 0.06, 0.3, 0.4)))
     return figure
 
@@ -70,7 +78,7 @@ def _fused(change: Change, layer: str, plane: str, where: Any) -> Labels:
         picture[inside] = colours[:, :3]
         return picture
     labels = section(getattr(change, layer), change.grid, plane, where)
-    picture[labels > 0] = class_rgb(labels[labels > 0])
+    paint_classes(picture, labels)
     return picture
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..anatomy.sides import Lung
 from ..errors import Rejected
-from ..figures.overview import on_working_grid
+from ..figures.views import on_working_grid
 from ..measures.findings import Finding, Verdict
 from ..measures.quality import registration_findings
 from ..measures.table import MEASURES
@@ -116,7 +116,10 @@ def compare(
         later=np.where(both, classes[1], 0).astype(np.uint8),
         displacement=registration.displacement,
         measures={
-            region: {name: (values[name], later.measures[region][name]) for name in MEASURES}
+            region: {
+                name: (values.get(name, np.nan), later.measures[region].get(name, np.nan))
+                for name in MEASURES
+            }
             for region, values in earlier.measures.items()
             if region in later.measures
         },

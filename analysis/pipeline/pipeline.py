@@ -18,6 +18,7 @@ from ..measures.bands import band, v_band
 from ..measures.effusion import effusion
 from ..measures.findings import Finding, QualityRejected, failed
 from ..measures.quality import Acquisition
+from ..measures.shares import share_measures
 from ..measures.steps import place_of
 from ..parameters import Parameters
 from ..registration.registration import Registration, RegistrationQuality, register
@@ -223,6 +224,7 @@ def analyse_phases(
     table = _measure(insp, exp, maps, classes, mask, regions, by_lobe)
     for region, row in table.items():
         row |= ms.firmness_measures(curves[region], errors[region])
+        row |= share_measures(table, region, parameters.ventilation)
     for name in ("V", "Q", "m", "V/Q"):
         maps[name][~mask] = np.nan
     progress("measures", 1.0)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 
 from ..anatomy.regions import ZONES_OF, zones
-from ..figures.overview import PLANES, aspect, class_map, on_working_grid, section
+from ..figures.overview import class_map
+from ..figures.views import PLANES, aspect, on_working_grid, section
 from ..limits_of_use import RESEARCH_USE
 from ..pipeline.pipeline import Analysis, Phase, vq
 from ..volume import Float, Grid, Labels, Mask

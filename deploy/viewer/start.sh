@@ -67,7 +67,8 @@ name = "pacs"
 ae_title = "ORTHANC"
 host = "127.0.0.1"
 port = $pacs
-objects = ["seg", "sr", "captures", "pdf", "key_objects", "maps"]
+# OHIF 3.13.2 opens no Key Object Selection
+objects = ["seg", "sr", "captures", "coronal", "pdf", "maps"]
 END
 
 pids=""

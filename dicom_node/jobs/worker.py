@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis import errors as analysis_errors
+from analysis.parameters import PictureStyle
 
 from ..delivery import queue as deliver
 from ..dicom.pixels import load_volume
@@ -58,6 +59,7 @@ class Order:
     nice: int
     memory_mb: int
     lobes_command: tuple[str, ...]
+    style: PictureStyle
     prepare: Callable[[], None] | None
 
 
@@ -129,7 +131,7 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
     paths = archive.paths(uids)
     lobes = partial(draw_lobes, order.lobes_command) if order.lobes_command else None
     created = datetime.fromtimestamp(job.created).astimezone()
-    case = read_case(job.pair, paths, created, job.fingerprint)
+    case = replace(read_case(job.pair, paths, created, job.fingerprint), style=order.style)
     analysis, pair = analyse_pair(job.pair, paths, job.parameters, report, lobes)
     report("objects", 0.0)
     wanted = {*DEFAULT_OBJECTS, *(kind for _, kinds in order.destinations for kind in kinds)}
@@ -143,7 +145,7 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
     )
     case = replace(case, trend=priors.trend(database, job.id, *about))
     objects = build_objects(analysis, case, lambda: load_volume(pair.expiratory, paths), wanted)
-    aside = {"overview.png": picture(analysis), NAME: record_of(analysis, case).dump()}
+    aside = {"overview.png": picture(analysis, order.style), NAME: record_of(analysis, case).dump()}
     rows, kinds = _store(order, objects, aside)
     now = time.time()
     with database.writing() as connection:

@@ -298,6 +298,7 @@ class Node:
             nice=self.config.jobs.nice,
             memory_mb=self.config.jobs.memory_mb,
             lobes_command=self.config.jobs.lobes_command,
+            style=self.config.pictures,
             prepare=self._prepare,
         )
 

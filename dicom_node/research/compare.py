@@ -93,13 +93,15 @@ def compare_results(
     Raises
     ------
     Rejected
-        Where the results are of two patients, or in the wrong order.
+        Where the results are of two patients, of the same images, or in the wrong order.
     Unavailable
         Where the folder cannot be written.
     """
     if difference := two_people(earlier.person, later.person):
         raise Rejected(f"the two results are not of the same patient: {difference}")
     then, now = earlier.record, later.record
+    if (then.inspiration, then.expiration) == (now.inspiration, now.expiration):
+        raise Rejected("both results are of the same images: there is no change to compare")
     if then.acquired > now.acquired:
         raise Rejected(
             f"the earlier result was acquired {day(then)}, the later one {day(now)}: exchange them"

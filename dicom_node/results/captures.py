@@ -32,13 +32,15 @@ QUALITY = 92
 
 
 @dataclass(frozen=True)
-class _Jpeg:
+class Jpeg:
+    """Hold a picture as JPEG Baseline."""
+
     data: bytes
     rows: int
     columns: int
 
     @classmethod
-    def of(cls, picture: Labels) -> _Jpeg:
+    def of(cls, picture: Labels) -> Jpeg:
         """Compress a picture, (rows, columns, 3) uint8, as JPEG Baseline."""
         buffer = BytesIO()
         Image.fromarray(picture).save(buffer, "JPEG", quality=QUALITY, subsampling="4:2:2")
@@ -60,7 +62,7 @@ def build(making: Making) -> Iterator[Dataset]:
         making.refer("key_objects", ds)
 
 
-def build_captures(analysis: Analysis, case: Case, ct: Volume) -> Iterator[Dataset]:
+def build_captures(analysis: Analysis, case: Case, ct: Volume, named: bool = False) -> Iterator[Dataset]:
     """Make a series in colour each for perfusion surrogate, ventilation and classes, of all slices with lung.
 
     Image Position, Image Orientation and Frame of Reference are the slice's own, so that viewers scroll together; the
@@ -72,36 +74,39 @@ def build_captures(analysis: Analysis, case: Case, ct: Volume) -> Iterator[Datas
     case : Case
     ct : Volume
         The expiratory CT, HU.
+    named : bool
+        Write patient and date into each picture.
     """
     for layer in LAYERS:
-        kind = f"capture {layer}"
+        kind = f"{'named ' * named}capture {layer}"
         series = case.begin(analysis, kind, SecondaryCaptureImageStorage, "OT", 1, JPEGBaseline8Bit)
-        series.SeriesDescription = f"{TITLES[layer]}, colour (research use only)"
-        slices, paint = lung_slices(analysis), painter(analysis, ct, layer)
+        series.SeriesDescription = f"{TITLES[layer]}, colour{', named' * named} (research use only)"
+        slices, paint = lung_slices(analysis), painter(analysis, ct, layer, case.style, case.who * named)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for k, jpeg in zip(
-                slices, pool.map(lambda k, paint=paint: _Jpeg.of(paint(k)), slices), strict=True
+                slices, pool.map(lambda k, paint=paint: Jpeg.of(paint(k)), slices), strict=True
             ):
-                ds = _instance(series, case.uid(analysis, f"{kind} instance {k + 1}"), k + 1)
+                ds = another(series, case.uid(analysis, f"{kind} instance {k + 1}"), k + 1)
                 _place(ds, case, k)
-                _picture(ds, jpeg)
+                set_picture(ds, jpeg, named)
                 case.stamp(ds)
                 yield ds
 
 
-def build_summary(analysis: Analysis, case: Case) -> Dataset:
+def build_summary(analysis: Analysis, case: Case, named: bool = False) -> Dataset:
     """Make the page of three layers in three planes with the table of fractions, 1600 x 1200 pixels."""
-    ds = case.begin(analysis, "summary", SecondaryCaptureImageStorage, "OT", 1, JPEGBaseline8Bit)
-    ds.SeriesDescription = "V/Q summary (research use only)"
+    kind = f"{'named ' * named}summary"
+    ds = case.begin(analysis, kind, SecondaryCaptureImageStorage, "OT", 1, JPEGBaseline8Bit)
+    ds.SeriesDescription = f"V/Q summary{', named' * named} (research use only)"
     ds.PatientOrientation = ""
-    figure = overview(analysis)
+    figure = overview(analysis, case.style, case.who * named)
     figure.canvas.draw()
-    _picture(ds, _Jpeg.of(np.asarray(figure.canvas.buffer_rgba())[..., :3]))
+    set_picture(ds, Jpeg.of(np.asarray(figure.canvas.buffer_rgba())[..., :3]), named)
     case.stamp(ds)
     return ds
 
 
-def _instance(series: Dataset, sop_instance_uid: UID, number: int) -> Dataset:
+def another(series: Dataset, sop_instance_uid: UID, number: int) -> Dataset:
     """Make one more instance of a series from the shared attributes, which take longer to make than a picture."""
     ds = deepcopy(series)
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = sop_instance_uid
@@ -143,11 +148,12 @@ def _letters(direction: Sequence[float]) -> str:
     return "".join(letter for _, letter in parts)
 
 
-def _picture(ds: Dataset, jpeg: _Jpeg) -> None:
+def set_picture(ds: Dataset, jpeg: Jpeg, named: bool = False) -> None:
+    """Set the pixels; ``named``: patient and date are written into them."""
     ds.BodyPartExamined = "CHEST"
     ds.ConversionType = "WSD"
     ds.ImageType = ["DERIVED", "SECONDARY"]
-    ds.BurnedInAnnotation = "NO"
+    ds.BurnedInAnnotation = "YES" if named else "NO"
     ds.DerivationDescription = "Colour over CT. Research use only; Q is a surrogate of perfusion."
     ds.SamplesPerPixel = 3
     ds.PhotometricInterpretation = "YBR_FULL_422"

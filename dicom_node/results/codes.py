@@ -65,6 +65,8 @@ ENGLISH = Code("en", "RFC5646", "English")
 LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
 FINDINGS = Code("121070", "DCM", "Findings")
 FINDING_TEXT = Code("121071", "DCM", "Finding")
+CONCLUSION = Code("121077", "DCM", "Conclusion")
+SERIES = Code("112002", "DCM", "Series Instance UID")
 OF_INTEREST = Code("113000", "DCM", "Of Interest")
 SOURCE_FOR_PROCESSING = Code("121322", "DCM", "Source image for image processing operation")
 
@@ -151,6 +153,8 @@ RATIO = private("RATIO", "Ratio of two phases")
 IQR_BY_MEAN = private("IQR_BY_MEAN", "Interquartile range divided by mean")
 PERCENTILE_15 = private("PERCENTILE_15", "15th percentile")
 
+#: What a region contributes to both lungs, and what stays without it.
+SHARES = ("share_volume", "share_v", "share_q", "remaining_v", "remaining_q")
 #: Measure -> how its one number is derived from many (TID 300, Derivation).
 DERIVATIONS: Mapping[str, Code] = {
     **dict.fromkeys(("mean_v", "mean_q", "mean_m", "mld_exp", "mld_insp"), MEAN),
@@ -164,6 +168,7 @@ DERIVATIONS: Mapping[str, Code] = {
     **dict.fromkeys(("vdp", "qdp", "laa950", "laa856"), FRACTION),
     **dict.fromkeys(("prm_emphysema", "prm_fsad", "prm_normal", "prm_unclassified"), FRACTION),
     **dict.fromkeys(FIRMNESS, FRACTION),
+    **dict.fromkeys(SHARES, FRACTION),
     **dict.fromkeys((f"{name}_sd" for name in FIRM), DEVIATION),
     **dict.fromkeys(("v_hu", "v_hu_corrected", "v_mcvc", "delta_svg"), MEAN),
     "tidal_gas": TOTAL,
@@ -208,6 +213,14 @@ METHODS: Mapping[str, Code] = {
     **dict.fromkeys(
         ("v_hu", "v_hu_corrected", "v_mcvc", "delta_svg"),
         private("REGION_HU", "Ventilation from the region's mean HU"),
+    ),
+    "share_volume": VOXEL_SUM,
+    **dict.fromkeys(
+        ("share_v", "share_q"), private("MEAN_BY_VOLUME", "Mean times classified volume, of both lungs")
+    ),
+    **dict.fromkeys(
+        ("remaining_v", "remaining_q"),
+        private("RESECTION", "1 less the share of what is removed (Brunelli 2013)"),
     ),
     "tidal_gas": private("GAS_SUM", "Sum of gas shares -HU/1000"),
     "median_vq": private("V_BY_Q", "Ratio of V and Q, each divided by its mean"),

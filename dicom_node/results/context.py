@@ -6,7 +6,7 @@ import hashlib
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from analysis.figures.trend import Visit
 from analysis.measures.findings import Finding
+from analysis.parameters import PictureStyle
 from analysis.pipeline.pipeline import Analysis
 from analysis.volume import Grid
 
@@ -73,6 +74,8 @@ class Case:
         The patient's earlier results and this one, as known when the job was created; empty where there is none.
     problems : tuple of str
         Attributes of the CT that no result can copy, each with the reason.
+    style : PictureStyle
+        How pictures show V and Q.
     """
 
     pair: Pair
@@ -82,6 +85,7 @@ class Case:
     fingerprint: str
     trend: tuple[Visit, ...] = ()
     problems: tuple[str, ...] = ()
+    style: PictureStyle = field(default_factory=PictureStyle)
 
     def ordered(self, pair: Pair) -> Case:
         """Return the case with the phases of ``pair``: the analysis may have exchanged those that were read."""
@@ -118,6 +122,7 @@ class Case:
             analysis.version,
             repr(sorted(asdict(analysis.parameters).items())),
             self.fingerprint,
+            repr(self.style),
         ]
         return uid_of("\n".join([*map(str, parts), role]))
 
@@ -138,6 +143,17 @@ class Case:
             str(source.get(k) or "").strip() for k in ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
         ]
         return hashlib.sha256("\n".join(who).encode()).hexdigest() if who[0] else ""
+
+    @property
+    def who(self) -> str:
+        """Return patient and date in one line, as written into pictures of destinations that want that."""
+        source = self.expiratory[0]
+        parts = (
+            printed_name(source.PatientName),
+            str(source.PatientID or ""),
+            printed_date(self.acquired[:8]),
+        )
+        return "   ".join(part for part in parts if part)
 
     @property
     def acquired(self) -> str:
@@ -207,6 +223,18 @@ class Case:
         for sequence in ("DimensionOrganizationSequence", "DimensionIndexSequence"):
             for item in ds.get(sequence) or []:
                 item.DimensionOrganizationUID = dimensions
+
+
+def printed_name(name: Any) -> str:
+    """Return a person's name to read; of a name in several scripts the first, for fonts lack ideographs."""
+    family, given = (str(part) for part in (name.family_name, name.given_name)) if name else ("", "")
+    return ", ".join(part for part in (family, given) if part)
+
+
+def printed_date(value: object) -> str:
+    """Return a date (DA) to read; other text as it is."""
+    digits = str(value or "")
+    return f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}" if len(digits) == 8 else digits
 
 
 def uid_of(text: str) -> UID:

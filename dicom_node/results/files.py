@@ -9,11 +9,16 @@ from pathlib import Path
 from pydicom import Dataset, dcmwrite
 
 from analysis.figures.overview import overview
+from analysis.parameters import PictureStyle
 from analysis.pipeline.pipeline import Analysis
 
 from .context import Case
+from .kinds import KINDS
 from .measures_file import write_measures
 from .record import NAME, Record
+
+#: Kinds of several objects, which become a folder.
+SEVERAL = frozenset(kind.name for kind in KINDS if len(kind.series) > 1)
 
 
 def record_of(analysis: Analysis, case: Case) -> Record:
@@ -23,10 +28,10 @@ def record_of(analysis: Analysis, case: Case) -> Record:
     return Record(analysis, *uids, case.acquired, case.pair.reason)
 
 
-def picture(analysis: Analysis) -> bytes:
+def picture(analysis: Analysis, style: PictureStyle | None = None) -> bytes:
     """Return the overview as a PNG file."""
     buffer = BytesIO()
-    overview(analysis).savefig(buffer, format="png")
+    overview(analysis, style).savefig(buffer, format="png")
     return buffer.getvalue()
 
 
@@ -49,7 +54,7 @@ def write(record: Record, objects: Iterable[tuple[str, Dataset]], out: Path) -> 
     out.mkdir(parents=True, exist_ok=True)
     files = []
     for kind, ds in objects:
-        if kind in ("captures", "maps"):
+        if kind in SEVERAL:
             (out / kind).mkdir(exist_ok=True)
             files.append(out / kind / f"{ds.SeriesNumber}-{int(ds.InstanceNumber):04d}.dcm")
         else:

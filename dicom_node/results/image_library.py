@@ -11,6 +11,7 @@ from highdicom.sr import (
     ImageContentItem,
     ImageLibraryEntryDescriptors,
     RelationshipTypeValues,
+    UIDRefContentItem,
 )
 from highdicom.sr.coding import CodedConcept
 from pydicom import Dataset
@@ -22,9 +23,10 @@ from .context import Case
 
 
 def image_library(case: Case) -> ContainerContentItem:
-    """List every instance of both series; what the slices of a series share stands once, in their group.
+    """Name both series by their UID, with what their slices share and the middle one as their representative.
 
-    highdicom's own library repeats sixteen descriptors for each of the hundreds of slices.
+    All of their images stand in the evidence. Viewers show a line for each entry of the library, and highdicom's own
+    repeats sixteen descriptors for each of the hundreds of slices: the conclusion was lost among them.
     """
     library = _container(codes.IMAGE_LIBRARY)
     library.ContentSequence = ContentSequence(
@@ -48,16 +50,19 @@ def _group(images: Sequence[Dataset], series: Series, phase: Code) -> ContainerC
         CodedConcept.from_code(phase),
         RelationshipTypeValues.HAS_ACQ_CONTEXT,
     )
-    entries = [
-        ImageContentItem(
-            CodedConcept.from_code(codes.SOURCE),
-            image.SOPClassUID,
-            image.SOPInstanceUID,
-            relationship_type=RelationshipTypeValues.CONTAINS,
-        )
-        for image in images
-    ]
-    group.ContentSequence = ContentSequence([said, *shared, *entries])
+    named = UIDRefContentItem(
+        CodedConcept.from_code(codes.SERIES),
+        series.series_instance_uid,
+        RelationshipTypeValues.HAS_ACQ_CONTEXT,
+    )
+    middle = images[len(images) // 2]
+    entry = ImageContentItem(
+        CodedConcept.from_code(codes.SOURCE),
+        middle.SOPClassUID,
+        middle.SOPInstanceUID,
+        relationship_type=RelationshipTypeValues.CONTAINS,
+    )
+    group.ContentSequence = ContentSequence([said, named, *shared, entry])
     return group
 
 

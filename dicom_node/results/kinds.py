@@ -73,6 +73,18 @@ KINDS: tuple[ResultKind, ...] = (
         "captures", "captures", "SecondaryCaptureImageStorage", "JPEGBaseline8Bit",
         {"summary": 9705, "capture Q": 9711, "capture V": 9712, "capture classes": 9713}, default=True,
     ),
+    ResultKind(
+        "coronal", "coronal", "SecondaryCaptureImageStorage", "JPEGBaseline8Bit",
+        {"coronal Q": 9714, "coronal V": 9715, "coronal classes": 9716}, default=True,
+    ),
+    ResultKind(
+        "sagittal", "sagittal", "SecondaryCaptureImageStorage", "JPEGBaseline8Bit",
+        {"sagittal Q": 9717, "sagittal V": 9718, "sagittal classes": 9719},
+    ),
+    ResultKind(
+        "named_captures", "named_captures", "SecondaryCaptureImageStorage", "JPEGBaseline8Bit",
+        {"named summary": 9730, "named capture Q": 9731, "named capture V": 9732, "named capture classes": 9733},
+    ),
     ResultKind("pdf", "report_pdf", "EncapsulatedPDFStorage", "ExplicitVRLittleEndian", {"pdf": 9706}, default=True),
     ResultKind(
         "key_objects", "key_objects", "KeyObjectSelectionDocumentStorage", "ExplicitVRLittleEndian",

@@ -1,17 +1,22 @@
-"""The report of two pages -> Encapsulated PDF (PS3.3 A.45.1)."""
+"""The report -> Encapsulated PDF (PS3.3 A.45.1)."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
+from datetime import datetime
 
 from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
-from analysis.figures.report import TITLE, report_pdf
+from analysis.figures.report import TITLE, Facts, report_pdf
+from analysis.measures.reference import Person
 from analysis.pipeline.pipeline import Analysis
 
+from ..model import ACQUISITION, Series
 from . import codes
-from .context import Case
+from .context import Case, printed_date, printed_name
 from .kinds import Making
 
 
@@ -22,7 +27,7 @@ def build(making: Making) -> Iterator[Dataset]:
 
 def build_pdf(analysis: Analysis, case: Case) -> Dataset:
     """Make the PDF report: pictures and fractions, then numbers, quality, method and limits."""
-    document = report_pdf(analysis, _header(case), case.local, case.trend)
+    document = report_pdf(analysis, _facts(case), case.local, case.trend, case.style)
     ds = case.begin(analysis, "pdf", EncapsulatedPDFStorage, "DOC")
     ds.SeriesDescription = "V/Q report PDF (research use only)"
     ds.ConversionType = "WSD"
@@ -38,23 +43,62 @@ def build_pdf(analysis: Analysis, case: Case) -> Dataset:
     return ds
 
 
-def _header(case: Case) -> list[tuple[str, str]]:
-    """Return patient, dates and sources; of a name in several scripts the first, for fonts lack ideographs."""
+def _facts(case: Case) -> Facts:
+    """Return patient, dates, institution and technique; what the images do not say stays empty."""
     exp, insp = case.expiratory[0], case.inspiratory[0]
-    name = exp.PatientName
-    family, given = (str(part) for part in (name.family_name, name.given_name)) if name else ("", "")
-    return [
-        ("Patient", ", ".join(part for part in (family, given) if part)),
-        ("Patient ID", str(exp.PatientID)),
-        ("Born", _date(exp.PatientBirthDate)),
-        ("Sex", str(exp.PatientSex)),
-        ("Study date", _date(exp.StudyDate)),
-        ("Accession", str(exp.AccessionNumber)),
-        ("Expiration", str(exp.get("SeriesDescription", ""))[:40]),
-        ("Inspiration", str(insp.get("SeriesDescription", ""))[:40]),
+    age = _age(exp)
+    who = [
+        ("Patient", printed_name(exp.PatientName)[:36]),
+        ("Patient ID", str(exp.PatientID or "")[:36]),
+        ("Study date", printed_date(exp.StudyDate)),
+        ("Born", printed_date(exp.PatientBirthDate) + (f" ({age:.0f} years)" if age is not None else "")),
+        ("Sex, height", ", ".join(part for part in (str(exp.PatientSex or ""), _height(exp)) if part)),
+        ("Accession", str(exp.AccessionNumber or "")[:36]),
+        ("Institution", str(exp.get("InstitutionName") or "")[:36]),
+        ("Referrer", printed_name(exp.get("ReferringPhysicianName"))[:36]),
+        ("Scanner", f"{exp.get('Manufacturer') or ''} {exp.get('ManufacturerModelName') or ''}".strip()[:36]),
     ]
+    phases = (("Inspiration", insp, case.pair.inspiratory), ("Expiration", exp, case.pair.expiratory))
+    scan = [(phase, _technique(ds, series)) for phase, ds, series in phases]
+    return Facts(who, scan, Person(str(exp.PatientSex or ""), age, _number(exp, "PatientSize")))
 
 
-def _date(value: object) -> str:
-    digits = str(value)
-    return f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}" if len(digits) == 8 else digits
+def _technique(ds: Dataset, series: Series) -> tuple[str, ...]:
+    kvp, dose = (_number(ds, keyword) for keyword in ("KVP", "CTDIvol"))
+    at = series.acquired
+    time = f" {at[8:10]}:{at[10:12]}" if len(at) >= 12 else ""
+    kernel = series.slices[0].acquisition[ACQUISITION.index("kernel")]
+    return (
+        str(ds.get("SeriesDescription") or "")[:34],
+        printed_date(at[:8]) + time,
+        "" if kvp is None else f"{kvp:g}",
+        kernel[:14],
+        f"{series.gap:.2f} mm",
+        "" if dose is None else f"{dose:.2f} mGy",
+    )
+
+
+def _number(ds: Dataset, keyword: str) -> float | None:
+    """Return the number of an attribute; None where it is absent, empty or none."""
+    try:
+        value = float(ds.get(keyword))
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def _height(ds: Dataset) -> str:
+    height = _number(ds, "PatientSize")
+    return "" if height is None else f"{height:.2f} m"
+
+
+def _age(ds: Dataset) -> float | None:
+    """Return the patient's age in years: at the study by the birth date, or as Patient's Age (0010,1010) says."""
+    try:
+        born, then = (
+            datetime.strptime(str(ds.get(k) or "")[:8], "%Y%m%d") for k in ("PatientBirthDate", "StudyDate")
+        )
+        return (then - born).days / 365.25
+    except ValueError:
+        said = re.fullmatch(r"(\d{3})Y", str(ds.get("PatientAge") or ""))
+        return float(said[1]) if said else None

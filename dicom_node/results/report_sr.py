@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
@@ -21,7 +21,6 @@ from highdicom.sr import (
     ObserverContext,
     ReferencedSegment,
     RelationshipTypeValues,
-    SourceImageForMeasurementGroup,
     SourceSeriesForSegmentation,
     TextContentItem,
     TrackingIdentifier,
@@ -32,10 +31,13 @@ from pydicom import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
 from analysis.anatomy.regions import REGIONS, WHOLE
-from analysis.figures.colours import CLASS_NAME
+from analysis.figures.captures import means_in_words
+from analysis.figures.impression import impression
 from analysis.limits_of_use import LIMITS
+from analysis.measures.digits import carried, firm_text, text_of
 from analysis.measures.findings import Finding
-from analysis.measures.table import measures_of
+from analysis.measures.shares import RESECTION_SOURCE
+from analysis.measures.table import FIRM, measures_of
 from analysis.pipeline.pipeline import Analysis
 
 from ..dicom.part10 import MANUFACTURER
@@ -44,9 +46,6 @@ from .context import DEVICE_SERIAL, MODEL_NAME, Case
 from .image_library import image_library
 from .kinds import Making
 from .seg import REGION_SEGMENT
-
-#: Significant digits of a number: more than any measure is accurate to, but few enough to read.
-DIGITS = 6
 
 Group: TypeAlias = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
 
@@ -83,9 +82,12 @@ def build_report(analysis: Analysis, case: Case, segmentation: Dataset) -> Compr
         ),
     )
     items = content[0].ContentSequence
-    # TID 1500 has the library before the measurements and the evaluations after them.
-    items.insert(len(items) - 1, image_library(case))
+    # TID 1500 has the library before the measurements and the evaluations after them. The template is extensible: the
+    # conclusion goes before both, where a reader looks first.
+    for item in (*_conclusion(analysis), image_library(case)):
+        items.insert(len(items) - 1, item)
     items.append(_evaluations(analysis))
+    _separate(content[0])
     ds = Comprehensive3DSR(
         evidence=[*sources, segmentation],
         content=content[0],
@@ -110,7 +112,7 @@ def _observer(analysis: Analysis, case: Case) -> ObservationContext:
 
 
 def _group(name: str, analysis: Analysis, case: Case, segmentation: Dataset) -> Group:
-    """Make a region's group: TID 1411 where it is a segment, else TID 1501 with the expiratory CT as source."""
+    """Make a region's group: TID 1411 where it is a segment, else TID 1501, whose source the Image Library names."""
     site = codes.SITES[name]
     common: dict[str, Any] = {
         "tracking_identifier": TrackingIdentifier(case.uid(analysis, f"region {name}"), REGIONS[name]),
@@ -120,9 +122,7 @@ def _group(name: str, analysis: Analysis, case: Case, segmentation: Dataset) -> 
         "measurements": _measurements(analysis, name),
     }
     if name not in REGION_SEGMENT:
-        middle = case.expiratory[len(case.expiratory) // 2]
-        images = [SourceImageForMeasurementGroup.from_source_image(middle)]
-        return MeasurementsAndQualitativeEvaluations(**common, source_images=images)
+        return MeasurementsAndQualitativeEvaluations(**common)
     segment = ReferencedSegment(
         sop_class_uid=segmentation.SOPClassUID,
         sop_instance_uid=segmentation.SOPInstanceUID,
@@ -144,7 +144,7 @@ def _measurements(analysis: Analysis, region: str) -> list[Measurement]:
     return [
         Measurement(
             name=codes.measure_code(name, measure.meaning),
-            value=float(f"{values[name]:.{DIGITS}g}"),
+            value=_carried(name, values, measure.unit),
             unit=codes.unit_code(measure.unit),
             derivation=codes.DERIVATIONS.get(name),
             method=codes.METHODS.get(name),
@@ -154,15 +154,39 @@ def _measurements(analysis: Analysis, region: str) -> list[Measurement]:
     ]
 
 
+def _carried(name: str, values: Mapping[str, float], unit: str) -> float:
+    """Return a number with the digits it carries: a fraction's by its uncertainty, the others' by their unit."""
+    of = next((fraction for fraction in FIRM if name == fraction or name.startswith(f"{fraction}_")), "")
+    return carried(values[name], unit, values.get(f"{of}_sd"))
+
+
+def _conclusion(analysis: Analysis) -> list[TextContentItem]:
+    """Return the impression, a sentence an item, and what the words of the classes rest on."""
+    name = codes.item(codes.CONCLUSION)
+    words = means_in_words(analysis.parameters.low)
+    told = [*impression(analysis), f"{words[0].upper()}{words[1:]}."]
+    return [TextContentItem(name, text, RelationshipTypeValues.CONTAINS) for text in told]
+
+
+def _separate(item: Dataset) -> None:
+    """Say that the items of every container stand alone (PS3.3 C.18.8): viewers then show each with its name."""
+    if item.ValueType == "CONTAINER":
+        item.ContinuityOfContent = "SEPARATE"
+    for child in item.get("ContentSequence", []):
+        _separate(child)
+
+
 def _evaluations(analysis: Analysis) -> ContainerContentItem:
-    """Return limits of use, fractions and quality checks in words: some viewers show numbers without names."""
+    """Return fractions, shares, quality checks and limits of use in words."""
     container = ContainerContentItem(
         name=CodedConcept.from_code(codes.QUALITATIVE_EVALUATIONS),
         relationship_type=RelationshipTypeValues.CONTAINS,
     )
-    fractions = [(codes.FINDING_TEXT, _fractions(analysis, r)) for r in WHOLE if r in analysis.measures]
+    whole = [r for r in WHOLE if r in analysis.measures]
+    told = [(codes.FINDING_TEXT, _fractions(analysis, r)) for r in whole]
+    told += [(codes.FINDING_TEXT, _shares(analysis, r)) for r in whole[1:]]
     checks = [(codes.QUALITY_CHECK, _words(f)) for f in analysis.findings]
-    texts = [(codes.LIMITS, LIMITS), *fractions, *checks]
+    texts = [*told, *checks, (codes.LIMITS, LIMITS)]
     items = [TextContentItem(codes.item(name), text, RelationshipTypeValues.CONTAINS) for name, text in texts]
     container.ContentSequence = DicomSequence(items)
     return container
@@ -170,9 +194,16 @@ def _evaluations(analysis: Analysis) -> ContainerContentItem:
 
 def _fractions(analysis: Analysis, region: str) -> str:
     values = analysis.measures[region]
-    parts = [f"{CLASS_NAME[c].lower()} {values[c.name.lower()]:.1f} %" for c in CLASS_NAME]
-    classified = f"{REGIONS[region]}, {values['classified_volume']:.0f} mL classified"
-    return f"{classified}: {', '.join(parts)}; total abnormal {values['total_abnormal']:.1f} %."
+    parts = [f"{words.lower()} {firm_text(values, name, True)}" for name, words in FIRM.items()]
+    return f"{REGIONS[region]}, {values['classified_volume']:.0f} mL classified: {', '.join(parts)}."
+
+
+def _shares(analysis: Analysis, region: str) -> str:
+    values = analysis.measures[region]
+    names = {"volume": "share_volume", "ventilation V": "share_v", "perfusion surrogate Q": "share_q"}
+    parts = [f"{text_of(values.get(name), '%')} % of the {words}" for words, name in names.items()]
+    stays = f"predicted to stay after its removal {text_of(values.get('remaining_q'), '%')} % of Q"
+    return f"{REGIONS[region]}: {', '.join(parts)}; {stays} ({RESECTION_SOURCE})."
 
 
 def _words(finding: Finding) -> str:

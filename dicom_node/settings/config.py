@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from analysis.parameters import Parameters
+from analysis.parameters import Parameters, PictureStyle
 
 from ..errors import Rejected
 from ..model import PairingRules
@@ -231,7 +231,7 @@ class Config:
     wait_hours : float
         Time for which a study without its other phase is WAITING (h). After it the study is OVERDUE; images that
         arrive later still complete it.
-    receive, jobs, pairing, analysis, destinations, pacs, audit, retention, metrics, notify
+    receive, jobs, pairing, analysis, pictures, destinations, pacs, audit, retention, metrics, notify
         The tables of the configuration file.
     """
 
@@ -243,6 +243,7 @@ class Config:
     jobs: JobSettings = field(default_factory=JobSettings)
     pairing: PairingRules = field(default_factory=PairingRules)
     analysis: Parameters = field(default_factory=Parameters)
+    pictures: PictureStyle = field(default_factory=PictureStyle)
     destinations: tuple[Destination, ...] = ()
     pacs: Pacs | None = None
     audit: AuditSettings | None = None

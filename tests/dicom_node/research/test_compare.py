@@ -36,7 +36,9 @@ def earlier(tmp_path: Path) -> Kept:
 
 
 def at(kept: Kept, acquired: str) -> Kept:
-    return replace(kept, record=replace(kept.record, acquired=acquired))
+    """The same result, as if of other images of that day."""
+    others = {"inspiration": f"2.25.{acquired}.1", "expiration": f"2.25.{acquired}.2"}
+    return replace(kept, record=replace(kept.record, acquired=acquired, **others))
 
 
 @pytest.fixture
@@ -112,3 +114,12 @@ def rest_of(record: Path) -> str:
     """What a record holds besides its arrays."""
     with np.load(record, allow_pickle=False) as stored:
         return str(stored[REST])
+
+
+@pytest.mark.usefixtures("known")
+def test_a_result_is_not_compared_with_itself(earlier: Kept, tmp_path: Path) -> None:
+    same = replace(earlier, record=replace(earlier.record, acquired="20260314"))
+    for again in (earlier, same):
+        with pytest.raises(Rejected, match="of the same images"):
+            compare_results(earlier, again, tmp_path / "out", lambda stage, share: None)
+    assert not (tmp_path / "out").exists()

@@ -17,28 +17,37 @@ import numpy as np
 import pytest
 from dicom_objects import assert_equal, dciodvfy
 from made import ORIGIN, SHAPE, analysis_of, by_uid, case_from, case_of, enhanced, thorax
+from PIL import Image, ImageDraw
 from pydicom import Dataset, dcmread
+from scipy import ndimage
 
 from analysis.anatomy.regions import REGIONS
-from analysis.figures.captures import OPACITY, WINDOW, lung_slices, worst_slices
-from analysis.figures.colours import CLASS_RGB, map_rgb, top_of
-from analysis.figures.report import A4, report_pdf
+from analysis.figures.captures import grey, legend_bar, legend_size, lung_slices, worst_slices
+from analysis.figures.colours import ABNORMAL, CLASS_RGB, map_rgb
+from analysis.figures.edges import edge_letters, font, letter_places, letter_size, write_letters
+from analysis.figures.impression import impression
+from analysis.figures.report import A4, ON_FIRST_PAGE, Facts, report_pdf
+from analysis.figures.scales import shown
 from analysis.limits_of_use import RESEARCH_USE
+from analysis.measures.digits import text_of
 from analysis.measures.findings import Finding, Verdict
-from analysis.measures.table import FIRMNESS, MEASURES
+from analysis.measures.table import MEASURES
+from analysis.parameters import PictureStyle
 from analysis.pipeline.pipeline import Analysis
 from analysis.volume import Grid, Volume
 from analysis.vq.classes import VQClass
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.dicom.pixels import load_volume
 from dicom_node.results import parametric_map
+from dicom_node.results.captures import build_captures
 from dicom_node.results.context import Case
 from dicom_node.results.kinds import KINDS, OBJECT_KINDS, build_objects
 from dicom_node.results.maps import MAPS
 from dicom_node.results.parametric_map import build_maps
+from dicom_node.results.report_pdf import build_pdf
 
 EXP, INSP = thorax(-700, (52, 160, 256), (2.5, 1.5, 1.25)), thorax(-850)
-FOOTER = f"{RESEARCH_USE} vq-dicom-node {version('vq-dicom-node')} 0.1.0 page 1 of 2".split()
+FOOTER = f"{RESEARCH_USE} vq-dicom-node {version('vq-dicom-node')} 0.1.0 page 1 2 of 3".split()
 NAMES = {
     "ISO_IR 192": "Müller^Jürgen",
     "ISO_IR 144": "Иванов^Пётр",
@@ -79,11 +88,9 @@ def captures(made: dict[str, list[Dataset]], series: int) -> list[Dataset]:
 
 
 def expected_classes(analysis: Analysis, hu: np.ndarray, k: int) -> np.ndarray:
-    grey = np.clip((hu[k] - WINDOW[0]) / (WINDOW[1] - WINDOW[0]), 0, 1) * 255
-    out = np.repeat(grey[..., None], 3, axis=2)
-    for c, rgb in CLASS_RGB.items():
-        where = analysis.classes[k] == c
-        out[where] = OPACITY * np.array(rgb) + (1 - OPACITY) * out[where]
+    out = np.repeat(grey(hu[k])[..., None], 3, axis=2).astype(float)
+    for c in ABNORMAL:
+        out[analysis.classes[k] == c] = CLASS_RGB[c]
     return out
 
 
@@ -125,15 +132,151 @@ def test_a_capture_shows_the_classes_at_their_pixels(
 def test_a_capture_shows_the_ventilation_at_its_pixels(
     made: dict[str, list[Dataset]], analysis: Analysis
 ) -> None:
-    top = top_of(analysis.maps["V"])
+    mean = np.nanmean(analysis.maps["V"])
     ds = captures(made, 9712)[20]
     k = int(ds.InstanceNumber) - 1
-    where = analysis.classes[k] == VQClass.NORMAL
-    grey = np.clip((EXP.array[k] - WINDOW[0]) / (WINDOW[1] - WINDOW[0]), 0, 1) * 255
-    colour = map_rgb(analysis.maps["V"][k], "V", top)
-    expected = OPACITY * colour + (1 - OPACITY) * grey[..., None]
+    where = np.isfinite(analysis.maps["V"][k])
+    expected = map_rgb(analysis.maps["V"][k] / mean, "V", 2.0).astype(float)
     error = np.abs(ds.pixel_array[: where.shape[0]].astype(float) - expected).max(axis=2)
     assert np.percentile(error[where], 90) < 12
+
+
+def planted(analysis: Analysis, layer: str, shares: np.ndarray) -> Analysis:
+    """The analysis with a map of vertical bars, one for each share of the mean, wide enough for JPEG."""
+    values = analysis.maps[layer]
+    i = np.arange(values.shape[2]) * len(shares) // values.shape[2]
+    bars = np.where(np.isfinite(values), shares[i], np.nan)
+    return replace(analysis, maps={**analysis.maps, layer: bars.astype(np.float32)})
+
+
+@pytest.mark.parametrize("scale", ["mean", "absolute", "percentile"])
+@pytest.mark.parametrize("layer", ["V", "Q"])
+def test_what_the_legend_shows_is_what_the_lung_shows(
+    analysis: Analysis, case: Case, layer: str, scale: Any
+) -> None:
+    """Decoded from JPEG: lung of a known value has the colour of the legend's bar at that value."""
+    style = PictureStyle(scale=scale, top_v=0.8, top_q=0.8)
+    changed = planted(analysis, layer, np.array([0.1, 0.25, 0.4, 0.55, 0.7, 0.3, 0.2, 0.6]))
+    series = {"Q": 9711, "V": 9712}[layer]
+    ds = next(
+        d for d in build_captures(changed, replace(case, style=style), EXP)
+        if d.SeriesNumber == series and int(d.InstanceNumber) == 21
+    )  # fmt: skip
+    picture = dcmread(BytesIO(as_bytes(ds))).pixel_array.astype(float)
+    rows, columns = EXP.grid.shape[1:]
+    left, top, width, height = legend_bar(columns)
+    bar = picture[rows + top + height // 2, left : left + width]
+    found = shown(changed, layer, style)
+    values = changed.maps[layer][20]
+    sampled = 0
+    for value in np.unique(values[np.isfinite(values)]):
+        inside = ndimage.binary_erosion(values == value, iterations=4)
+        if not inside.any() or value / found.by > found.top:
+            continue
+        at = round(value / found.by / found.top * (width - 1))
+        colour = np.median(picture[:rows][inside], axis=0)
+        assert np.abs(colour - bar[max(0, at - 1) : at + 2].mean(axis=0)).max() < 8, value
+        sampled += 1
+    assert sampled >= 4
+
+
+def test_the_legend_of_the_classes_has_their_colours(
+    made: dict[str, list[Dataset]], analysis: Analysis
+) -> None:
+    rows = EXP.grid.shape[1]
+    ds = captures(made, 9713)[4]
+    picture, k = ds.pixel_array.astype(float), int(ds.InstanceNumber) - 1
+    legend = picture[rows:].reshape(-1, 3)
+    found = 0
+    for c in ABNORMAL:
+        assert (np.abs(legend - CLASS_RGB[c]).max(axis=1) < 25).sum() >= 12, c
+        inside = ndimage.binary_erosion(analysis.classes[k] == c, iterations=1)
+        if inside.any():
+            assert np.abs(np.median(picture[:rows][inside], axis=0) - CLASS_RGB[c]).max() < 25, c
+            found += 1
+    assert found
+
+
+def test_normal_lung_and_mediastinum_keep_the_greys_of_the_ct(
+    made: dict[str, list[Dataset]], analysis: Analysis
+) -> None:
+    ds = captures(made, 9713)[20]
+    k = int(ds.InstanceNumber) - 1
+    picture = ds.pixel_array[: EXP.grid.shape[1]].astype(float)
+    normal = ndimage.binary_erosion(analysis.classes[k] == VQClass.NORMAL, iterations=3)
+    assert np.ptp(picture[normal], axis=1).max() < 20  # no tint
+    # fat and muscle differ by 150 HU; a window of the lung alone made both white
+    assert int(grey(np.array([50.0]))[0]) - int(grey(np.array([-100.0]))[0]) > 50
+
+
+def glyph_matches(picture: np.ndarray, place: tuple[int, int], letter: str, width: int) -> float:
+    """How well a letter drawn by the same font fits a place: the correlation of brightness."""
+    size = letter_size(width)
+    canvas = Image.new("L", (3 * size, 3 * size))
+    ImageDraw.Draw(canvas).text(
+        (3 * size // 2, 3 * size // 2), letter, font=font(size), fill=255, anchor="mm"
+    )
+    x, y = place
+    half = 3 * size // 2
+    there = np.pad(picture.mean(axis=2), half)[y : y + 2 * half, x : x + 2 * half]
+    drawn = np.asarray(canvas, dtype=float)[: 2 * half, : 2 * half]
+    box = ndimage.binary_dilation(drawn > 0, iterations=1)
+    return float(np.corrcoef(drawn[box], there[box])[0, 1])
+
+
+def best_letter(picture: np.ndarray, place: tuple[int, int]) -> str:
+    return max("RLAPSI", key=lambda letter: glyph_matches(picture, place, letter, picture.shape[1]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "letters"), [("captures", "RLAP"), ("coronal", "RLSI"), ("sagittal", "APSI")]
+)
+def test_the_letters_of_the_patients_sides_stand_at_the_edges(
+    made: dict[str, list[Dataset]], kind: str, letters: str
+) -> None:
+    ds = next(d for d in made[kind] if d.SeriesNumber != 9705)
+    picture = ds.pixel_array.astype(float)
+    # the legend below has a height that follows from the width
+    picture = picture[: ds.Rows - legend_size(max(ds.Columns, 256)) * 3 // 2 * 6]
+    places = letter_places(picture.shape[1], picture.shape[0])
+    assert "".join(best_letter(picture, place) for place in places) == letters
+
+
+def test_letters_follow_the_patient_who_lies_otherwise() -> None:
+    """Prone, head first: the first column is the patient's left, the first row the back."""
+    assert edge_letters((-1, 0, 0), (0, -1, 0)) == ("L", "R", "P", "A")
+    drawn = write_letters(np.full((90, 280, 3), 120, np.uint8), ("L", "R", "P", "A")).astype(float)
+    assert "".join(best_letter(drawn, place) for place in letter_places(280, 90)) == "LRPA"
+
+
+def test_only_named_captures_carry_the_patient_in_their_pixels(
+    made: dict[str, list[Dataset]], case: Case
+) -> None:
+    assert {ds.BurnedInAnnotation for ds in made["named_captures"]} == {"YES"}
+    plain = made["captures"] + made["coronal"] + made["sagittal"]
+    assert {ds.BurnedInAnnotation for ds in plain} == {"NO"}
+    assert case.who.startswith("Müller, Jürgen   ")
+    first, named = (captures({"captures": made[kind]}, n)[5].pixel_array.astype(float)
+                    for kind, n in (("captures", 9713), ("named_captures", 9733)))  # fmt: skip
+    rows = EXP.grid.shape[1]
+    assert np.abs(first[:rows] - named[:rows]).max() == 0
+    assert (np.abs(first[rows:] - named[rows:]).max(axis=2) > 100).sum() > 50
+
+
+def test_a_coronal_slab_lies_where_its_voxels_lie(made: dict[str, list[Dataset]], analysis: Analysis) -> None:
+    """The mean over a slab of a defect, found at the patient's point by the object's own geometry."""
+    grid = analysis.expiratory
+    centre = np.array(ndimage.center_of_mass(analysis.classes[:, :, : grid.shape[2] // 2] == VQClass.SHUNT))
+    point = grid.points(centre[None])[0]
+    found = [ds for ds in made["coronal"] if ds.SeriesNumber == 9716]
+    ds = min(found, key=lambda d: abs(float(d.ImagePositionPatient[1]) - point[1]))
+    across, down = np.reshape(np.array(ds.ImageOrientationPatient, dtype=float), (2, 3))
+    offset = point - np.array(ds.ImagePositionPatient, dtype=float)
+    column, row = (round(float(offset @ d) / float(ds.PixelSpacing[0])) for d in (across, down))
+    colour = ds.pixel_array[row, column].astype(float)
+    assert np.abs(colour - CLASS_RGB[VQClass.SHUNT]).max() < 30
+    assert float(ds.SliceThickness) == pytest.approx(10, abs=0.8)
+    assert (tuple(across), tuple(down)) == ((1, 0, 0), (0, 0, -1))
 
 
 @pytest.mark.parametrize("name", ["V", "Q", "m", "V/Q", "jacobian"])
@@ -345,15 +488,36 @@ def test_the_pdf_says_who_what_and_how_far_to_trust_it(
 ) -> None:
     (ds,) = made["pdf"]
     pages = pdf_text(ds.EncapsulatedDocument[: ds.EncapsulatedDocumentLength], tmp_path)
-    assert len(pages) == 2
+    assert len(pages) == 3
     assert all("Müller, Jürgen" in page and "Research use only" in page for page in pages)
-    assert f"{analysis.measures['lungs']['dead_space']:.1f}" in pages[0]
-    assert all(measure.meaning in pages[1] for name, measure in MEASURES.items() if name not in FIRMNESS)
+    first, second = (" ".join(page.split()) for page in pages[:2])
+    for sentence in impression(analysis):
+        assert sentence.replace("+/-", "±") in first
     row = analysis.measures["lungs"]
-    assert f"{row['shunt']:.1f} ± {row['shunt_sd']:.1f} ({row['shunt_50']:.1f}" in pages[1]
-    text = " ".join(pages[1].split())
-    assert all(finding.sentence in text for finding in analysis.findings)
-    assert "surrogate of perfusion" in pages[1]
+    sd = row["shunt_sd"]
+    assert f"{text_of(row['shunt'], '%', sd)} ± {text_of(sd, '%', sd)}" in first
+    assert all(REGIONS[region] in first for region in analysis.measures)
+    assert "Brunelli 2013" in first
+    assert "Read by" in first
+    assert "shunt-like: V below 60 %, Q kept" in first
+    assert all(m.meaning in second for name, m in MEASURES.items() if name not in ON_FIRST_PAGE)
+    assert all(finding.check in second for finding in analysis.findings)
+    assert all(f.sentence in second for f in analysis.findings if f.verdict != "pass")
+    assert "surrogate of perfusion" in second
+    assert "Zach 2012" in second
+
+
+def test_the_pdf_names_scan_and_technique_and_predicts_by_sex_age_and_height(tmp_path: Path) -> None:
+    about = {"InstitutionName": "Clinic", "KVP": "120", "CTDIvol": 3.2, "PatientSex": "M", "PatientSize": "1.75",
+             "PatientBirthDate": "19600101", "StudyDate": "20200101",
+             "ReferringPhysicianName": "Meier^Ada"}  # fmt: skip
+    case = case_of(tmp_path, thorax(-700), INSP, **about)
+    analysis = analysis_of(case.pair.expiratory)
+    pages = pdf_text(build_pdf(analysis, case).EncapsulatedDocument, tmp_path)
+    first, second = (" ".join(page.split()) for page in pages[:2])
+    for words in ("Clinic", "Meier, Ada", "120", "3.20 mGy", "60 years", "1.75 m"):
+        assert words in first, words
+    assert "5520–8280" in second  # 7.99 x 1.75 - 7.08 litres, 1.64 x 0.70 on each side
 
 
 def words_of(document: bytes, folder: Path) -> list[tuple[float, float, float, str]]:
@@ -374,10 +538,13 @@ def test_a_report_with_much_to_say_keeps_to_its_pages(analysis: Analysis, tmp_pa
         Finding(f"check {n}", verdict, n, "1", "", f"Sentence {n} of a hundred: " + "what was found " * 9)
         for n, verdict in enumerate(verdicts * 20)
     )
-    document = report_pdf(replace(analysis, findings=findings), [("Patient", "Doe")], datetime(2026, 1, 1))
+    document = report_pdf(
+        replace(analysis, findings=findings), Facts([("Patient", "Doe")]), datetime(2026, 1, 1)
+    )
     found = words_of(document, tmp_path)
     width = A4[0] * 72
-    assert sum(text == "Sentence" for *_, text in found) == len(findings)
+    told = sum(finding.verdict != "pass" for finding in findings)
+    assert sum(text == "Sentence" for *_, text in found) == told
     footer = 0.965  # of the page, from above
     for right, lower, height, text in found:
         assert right < 0.96 * width, text

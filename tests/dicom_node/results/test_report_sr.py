@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from made import analysis_of, case_from, case_of, thorax
 from pydicom import Dataset, dcmread
 
 from analysis.anatomy.regions import REGIONS
+from analysis.figures.impression import impression
 from analysis.figures.report import method_in_words
 from analysis.limits_of_use import LIMITS
+from analysis.measures.digits import DECIMALS, firm_text
 from analysis.measures.table import MEASURES
 from analysis.pipeline.pipeline import Analysis, Parameters
 from analysis.volume import Volume
@@ -79,8 +82,21 @@ def test_every_number_is_there_with_its_unit(objects: list[Dataset], analysis: A
     }
     assert found.keys() == expected.keys()
     for key, (value, unit) in expected.items():
-        assert found[key][0] == pytest.approx(value, rel=1e-5)
+        # the made uncertainties are of several percent points: their fractions carry no decimal
+        step = 10 if unit == "%" else 10.0 ** -DECIMALS.get(unit, 2)
+        assert abs(found[key][0] - value) <= step / 2 + 1e-9, key
         assert found[key][1] == unit
+
+
+def test_no_number_has_a_digit_that_it_does_not_carry(analysis: Analysis, case: Case) -> None:
+    row = {**analysis.measures["lungs"], "shunt": 0.0116734, "shunt_sd": 0.31, "mean_q": 0.031415926}
+    changed = replace(analysis, measures={**analysis.measures, "lungs": row})
+    _, (_, sr) = build_objects(changed, case, no_ct, ("sr",))
+    items = {name(i): i.MeasuredValueSequence[0].NumericValue for i in groups(sr)[0].ContentSequence
+             if i.ValueType == "NUM"}  # fmt: skip
+    assert str(items["SHUNT"]) in ("0", "0.0")
+    assert str(items["MEAN_Q"]) == "0.0314"
+    assert all(len(str(value).lstrip("-").replace(".", "")) <= 6 for value in items.values())
 
 
 def test_every_measure_has_a_code_of_its_own() -> None:
@@ -126,30 +142,57 @@ def test_lungs_reference_their_segments(objects: list[Dataset], case: Case) -> N
     assert sources == {case.pair.expiratory.series_instance_uid}
 
 
-def test_the_image_library_holds_both_series(objects: list[Dataset], case: Case) -> None:
+def test_the_image_library_names_both_series_and_shows_one_image_of_each(
+    objects: list[Dataset], case: Case
+) -> None:
     (library,) = (i for i in objects[1].ContentSequence if name(i) == "111028")
     expected = {"58322009": case.pair.expiratory, "14910006": case.pair.inspiratory}
     for group in library.ContentSequence:
         phase = next(i.ConceptCodeSequence[0].CodeValue for i in group.ContentSequence if name(i) == "PHASE")
-        uids = [
-            i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
-            for i in group.ContentSequence
-            if i.ValueType == "IMAGE"
-        ]
-        assert tuple(uids) == expected.pop(phase).sop_instance_uids
+        series = expected.pop(phase)
+        (named,) = (i.UID for i in group.ContentSequence if name(i) == "112002")
+        assert named == series.series_instance_uid
+        (image,) = (i for i in group.ContentSequence if i.ValueType == "IMAGE")
+        assert image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID in series.sop_instance_uids
     assert expected == {}
 
 
-def test_evidence_names_every_object_referenced(objects: list[Dataset], case: Case) -> None:
-    sequence = objects[1].CurrentRequestedProcedureEvidenceSequence
-    evidence = {
+def instances(sequence: Iterable[Dataset]) -> set[str]:
+    return {
         i.ReferencedSOPInstanceUID
         for study in sequence
         for series in study.ReferencedSeriesSequence
         for i in series.ReferencedSOPSequence
     }
+
+
+def test_evidence_names_every_object_referenced_and_every_image_used(
+    objects: list[Dataset], case: Case
+) -> None:
+    referenced = {
+        i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for i in content(objects[1])
+        if i.ValueType == "IMAGE"
+    }
+    current = instances(objects[1].CurrentRequestedProcedureEvidenceSequence)
+    others = instances(objects[1].get("PertinentOtherEvidenceSequence", []))
     both = (*case.pair.expiratory.sop_instance_uids, *case.pair.inspiratory.sop_instance_uids)
-    assert evidence == {*both, objects[0].SOPInstanceUID}
+    assert referenced <= current
+    assert current | others == {*both, objects[0].SOPInstanceUID}
+
+
+def test_the_conclusion_stands_before_images_and_numbers(objects: list[Dataset], analysis: Analysis) -> None:
+    contained = [i for i in objects[1].ContentSequence if i.RelationshipType == "CONTAINS"]
+    told = [i.TextValue for i in contained if name(i) == "121077"]
+    assert [name(i) for i in contained[: len(told)]] == ["121077"] * len(told)
+    assert told[: len(impression(analysis))] == list(impression(analysis))
+    assert "shunt-like: V below 60 %, Q kept" in told[-1]
+
+
+def test_a_viewer_has_few_images_to_list_and_every_item_with_its_name(objects: list[Dataset]) -> None:
+    assert sum(i.ValueType == "IMAGE" for i in content(objects[1])) == 4  # two series, two segments
+    containers = [objects[1], *(i for i in content(objects[1]) if i.ValueType == "CONTAINER")]
+    assert {i.ContinuityOfContent for i in containers} == {"SEPARATE"}
 
 
 def test_algorithm_version_and_parameters_are_told(objects: list[Dataset], analysis: Analysis) -> None:
@@ -231,5 +274,9 @@ def test_the_fractions_are_told_in_a_sentence_too(objects: list[Dataset], analys
     texts = [i.TextValue for i in content(objects[1]) if i.ValueType == "TEXT"]
     values = analysis.measures["right"]
     (told,) = [t for t in texts if t.startswith("Right lung, ")]
-    assert f"dead space {values['dead_space']:.1f} %" in told
-    assert told.endswith(f"total abnormal {values['total_abnormal']:.1f} %.")
+    assert f"dead space {firm_text(values, 'dead_space', True)}" in told
+    assert told.endswith(f"total abnormal {firm_text(values, 'total_abnormal', True)}.")
+    assert "+/-" in told
+    (shares,) = [t for t in texts if t.startswith("Right lung: ")]
+    assert f"{values['share_q']:.1f} % of the perfusion surrogate Q" in shares
+    assert f"{values['remaining_q']:.1f} % of Q (Brunelli 2013" in shares
