@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ..limits_of_use import BRIEF
+from ..parameters import PictureStyle
 from ..pipeline.pipeline import Analysis
 from ..volume import Float, Grid, Labels, Volume
 from ..vq.classes import VQClass
 from .colours import ABNORMAL, CLASS_MEANS, CLASS_NAME, CLASS_RGB, map_rgb, paint_classes
 from .edges import YELLOW, edge_letters, font, write_letters
-from .scales import PictureStyle, Shown, shown
+from .scales import Shown, shown
 
 #: Layers of which there is a series of pictures.
 LAYERS = ("Q", "V", "classes")

@@ -16,12 +16,13 @@ from matplotlib.patheffects import withStroke
 from ..anatomy.regions import REGIONS, ZONES_OF
 from ..limits_of_use import RESEARCH_USE
 from ..measures.findings import Finding
+from ..parameters import PictureStyle
 from ..pipeline.pipeline import Analysis, Parameters
 from ..volume import Grid, Labels
 from ..vq.classes import NORMALISED_BY, VQClass
 from .captures import LAYERS, TITLES, grey, means_in_words, slice_in_words
 from .colours import ABNORMAL, CLASS_NAME, CLASS_RGB, SCALES, map_rgb, paint_classes
-from .scales import PictureStyle, Shown, shown
+from .scales import Shown, shown
 from .views import AT, EDGES, PLANES, aspect, on_working_grid, section, view, width_mm
 
 COLUMNS = ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,7 +150,7 @@ def _thickness(grid: Grid, through: int, slab: Slab) -> float:
     return (slab.stop - slab.start) * grid.spacing[through]
 
 
-def _part(values: NDArray[np.generic], axis: int, slab: Slab) -> NDArray[np.generic]:
+def _part(values: NDArray[Any], axis: int, slab: Slab) -> NDArray[Any]:
     return values[(slice(None),) * axis + (slice(slab.start, slab.stop),)]
 
 

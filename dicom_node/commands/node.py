@@ -254,7 +254,7 @@ def reread(
     """
     from ..store import unread
 
-    database, trail = _opened(config)
+    _, database, trail = _opened(config)
     if not instance:
         for uid, problem in unread.blamed(database):
             print(f"{uid}: {printable(problem)}")

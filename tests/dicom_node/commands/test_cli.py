@@ -188,7 +188,7 @@ def test_images_that_ended_their_reader_are_listed_and_read_again_and_that_is_au
     assert "1 images are read again" in run("reread", "all", "--config", str(config)).stdout
     with database.reading() as connection:
         columns = instance.c.sop_instance_uid, instance.c.problem
-        assert dict(connection.execute(sa.select(*columns)).all()) == {  # type: ignore[arg-type]
+        assert dict(connection.execute(sa.select(*columns)).all()) == {
             "1.1": None,
             "1.2": None,
             "1.3": "no DICOM",

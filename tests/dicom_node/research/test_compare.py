@@ -37,8 +37,8 @@ def earlier(tmp_path: Path) -> Kept:
 
 def at(kept: Kept, acquired: str) -> Kept:
     """The same result, as if of other images of that day."""
-    others = {"inspiration": f"2.25.{acquired}.1", "expiration": f"2.25.{acquired}.2"}
-    return replace(kept, record=replace(kept.record, acquired=acquired, **others))
+    insp, exp = f"2.25.{acquired}.1", f"2.25.{acquired}.2"
+    return replace(kept, record=replace(kept.record, acquired=acquired, inspiration=insp, expiration=exp))
 
 
 @pytest.fixture
