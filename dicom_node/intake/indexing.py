@@ -14,11 +14,13 @@ from ..store import tally
 from ..store.archive import Archive, Stored, index
 from ..store.keys import keyed, keyed_person
 from ..studies import queue as studies
-from .header_reader import UNREACHABLE, Reader
+from .header_reader import CRASHES, HANGS, UNREACHABLE, Reader
 
 LOG = logging.getLogger(__name__)
 
 BATCH = 200
+#: Reasons why an image is unread that may pass: it is read again later.
+READ_AGAIN = frozenset({UNREACHABLE, CRASHES, HANGS})
 
 
 def index_new(
@@ -102,9 +104,12 @@ def _record(
     instances, octets = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     unreadable = Counter[tuple[str, str]]()
     for stored, found in zip(new, read, strict=True):
-        peer = tally.known(stored.calling_ae, peers)
-        instances[peer, "unreadable" if isinstance(found, str) else "read"] += 1
-        octets[peer, ""] += stored.size
+        if (
+            not isinstance(found, str) or found not in READ_AGAIN
+        ):  # else counted when it is known what they are
+            peer = tally.known(stored.calling_ae, peers)
+            instances[peer, "unreadable" if isinstance(found, str) else "read"] += 1
+            octets[peer, ""] += stored.size
         if isinstance(found, str):
             unreadable[stored.calling_ae, found] += 1
             continue
