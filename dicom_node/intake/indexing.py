@@ -13,13 +13,15 @@ from ..model import Header
 from ..store import tally
 from ..store.archive import Archive, Stored, index
 from ..store.keys import keyed, keyed_person
-from ..store.unread import UNREACHABLE
+from ..store.unread import CRASHES, HANGS, UNREACHABLE
 from ..studies import queue as studies
 from .header_reader import Reader
 
 LOG = logging.getLogger(__name__)
 
 BATCH = 200
+#: Reasons why an image is unread that may pass: it is read again later.
+READ_AGAIN = frozenset({UNREACHABLE, CRASHES, HANGS})
 
 
 def index_new(
@@ -103,9 +105,12 @@ def _record(
     instances, octets = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     unreadable = Counter[tuple[str, str]]()
     for stored, found in zip(new, read, strict=True):
-        peer = tally.known(stored.calling_ae, peers)
-        instances[peer, "unreadable" if isinstance(found, str) else "read"] += 1
-        octets[peer, ""] += stored.size
+        if (
+            not isinstance(found, str) or found not in READ_AGAIN
+        ):  # else counted when it is known what they are
+            peer = tally.known(stored.calling_ae, peers)
+            instances[peer, "unreadable" if isinstance(found, str) else "read"] += 1
+            octets[peer, ""] += stored.size
         if isinstance(found, str):
             unreadable[stored.calling_ae, found] += 1
             continue

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import Rejected
+from ..errors import Rejected, Unavailable
 from ..model import digest_of
 from ..settings.layout import Layout
 from ..store.database import Database
@@ -16,6 +16,7 @@ from ..store.tables import instance, study, study_key
 
 #: Least length of the end of a UID that stands for it (characters).
 SHORTEST = 4
+NO_STUDY = "there is no such study: a UID or its end, an accession number or a patient ID names one"
 #: Most matches that a message names.
 NAMED = 5
 
@@ -34,18 +35,21 @@ def find_studies(database: Database, layout: Layout, text: str) -> list[str]:
     Rejected
         Where there is none.
     Unavailable
-        Where the node's key cannot be read.
+        Where no UID is named so, and the node's key cannot be read.
     """
+    away: list[Unavailable] = []
 
     def named() -> Any:
-        digest = keyed(patients_key(layout), digest_of(text))
+        try:
+            digest = keyed(patients_key(layout), digest_of(text))
+        except Unavailable as error:  # a UID is found all the same, by its end too
+            away.append(error)
+            return sa.false()
         return study.c.study_uid.in_(sa.select(study_key.c.study_uid).where(study_key.c.digest == digest))
 
     found = _first(database, study.c.study_uid, text, named, study.c.received_at.desc())
     if not found:
-        raise Rejected(
-            "there is no such study: a UID or its end, an accession number or a patient ID names one"
-        )
+        raise away[0] if away else Rejected(NO_STUDY)
     return found
 
 

@@ -18,6 +18,7 @@ from dicom_node.intake.header_reader import Reader
 from dicom_node.intake.indexing import index_new
 from dicom_node.model import Header
 from dicom_node.settings.layout import SHELVES, Layout
+from dicom_node.store import tally
 from dicom_node.store.archive import Archive
 from dicom_node.store.database import Database
 from dicom_node.store.identity import join
@@ -142,4 +143,6 @@ def test_a_file_that_its_disk_does_not_give_is_read_again_and_then_has_its_heade
     assert read_again(archive.database, (UNREACHABLE,), 10) == 1
     index_new(archive, reader, trail, 1.0, b"key")
     assert problems(archive.database)["1.1"] not in (None, UNREACHABLE)  # it is no DICOM file
+    with archive.database.reading() as connection:  # counted once, however often it was read
+        assert tally.read(connection)["instances"] == {("other", "unreadable"): 1}
     reader.close()

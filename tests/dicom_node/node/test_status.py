@@ -179,6 +179,9 @@ def test_status_on_the_terminal_says_what_needs_a_person_before_the_newest(tmp_p
     assert again.stdout == "study 1.2.840.99990001 is due now\n"
     full = command(tmp_path, "status", "99990001")
     assert full.stdout.startswith("Study 1.2.840.99990001: REFUSED since ")
+    unkeyed = command(tmp_path, "status", "PATIENT7")
+    assert (unkeyed.returncode, "patients.key cannot be read" in unkeyed.stderr) == (3, True)
+    Layout(tmp_path / "data").patients_key.write_bytes(b"k" * 32)
     none = command(tmp_path, "status", "PATIENT7")
     assert (none.returncode, "there is no such study" in none.stderr, "PATIENT7" in none.stderr) == (
         1,
