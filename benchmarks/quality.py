@@ -30,7 +30,7 @@ import numpy as np
 
 from analysis.anatomy.lungs import LungSegmentation, segment
 from analysis.measures.bands import v_band
-from analysis.measures.effusion import effusion
+from analysis.measures.effusion import Behind, effusion
 from analysis.measures.scan import Scan
 from analysis.pipeline.pipeline import Parameters, Phase, analyse_phases
 from analysis.truth import faults
@@ -219,8 +219,12 @@ def _fitting(labels: Labels, volume: Volume) -> Labels:
 def _verdict(fault: str, made: Row, before: Row) -> str:
     """The verdict of the fault's own check; the effusion's beside the CT as it is, as the other phase."""
     if fault == ANEW[0]:
-        return effusion(before["values"]["behind ml"], made["values"]["behind ml"]).verdict
+        return effusion(_behind(before), _behind(made)).verdict
     return str(made["verdicts"][CHECKS[fault]])
+
+
+def _behind(row: Row) -> Behind:
+    return Behind(row["values"]["behind mm"], row["values"]["behind cm²"])
 
 
 def _said(volume: Volume, labels: Labels) -> Row:
@@ -243,7 +247,8 @@ def _said(volume: Volume, labels: Labels) -> Row:
             "scanned twice mm": scan.step.repeat_mm,
             "metal ml": scan.metal.ml,
             "noise HU": scan.noise_hu,
-            "behind ml": scan.behind_lungs_ml,
+            "behind mm": scan.behind.thick_mm,
+            "behind cm²": scan.behind.area_cm2,
             "CPU s": seconds,
         },
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import ndimage
 
@@ -15,12 +17,33 @@ WALL_MM = 8.0  # thickness of the chest wall's own soft tissue between lung and 
 WARN_ML = 60.0  # a real pair without an effusion: 4 and 6 ml
 
 
-def effusion(insp_ml: float, exp_ml: float) -> Finding:
-    """Judge what lies behind the lungs in only one of the phases, from `behind_lungs_ml`."""
-    more = abs(insp_ml - exp_ml)
-    name = "inspiration" if insp_ml > exp_ml else "expiration"
+@dataclass(frozen=True)
+class Behind:
+    """Hold what lies between the lungs and the bone straight behind them.
+
+    Parameters
+    ----------
+    thick_mm : float
+        Mean thickness of the soft tissue beyond 8 mm of chest wall.
+    area_cm2 : float
+        Of the lungs that have bone behind them, seen from behind.
+    """
+
+    thick_mm: float = 0.0
+    area_cm2: float = 0.0
+
+
+def effusion(insp: Behind, exp: Behind) -> Finding:
+    """Judge what lies behind the lungs in only one of the phases, from `behind_lungs`.
+
+    The chest wall is as thick on both phases, while the lungs in front of it grow: thicknesses are compared, not
+    volumes, over the smaller of the two areas.
+    """
+    more = abs(insp.thick_mm - exp.thick_mm) * min(insp.area_cm2, exp.area_cm2) / 10
+    name = "inspiration" if insp.thick_mm > exp.thick_mm else "expiration"
     words = (
-        f"{insp_ml:.0f} ml of soft tissue lie behind the lungs on inspiration, {exp_ml:.0f} ml on expiration"
+        f"soft tissue behind the lungs is {insp.thick_mm:.1f} mm thick beyond the chest wall's on inspiration, "
+        f"{exp.thick_mm:.1f} mm on expiration"
     )
     if more > WARN_ML:
         words += f": an effusion or consolidation of at least {more:.0f} ml on {name}; V and Q beside it are not valid"
@@ -28,8 +51,8 @@ def effusion(insp_ml: float, exp_ml: float) -> Finding:
     return Finding("effusion", verdict_of(False, more > WARN_ML), more, "ml", limit, words)
 
 
-def behind_lungs_ml(labels: Labels, volume: Volume) -> float:
-    """Return the soft tissue between lungs and the bone straight behind, less 8 mm of chest wall (ml).
+def behind_lungs(labels: Labels, volume: Volume) -> Behind:
+    """Measure the soft tissue between lungs and the bone straight behind, less 8 mm of chest wall.
 
     This is a lower bound of an effusion in a supine patient: fluid with no lung in front of it is not counted.
 
@@ -55,4 +78,6 @@ def behind_lungs_ml(labels: Labels, volume: Volume) -> float:
     at_bone = np.take_along_axis(end & bone, first, axis=0)[0]
     between = behind & (np.arange(len(hu))[:, None, None] < first)
     thick = np.where(at_bone, between.sum(axis=0) * volume.grid.spacing[axis] - WALL_MM, 0)
-    return float(np.maximum(thick, 0).sum()) * volume.grid.voxel_ml / volume.grid.spacing[axis]
+    pixel_cm2 = 10 * volume.grid.voxel_ml / volume.grid.spacing[axis]
+    seen = int(at_bone.sum())
+    return Behind(float(np.maximum(thick, 0).sum()) / max(seen, 1), seen * pixel_cm2)

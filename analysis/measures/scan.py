@@ -8,7 +8,7 @@ from ..anatomy.lungs import LungSegmentation
 from ..anatomy.outline import Outline
 from ..volume import Volume
 from .density import mediastinal_density, mediastinal_hu, trachea_air, trachea_hu
-from .effusion import behind_lungs_ml
+from .effusion import Behind, behind_lungs
 from .extent import (
     edge_percent,
     end_slices_cm2,
@@ -40,8 +40,8 @@ class Scan:
         Area of lung on the first and the last slice, cm².
     step : Step
     metal : Metal
-    behind_lungs_ml : float
-        Soft tissue between lung and ribs behind it, ml.
+    behind : Behind
+        Soft tissue between the lungs and the ribs behind them.
     outline : Outline
         What the outline of the lungs looks like.
     """
@@ -54,7 +54,7 @@ class Scan:
     end_slices_cm2: tuple[float, float]
     step: Step
     metal: Metal
-    behind_lungs_ml: float
+    behind: Behind
     outline: Outline
 
     @classmethod
@@ -83,7 +83,7 @@ class Scan:
             end_slices_cm2(found.labels, whole.grid),
             largest_step(volume),
             find_metal(volume, found.labels, factors),
-            behind_lungs_ml(found.labels, whole),
+            behind_lungs(found.labels, whole),
             Outline.of(found.labels, whole),
         )
 

@@ -23,6 +23,8 @@ TILE = 12  # pixels
 MIN_TILES = 8
 REACH_MM = 15.0  # largest distance between slices that are compared
 AROUND_MM = 24.0  # how far around a gap the usual differences are learnt
+TOLERANCE = 0.1  # of a ratio: 3.5 standard deviations of the median over 8 tiles of nothing but noise
+MIN_PAIRS = 4  # slices on one side of a gap say what is usual there from so many pairs on
 WINDOW_HU = (-1000.0, 200.0)
 BODY_HU = -850.0
 ALIKE = (
@@ -153,7 +155,11 @@ def _tiles(images: Float) -> Float:
 
 
 def _usual(difference: Float, lag: int, lags: int, distance: float) -> Float:
-    """Return the mean squared difference at a lag around every gap, of pairs on one side of it; (gap, tile)."""
+    """Return the mean squared difference at a lag around every gap, (gap, tile), on the side where it is larger.
+
+    Where the lungs end, slices differ much on one side and little on the other: what is usual on one of them is no
+    jump.
+    """
     width = max(lags + 2, round(AROUND_MM / distance))
     gaps = len(difference) + lag - 1
     total = np.concatenate(
@@ -164,9 +170,13 @@ def _usual(difference: Float, lag: int, lags: int, distance: float) -> Float:
     above = np.minimum(k + 1, len(difference)), np.clip(k + 2 + width - lag, k + 1, len(difference))
     above = above[0], np.maximum(above[1], above[0])
     below = np.minimum(below[0], below[1]), below[1]
-    count = (below[1] - below[0]) + (above[1] - above[0])
-    sums = total[below[1]] - total[below[0]] + total[above[1]] - total[above[0]]
-    return np.asarray(sums / np.maximum(count, 1)[:, None], dtype=np.float32)
+    counts = [side[1] - side[0] for side in (below, above)]
+    sums = [total[side[1]] - total[side[0]] for side in (below, above)]
+    mean = (sums[0] + sums[1]) / np.maximum(counts[0] + counts[1], 1)[:, None]
+    for n, s in zip(counts, sums, strict=True):
+        many = n >= MIN_PAIRS
+        mean[many] = np.maximum(mean[many], s[many] / n[many, None])
+    return np.asarray(mean, dtype=np.float32)
 
 
 def _middle(square: Float, body: np.ndarray) -> Float:
@@ -179,8 +189,8 @@ def _middle(square: Float, body: np.ndarray) -> Float:
 
 
 def _as_mm(ratio: float, curve: Float, distance: float) -> float:
-    """Return the distance at which slices differ by ``ratio``, less that of neighbours (mm)."""
-    return float(np.interp(ratio, curve, distance * np.arange(1, len(curve) + 1))) - distance
+    """Return the distance at which slices differ by ``ratio``, less that of neighbours and what noise makes (mm)."""
+    return float(np.interp(ratio - TOLERANCE, curve, distance * np.arange(1, len(curve) + 1))) - distance
 
 
 def _repeat(differences: list[Float], body: np.ndarray) -> tuple[int, int]:

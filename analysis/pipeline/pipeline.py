@@ -263,7 +263,7 @@ def _pair_findings(insp: Phase, exp: Phase) -> tuple[Finding, ...]:
         quality.mass_ratio(*masses),
         *insp.scan.findings("inspiration"),
         *exp.scan.findings("expiration"),
-        effusion(insp.scan.behind_lungs_ml, exp.scan.behind_lungs_ml),
+        effusion(insp.scan.behind, exp.scan.behind),
     )
 
 

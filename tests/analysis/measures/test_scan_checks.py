@@ -1,12 +1,14 @@
 """A fault of one scan is found in its images and named with its place; a scan without it passes."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from analysis.measures.effusion import behind_lungs_ml, effusion
+from analysis.measures.effusion import Behind, behind_lungs, effusion
 from analysis.measures.extent import end_slices_cm2, lung_at_the_sides, lung_on_end_slice, sides_cm2
 from analysis.measures.metal import Metal, find_metal, metal
 from analysis.measures.noise import noise, noise_hu
@@ -48,6 +50,23 @@ def test_slices_that_follow_each_other_show_no_step(anatomy: Volume) -> None:
     found = step("inspiration", largest_step(anatomy))
     assert found.verdict == "pass"
     assert "no step" in found.sentence
+
+
+@pytest.mark.parametrize("slope", [0.1, 0.2, 0.3])
+@pytest.mark.parametrize("end", [30, 50])
+def test_the_end_of_the_lungs_and_even_tissue_below_are_no_step(end: int, slope: float) -> None:
+    """A slice of lung differs from the next by more than slices do below, and there by noise alone."""
+    rng = np.random.default_rng(3)
+    grid = Grid.axial((100, 128, 128), (2.0, 3.0, 3.0))
+    texture = ndimage.gaussian_filter(rng.standard_normal(grid.shape), (5, 3.3, 3.3))
+    k, j, _ = np.indices(grid.shape)
+    hu = np.where(k < end + slope * (j - 64), 40, -300 + 250 * texture / texture.std())
+    noisy = hu + 15 * rng.standard_normal(grid.shape)
+    lungs = Volume(np.rint(noisy).astype(np.int16), grid)
+    assert step("expiration", largest_step(lungs)).verdict == "pass"
+    stepped = largest_step(faults.breathing_step(lungs, 80, 10.0, rng))
+    assert step("expiration", stepped).verdict == "fail"
+    assert stepped.slices == (79, 80)
 
 
 @settings(max_examples=12, deadline=None)
@@ -194,12 +213,32 @@ def test_an_effusion_on_one_phase_is_named_in_ml(thorax: tuple[Volume, Labels], 
     volume, labels = thorax
     wet = faults.effusion(volume, labels, ml, np.random.default_rng(0))
     dry_labels = np.where(wet.array < -300, labels, 0).astype(np.uint8)
-    dry, more = behind_lungs_ml(labels, volume), behind_lungs_ml(dry_labels, wet)
+    dry, more = behind_lungs(labels, volume), behind_lungs(dry_labels, wet)
     finding = effusion(dry, more)
     assert finding.verdict == "warn"
-    assert f"at least {more - dry:.0f} ml on expiration" in finding.sentence
-    assert 0.3 * ml < more - dry < 1.1 * ml
-    assert effusion(dry, dry + 20).verdict == "pass"
+    assert finding.value is not None
+    assert f"at least {finding.value:.0f} ml on expiration" in finding.sentence
+    assert 0.3 * ml < finding.value < 1.1 * ml
+    assert effusion(more, dry).value == finding.value
+
+
+@pytest.mark.parametrize("wall_mm", [0.0, 12.0, 40.0])
+def test_a_thick_chest_wall_behind_lungs_that_grow_is_no_effusion(wall_mm: float) -> None:
+    assert effusion(Behind(wall_mm, 400.0), Behind(wall_mm, 250.0)).verdict == "pass"
+    assert effusion(Behind(wall_mm, 400.0), Behind(wall_mm + 10, 250.0)).verdict == "warn"
+
+
+def test_lungs_that_descend_before_an_even_chest_wall_have_as_much_behind_them(
+    thorax: tuple[Volume, Labels],
+) -> None:
+    volume, labels = thorax
+    higher = labels.copy()
+    higher[:30] = 0
+    hu = np.where((labels > 0) & (higher == 0), 40, volume.array).astype(np.int16)
+    lower, upper = behind_lungs(labels, volume), behind_lungs(higher, Volume(hu, volume.grid))
+    assert lower.thick_mm > 3
+    assert lower.area_cm2 > 1.5 * upper.area_cm2
+    assert effusion(lower, upper).verdict == "pass"
 
 
 def test_what_lies_behind_the_lungs_is_the_same_however_the_volume_is_stored(
@@ -213,7 +252,9 @@ def test_what_lies_behind_the_lungs_is_the_same_however_the_volume_is_stored(
         np.ascontiguousarray(np.transpose(wet.array, (1, 2, 0))),
         Grid((GRID.shape[1], GRID.shape[2], GRID.shape[0]), affine),
     )
-    assert behind_lungs_ml(np.transpose(rest, (1, 2, 0)), turned) == pytest.approx(behind_lungs_ml(rest, wet))
+    assert astuple(behind_lungs(np.transpose(rest, (1, 2, 0)), turned)) == pytest.approx(
+        astuple(behind_lungs(rest, wet))
+    )
 
 
 def test_every_sentence_fits_a_report_without_a_character_set(
@@ -226,7 +267,7 @@ def test_every_sentence_fits_a_report_without_a_character_set(
         lung_at_the_sides("inspiration", 20.0),
         noise("inspiration", 90.0),
         metal("inspiration", find_metal(rods, labels, (1, 1, 1))),
-        effusion(0.0, 500.0),
+        effusion(Behind(0.0, 250.0), Behind(20.0, 250.0)),
         *(
             step("expiration", largest_step(scan))
             for scan in (

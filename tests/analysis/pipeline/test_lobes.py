@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from analysis.anatomy.outline import Outline
 from analysis.anatomy.regions import LOBES
 from analysis.errors import Rejected
+from analysis.measures.effusion import Behind
 from analysis.measures.metal import Metal
 from analysis.measures.scan import Scan
 from analysis.measures.steps import Step
@@ -48,7 +49,7 @@ def phase(labels: Labels, hu: int = -800) -> Phase:
     densities = Densities.of(volume, labels)
     box = (slice(0, GRID.shape[0]), slice(0, GRID.shape[1]), slice(0, GRID.shape[2]))
     work = Volume(array.astype(np.float32), GRID)
-    scan = Scan(-1000.0, 40.0, 20.0, 0.0, 0.0, (0.0, 0.0), Step(), Metal(), 0.0, Outline(0, 0, 0))
+    scan = Scan(-1000.0, 40.0, 20.0, 0.0, 0.0, (0.0, 0.0), Step(), Metal(), Behind(), Outline(0, 0, 0))
     return Phase(GRID, work, labels, box, (1, 1, 1), densities, scan, volume)
 
 
