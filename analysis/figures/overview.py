@@ -59,8 +59,8 @@ def overview(analysis: Analysis, style: PictureStyle | None = None, who: str = "
         worst_zone(analysis),
         quality_in_words(analysis.findings),
     )
-    lines = [line for part in words for line in [*textwrap.wrap(part, 54), ""]]
-    figure.text(0.68, 0.335, "\n".join(lines), color="white", fontsize=13, va="top", linespacing=1.35)
+    lines = [line for part in words for line in [*textwrap.wrap(part, 50), ""]]
+    figure.text(0.67, 0.335, "\n".join(lines), color="white", fontsize=13, va="top", linespacing=1.35)
     return figure
 
 
