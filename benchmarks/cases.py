@@ -30,7 +30,7 @@ QUICK = [
     f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1] / 'tests' / 'support')!r})\n"
     "import dicom_node.research.run as run\n"
     "from made import analysis_of\n"
-    "def quick(pair, paths, parameters, progress, lobes=None):\n"
+    "def quick(pair, paths, *more):\n"
     "    [run.load_volume(series, paths) for series in (pair.inspiratory, pair.expiratory)]\n"
     "    return analysis_of(pair.expiratory), pair\n"
     "run.analyse_pair = quick\n"

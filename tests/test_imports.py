@@ -51,7 +51,7 @@ DICOM_NODE: dict[str, str] = {
     "jobs": "analysis errors model processes strict_json settings dicom store pairing results delivery",
     "studies": "errors model settings dicom network store audit pairing jobs",
     "intake": "errors model printable processes settings dicom network store audit delivery studies",
-    "research": "analysis errors model strict_json dicom pairing results",
+    "research": "analysis errors model processes strict_json dicom pairing results",
     "node": "analysis errors model processes settings dicom network store audit results delivery jobs studies intake",
     "commands": "analysis errors printable strict_json settings dicom network store audit pairing results delivery "
     "jobs studies research node",
