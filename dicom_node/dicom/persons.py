@@ -44,7 +44,7 @@ def _plain_id(text: str) -> str:
 
 
 def _plain_date(text: str) -> str:
-    """Return a birth date as eight digits; "" for what is no date, which says nothing of who the patient is.
+    """Return a birth date as eight digits; "" for what is not a date, which says nothing of who the patient is.
 
     Examples
     --------

@@ -261,7 +261,7 @@ TURNED = r"the positions of the patient differ .*Patient Position \(0018,5100\)"
 VARIANTS = (
     Variant("plain", lambda folder: None),
     # attributes that results copy
-    Variant("birth date 1950", attribute("PatientBirthDate", "DA", b"1950"), told=r"\(0010,0030\) is no date"),
+    Variant("birth date 1950", attribute("PatientBirthDate", "DA", b"1950"), told=r"\(0010,0030\) is not a date"),
     Variant("birth date on one only", attribute("PatientBirthDate", "DA", b"00/00/0000", "exp"), told=r"\(0010,0030\)"),
     Variant("character set of code extensions", attribute("SpecificCharacterSet", "CS", b"ISO 2022 IR 100")),
     Variant(
@@ -276,7 +276,7 @@ VARIANTS = (
         "an item's date",
         attribute("RequestAttributesSequence", "SQ", struct.pack("<HHL", 0xFFFE, 0xE000, 18)
                   + struct.pack("<HH2sH", 0x0040, 0x0002, b"DA", 10) + b"1.2.2025  "),
-        told=r"Scheduled Procedure Step Start Date \(0040,0002\) is no date",
+        told=r"Scheduled Procedure Step Start Date \(0040,0002\) is not a date",
     ),
     Variant("a sequence of garbage", attribute("ReferencedStudySequence", "SQ", b"garbage!")),
     # who
@@ -313,7 +313,7 @@ VARIANTS = (
             attribute("PatientBirthDate", "DA", b"19500101", "insp"),
             attribute("PatientBirthDate", "DA", b"1950", "exp"),
         ),
-        told="is no date",
+        told="is not a date",
     ),
     Variant("no ID and no name", both(attribute("PatientID", "LO", b""), attribute("PatientName", "PN", b""))),
     # how the patient lay
