@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
 from typing import Any
@@ -18,11 +19,13 @@ import uvicorn
 from ..audit.trail import Trail
 from ..errors import Rejected, Unavailable
 from ..intake.header_reader import Reader
+from ..metrics.answers import Answers
 from ..processes import begin
 from ..settings.config import Config
 from ..settings.web import WebSettings, WebTls
 from ..store.archive import Archive
 from ..store.database import Database
+from ..store.heartbeat import read_pulse
 from ..store.keys import node_key
 from .app import make_app
 from .previews import preview
@@ -166,7 +169,8 @@ def _serve(order: _Order, pipe: Connection) -> None:
     settings = order.config.web
     assert settings is not None
     site = open_site(order.config, settings, order.prepare)
-    server = make_server(site, settings)
+    answers = Answers(order.config, site.database, partial(read_pulse, order.config.layout))
+    server = make_server(site, settings, answers.paths)
     serving = threading.Thread(target=server.run, args=([order.listening],), daemon=True)
     serving.start()
     threading.Thread(target=keep_writing, args=(site.sessions, site.stopped), daemon=True).start()

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from ..model import Series
 from ..pairing.stacks import assemble, with_assigned
+from ..store.events import Event, timeline
 from ..store.tables import assignment, delivery, instance, job, quarantine, result, review
 from .previews import Names
 from .problems import NotThere
@@ -104,6 +105,11 @@ def study_page(site: Site, ask: Ask) -> StudyPage:
         own = list(_jobs(connection, uid))
         moments = [*_received(connection, uid), *_decided(line), *_worked(own)]
         moments += [*_delivered(connection, uid), *_reviewed(connection, uid), *_quarantined(connection, uid)]
+        if told := timeline(
+            connection, uid
+        ):  # what was written down as it happened is better than what is left of it
+            moments = [*_received(connection, uid), *map(_told, told)]
+            moments += [*_reviewed(connection, uid), *_quarantined(connection, uid)]
         phases = sa.select(assignment).join(instance, instance.c.series_uid == assignment.c.series_uid)
         mine = phases.where(instance.c.study_uid == uid).distinct()
         assigned = {row.series_uid: row.phase for row in connection.execute(mine)}
@@ -152,6 +158,13 @@ def _received(connection: sa.Connection, uid: str) -> Iterator[Moment]:
             first, count, size = at, 0, 0
         first = first if count else at
         sender, last, count, size = ae, at, count + 1, size + octets
+
+
+def _told(event: Event) -> Moment:
+    what = " ".join(
+        part for part in (event.kind, event.about, f"job {event.job_id}" if event.job_id else "") if part
+    )
+    return Moment(event.at, what, event.text, event.kind in ("refused", "dead", "failed"))
 
 
 def _decided(line: Line) -> Iterator[Moment]:

@@ -9,8 +9,9 @@ from typing import Any, get_args
 
 import sqlalchemy as sa
 
-from ..errors import NodeError
+from ..errors import NodeError, Rejected
 from ..jobs.queue import JobState
+from ..node.lookup import find_studies
 from ..store.tables import delivery, instance, job, result, study
 from ..studies.queue import StudyState
 from .previews import Names, names_of
@@ -96,9 +97,11 @@ class Worklist:
 def worklist(site: Site, ask: Ask) -> Worklist:
     """Return a page of studies; values `state`, `search` and `before` narrow it down."""
     wanted, search = ask.query.get("state", ""), ask.query.get("search", "").strip()
+    meant = _meant(site, search) if search else []
     with site.database.reading() as connection:
         counts = _counts(connection)
-        lines = _lines(connection, _wanted(connection, wanted, search), _number(ask.query.get("before", "")))
+        where = _wanted(connection, wanted, search, meant)
+        lines = _lines(connection, where, _number(ask.query.get("before", "")))
     if search:
         site.notebook.tell(lambda: site.trail.queried(ask.user.name))
     older = lines[ROWS - 1].received_at if len(lines) > ROWS else None
@@ -137,7 +140,17 @@ def _counts(connection: sa.Connection) -> tuple[Count, ...]:
     return tuple(Count(of, state, n) for (of, state), n in found.items())
 
 
-def _wanted(connection: sa.Connection, state: str, search: str) -> list[sa.ColumnElement[bool]]:
+def _meant(site: Site, search: str) -> list[str]:
+    """Return the studies that a UID, its end, an accession number or a patient ID names."""
+    try:
+        return find_studies(site.database, site.config.layout, search)
+    except Rejected:
+        return []
+
+
+def _wanted(
+    connection: sa.Connection, state: str, search: str, meant: list[str]
+) -> list[sa.ColumnElement[bool]]:
     """Return the conditions on a study that a filter ("job:FAILED") and a search for a UID or job number make."""
     of, _, name = state.partition(":")
     where: list[sa.ColumnElement[bool]] = []
@@ -149,7 +162,7 @@ def _wanted(connection: sa.Connection, state: str, search: str) -> list[sa.Colum
         ids = sa.select(result.c.job_id).join(delivery).where(delivery.c.state == name)
         where.append(study.c.study_uid.in_(sa.select(job.c.study_uid).where(job.c.id.in_(ids))))
     if search:
-        where.append(study.c.study_uid.in_(_found(connection, search)))
+        where.append(study.c.study_uid.in_([*meant[:ROWS], *_found(connection, search)]))
     return where
 
 

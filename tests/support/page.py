@@ -17,6 +17,7 @@ import httpx
 from dicom_node.settings.config import AuditSettings, Config, ReceiveSettings
 from dicom_node.settings.web import WebSettings
 from dicom_node.store.database import Database
+from dicom_node.store.keys import make_key
 from dicom_node.web import users
 from dicom_node.web.process import close_site, make_server, open_site
 from dicom_node.web.site import Site
@@ -96,6 +97,8 @@ def served(settings: Config, bare: Any = None) -> Iterator[Served]:
     """A page with the users vera, otto and anna: viewer, operator, admin."""
     settings.storage.mkdir(exist_ok=True, parents=True)
     prepared = Database(settings.database_url, prepare=True)
+    if not settings.layout.patients_key.exists():
+        make_key(settings.layout, settings.layout.patients_key)  # as the start of a node does
     known = {account.name for account in users.accounts(prepared)}
     roles: tuple[tuple[str, users.Role], ...] = (("vera", "viewer"), ("otto", "operator"), ("anna", "admin"))
     tokens: dict[str, str] = {}
