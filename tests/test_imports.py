@@ -57,8 +57,10 @@ DICOM_NODE: dict[str, str] = {
     "research": "analysis errors model processes strict_json dicom pairing results",
     "node": "analysis errors model processes troubles settings dicom network store audit results delivery jobs studies "
     "pairing strict_json intake metrics notify",
+    "web": "analysis errors model printable processes strict_json settings dicom network store audit pairing results "
+    "delivery jobs studies intake metrics research node",
     "commands": "analysis errors printable strict_json settings dicom network store audit pairing results delivery "
-    "jobs studies metrics research node",
+    "jobs studies metrics research node web",
     "__init__": "",
 }
 TABLES = {"analysis": ANALYSIS, "dicom_node": DICOM_NODE}

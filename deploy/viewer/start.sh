@@ -1,12 +1,12 @@
 #!/bin/sh
 # A PACS (Orthanc), a viewer (OHIF) and the node, with a demo study: `sh deploy/viewer/start.sh [FOLDER]`, until Ctrl-C.
 # Open http://127.0.0.1:8080 once it says so. Everything listens on loopback; everything made lies in FOLDER.
-# VIEWER_PORT, PACS_PORT, PACS_HTTP and NODE_PORT choose other ports; DEMO=no starts without the study.
+# The node has its page, too: VIEWER_PORT, PAGE_PORT, PACS_PORT, PACS_HTTP and NODE_PORT choose other ports; DEMO=no starts without the study.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "${1:-viewer-demo}"
 folder=$(cd "${1:-viewer-demo}" && pwd)
-viewer=${VIEWER_PORT:-8080} pacs=${PACS_PORT:-4242} http=${PACS_HTTP:-8042} node=${NODE_PORT:-11112}
+page=${PAGE_PORT:-8081} viewer=${VIEWER_PORT:-8080} pacs=${PACS_PORT:-4242} http=${PACS_HTTP:-8042} node=${NODE_PORT:-11112}
 export TCP_NODELAY=1
 PATH=$PATH:/usr/sbin
 
@@ -62,6 +62,9 @@ storage = "node"
 [receive]
 port = $node
 quiet_seconds = 3.0
+[web]
+port = $page
+viewer_url = "http://127.0.0.1:$viewer/viewer?StudyInstanceUIDs={study}"
 [[destinations]]
 name = "pacs"
 ae_title = "ORTHANC"
@@ -81,5 +84,20 @@ nginx -c "$folder/nginx.conf" >"$folder/nginx.log" 2>&1 & pids="$pids $!"
 if [ "${DEMO:-yes}" = yes ]; then
     "$here/../../.venv/bin/python" "$here/send_demo.py" "$folder" "$node" "$pacs"
 fi
+# a user of the page, with a password that only this terminal shows
+password=$(od -An -tx1 -N9 /dev/urandom | tr -d ' \n')
+for _ in $(seq 60); do
+    if echo "$password" | "$here/../../.venv/bin/dicom-node" user add demo --role admin -c "$folder/node.toml" 2>/dev/null >&2; then
+        echo "Page: http://127.0.0.1:$page   (name demo, password $password)"
+        break
+    fi
+    # a folder that was used before has its user
+    if "$here/../../.venv/bin/dicom-node" user list -c "$folder/node.toml" 2>/dev/null | grep -q demo; then
+        echo "$password" | "$here/../../.venv/bin/dicom-node" user password demo -c "$folder/node.toml" >/dev/null
+        echo "Page: http://127.0.0.1:$page   (name demo, password $password)"
+        break
+    fi
+    sleep 1
+done
 echo "Viewer: http://127.0.0.1:$viewer   (Ctrl-C ends it)"
 wait

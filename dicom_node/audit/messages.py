@@ -24,6 +24,11 @@ INSTANCES_TRANSFERRED: Code = ("110104", "DCM", "DICOM Instances Transferred")
 SECURITY_ALERT: Code = ("110113", "DCM", "Security Alert")
 STUDY_DELETED: Code = ("110105", "DCM", "DICOM Study Deleted")
 EXPORT: Code = ("110106", "DCM", "Export")
+USER_AUTHENTICATION: Code = ("110114", "DCM", "User Authentication")
+LOGIN: Code = ("110122", "DCM", "Login")
+LOGOUT: Code = ("110123", "DCM", "Logout")
+INSTANCES_ACCESSED: Code = ("110103", "DCM", "DICOM Instances Accessed")
+QUERY: Code = ("110112", "DCM", "Query")
 OPERATED: Code = ("operator", "99VQ", "An operator decided")
 DESTINATION_MEDIA: Code = ("110154", "DCM", "Destination Media")
 APPLICATION: Code = ("110150", "DCM", "Application")
@@ -31,12 +36,13 @@ DESTINATION: Code = ("110152", "DCM", "Destination Role ID")
 SOURCE: Code = ("110153", "DCM", "Source Role ID")
 STUDY: Code = ("110180", "DCM", "Study Instance UID")
 
-AlertKind = Literal["rejected", "no TLS", "quarantined", "two patients"]
+AlertKind = Literal["rejected", "no TLS", "quarantined", "two patients", "page"]
 ALERTS: Mapping[AlertKind, Code] = {
     "rejected": ("110126", "DCM", "Node Authentication"),
     "no TLS": ("110126", "DCM", "Node Authentication"),
     "quarantined": ("quarantined", "99VQ", "Other content under a stored SOP Instance UID"),
     "two patients": ("two patients", "99VQ", "Series of two patients where one pair was expected"),
+    "page": ("page", "99VQ", "A request to the page that was refused"),
 }
 
 #: EventOutcomeIndicator: success, and a minor failure.
@@ -85,6 +91,33 @@ def exported(source: Party, user: str, study_uid: str, at: float) -> bytes:
     _source(root, source)
     _study(root, study_uid)
     return tostring(root)
+
+
+def authenticated(source: Party, user: str, address: str, entered: bool, well: bool, at: float) -> bytes:
+    """Return a User Authentication message (A.5.3.12): somebody logged in or out of the page, or was not let in."""
+    outcome = WELL if well else MINOR_FAILURE
+    root = _event(USER_AUTHENTICATION, "E", outcome, at, LOGIN if entered else LOGOUT)
+    _participant(root, source, None, requestor=False)
+    _person(root, user, address=address)
+    return _finished(root, source)
+
+
+def accessed(source: Party, user: str, study_uid: str, at: float) -> bytes:
+    """Return a DICOM Instances Accessed message (A.5.3.6): a person looked at a study or its result on the page."""
+    root = _event(INSTANCES_ACCESSED, "R", WELL, at)
+    _participant(root, source, None, requestor=False)
+    _person(root, user)
+    _source(root, source)
+    _study(root, study_uid)
+    return tostring(root)
+
+
+def queried(source: Party, user: str, at: float) -> bytes:
+    """Return a Query message (A.5.3.10): a person searched on the page. The words may be the patient's: left out."""
+    root = _event(QUERY, "E", WELL, at)
+    _participant(root, source, None, requestor=False)
+    _person(root, user)
+    return _finished(root, source)
 
 
 def deleted(source: Party, study_uid: str, at: float) -> bytes:
@@ -157,9 +190,12 @@ def _participant(root: Element, party: Party, role: Code | None, *, requestor: b
         _coded(found, "RoleIDCode", role)
 
 
-def _person(root: Element, user: str, role: Code | None = None) -> None:
-    """Add the person who typed a command, under the operating system's user name."""
-    found = SubElement(root, "ActiveParticipant", UserID=printable(user), UserIsRequestor="true")
+def _person(root: Element, user: str, role: Code | None = None, address: str = "") -> None:
+    """Add a person: under the operating system's user name for a command, under the page's for the page."""
+    values = {"UserID": printable(user) or "unknown", "UserIsRequestor": "true"}
+    if address:
+        values |= {"NetworkAccessPointID": address, "NetworkAccessPointTypeCode": "2"}
+    found = SubElement(root, "ActiveParticipant", values)
     if role is not None:
         _coded(found, "RoleIDCode", role)
 

@@ -64,13 +64,34 @@ class Trail:
             with self._database.writing() as connection:
                 self._spool(connection, [audit_message.activity(self._own, started, now)], now)
 
-    def operated(self, what: str) -> None:
-        """Report what a person decided with a command, e.g. "cancel job 7", without patient data."""
-        self._tell_of_person(lambda user, now: audit_message.operated(self._own, user, what, now))
+    def operated(self, what: str, user: str = "") -> None:
+        """Report what a person decided, e.g. "cancel job 7", without patient data.
 
-    def exported(self, study_uid: str) -> None:
-        """Report that a person wrote images or results of a study into a folder."""
-        self._tell_of_person(lambda user, now: audit_message.exported(self._own, user, study_uid, now))
+        Parameters
+        ----------
+        user : str
+            Name on the page; "" for the operating system's user, who typed a command.
+        """
+        self._tell_of_person(user, lambda user, now: audit_message.operated(self._own, user, what, now))
+
+    def exported(self, study_uid: str, user: str = "") -> None:
+        """Report that a person wrote images or results of a study into a folder, or downloaded them."""
+        self._tell_of_person(user, lambda user, now: audit_message.exported(self._own, user, study_uid, now))
+
+    def authenticated(self, user: str, address: str, entered: bool, well: bool) -> None:
+        """Report that somebody logged in to the page or out of it, or tried to."""
+        self._tell_of_person(
+            user,
+            lambda user, now: audit_message.authenticated(self._own, user, address, entered, well, now),
+        )
+
+    def accessed(self, study_uid: str, user: str) -> None:
+        """Report that a person looked at a study or its result on the page."""
+        self._tell_of_person(user, lambda user, now: audit_message.accessed(self._own, user, study_uid, now))
+
+    def queried(self, user: str) -> None:
+        """Report that a person searched on the page."""
+        self._tell_of_person(user, lambda user, now: audit_message.queried(self._own, user, now))
 
     def deleted(self, connection: sa.Connection, study_uid: str) -> None:
         """Report, in the caller's transaction, that a study was removed."""
@@ -78,11 +99,11 @@ class Trail:
             now = time.time()
             self._spool(connection, [audit_message.deleted(self._own, study_uid, now)], now)
 
-    def _tell_of_person(self, message: Callable[[str, float], bytes]) -> None:
+    def _tell_of_person(self, user: str, message: Callable[[str, float], bytes]) -> None:
         if self._settings is not None:
             now = time.time()
             with self._database.writing() as connection:
-                self._spool(connection, [message(getpass.getuser(), now)], now)
+                self._spool(connection, [message(user or getpass.getuser(), now)], now)
 
     def transferred(
         self,

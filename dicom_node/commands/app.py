@@ -17,7 +17,7 @@ from analysis.errors import AnalysisError
 
 from ..errors import NodeError, Unavailable
 from ..printable import printable
-from . import analyse, demo, node, research
+from . import analyse, demo, node, research, user
 from .options import EPILOG, REFUSED, UNAVAILABLE
 
 #: Every command, in the order in which ``--help`` lists them; a command is called as its function is.
@@ -31,6 +31,10 @@ VALIDATE_COMMANDS: tuple[Callable[..., None], ...] = (
     research.validate_phantom,
     research.validate_twin,
     research.validate_landmarks,
+)
+USER_COMMANDS: tuple[Callable[..., None], ...] = (
+    *(user.user_add, user.user_list, user.user_password),
+    *(user.user_disable, user.user_enable, user.user_token),
 )
 
 
@@ -57,6 +61,13 @@ validate_app = typer.Typer(
 )
 
 
+user_app = typer.Typer(
+    help="Say who may use the page and the API; nobody may, until a user is added.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+
 @app.callback()
 def options(
     version: Annotated[
@@ -67,10 +78,13 @@ def options(
 
 
 app.add_typer(validate_app, name="validate")
+app.add_typer(user_app, name="user")
 for function in COMMANDS:
     app.command(function.__name__.strip("_").replace("_", "-"), epilog=EPILOG)(function)
 for function in VALIDATE_COMMANDS:
     validate_app.command(function.__name__.removeprefix("validate_"), epilog=EPILOG)(function)
+for function in USER_COMMANDS:
+    user_app.command(function.__name__.removeprefix("user_"), epilog=EPILOG)(function)
 
 #: What a command's error means for the shell.
 CODES: tuple[tuple[type[Exception], int], ...] = (

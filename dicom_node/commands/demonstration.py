@@ -26,6 +26,7 @@ from ..node.node import Node
 from ..node.status import status
 from ..settings.config import Config, JobSettings, ReceiveSettings
 from ..settings.destinations import CStoreDestination
+from ..settings.web import WebSettings
 from ..store.database import Database
 
 MINUTES = 15
@@ -79,7 +80,12 @@ class StandInPacs:
         self._server.shutdown()
 
 
-def demo(out: Path, progress: Progress) -> Demo:
+def demo(
+    out: Path,
+    progress: Progress,
+    web: WebSettings | None = None,
+    shown: Callable[[Config, Demo], None] | None = None,
+) -> Demo:
     """Make a phantom pair, send it to a node on loopback, and wait for the results on a stand-in PACS.
 
     Parameters
@@ -88,6 +94,10 @@ def demo(out: Path, progress: Progress) -> Demo:
         New or empty folder; everything the demo makes stays in it.
     progress : callable
         Called with the name of a stage and the share of it done.
+    web : WebSettings, optional
+        Page of the node.
+    shown : callable, optional
+        Called with the node's settings and the outcome while the node still runs.
 
     Raises
     ------
@@ -103,11 +113,18 @@ def demo(out: Path, progress: Progress) -> Demo:
     images = write_phantom(truth, out / "images", progress)
     pacs = StandInPacs(out / "pacs")
     try:
-        with _node(out / "node", pacs.port) as node:
+        with _node(out / "node", pacs.port, web) as node:
             send(images, node.port, lambda share: progress("sending", share))
             _wait(node.database, pacs, progress)
+            made = _outcome(out, truth, pacs)
+            if shown is not None:
+                shown(node.config, made)
     finally:
         pacs.stop()
+    return made
+
+
+def _outcome(out: Path, truth: Truth, pacs: StandInPacs) -> Demo:
     picture = next((out / "node" / "results").glob("*/overview.png"))
     return Demo(
         truth={c: 100 * share for c, share in truth.fractions().items()},
@@ -128,13 +145,14 @@ def write_phantom(truth: Truth, folder: Path, progress: Progress) -> list[Path]:
 
 
 @contextmanager
-def _node(storage: Path, pacs_port: int) -> Iterator[Node]:
+def _node(storage: Path, pacs_port: int, web: WebSettings | None) -> Iterator[Node]:
     node = Node(
         Config(
             storage=storage,
             tick_seconds=0.5,
             receive=ReceiveSettings(port=0, quiet_seconds=3.0),
             jobs=JobSettings(nice=0),
+            web=web,
             destinations=(
                 CStoreDestination("stand-in PACS", ae_title="DEMOPACS", host="127.0.0.1", port=pacs_port),
             ),

@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ..node.check import Check
     from ..settings.config import Config
     from ..store.database import Database
+    from ..web.process import Page
 
 #: Pause between two looks of `status --watch` (s).
 WATCH_SECONDS = 2.0
@@ -53,15 +55,29 @@ def serve(
         node = Node(settings, prepare=prepare)
     except Rejected as error:  # the service manager must not start it again and again
         raise typer.BadParameter(str(error), param_hint="--config") from error
+    page = _page(settings, prepare)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     try:
         node.start()
+        if page is not None:
+            page.start()
         while not ended.wait(1.0):
             node.check()
     finally:
+        if page is not None:
+            page.stop()
         node.stop()
+
+
+def _page(settings: Config, prepare: Callable[[], None]) -> Page | None:
+    """Return the page of a node, where the settings have one."""
+    if settings.web is None:
+        return None
+    from ..web.process import Page
+
+    return Page(settings, prepare)
 
 
 def status(

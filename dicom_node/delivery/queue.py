@@ -136,11 +136,13 @@ def due(database: Database, storage: Path, destination: Destination, now: float)
     ]
 
 
-def retry(database: Database, job_id: int, now: float) -> int:
-    """Queue the given-up objects of a job again and return how many there are."""
+def retry(database: Database, job_id: int, now: float, destination: str = "") -> int:
+    """Queue the given-up objects of a job again, for one destination or for all, and return how many there are."""
     _, source, target = MOVES["retry"]
     mine = sa.select(result.c.sop_instance_uid).where(result.c.job_id == job_id)
-    where = delivery.c.sop_instance_uid.in_(mine), delivery.c.state == source
+    where = [delivery.c.sop_instance_uid.in_(mine), delivery.c.state == source]
+    if destination:
+        where.append(delivery.c.destination == destination)
     fresh = {
         "state": target,
         "since": now,

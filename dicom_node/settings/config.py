@@ -17,6 +17,7 @@ from .layout import Layout
 from .notify import Channel
 from .peers import Pacs, Peer, TlsSettings, valid_ae_title
 from .toml import _build, _line, _Wrongs
+from .web import WebSettings
 
 T = TypeVar("T")
 
@@ -231,7 +232,7 @@ class Config:
     wait_hours : float
         Time for which a study without its other phase is WAITING (h). After it the study is OVERDUE; images that
         arrive later still complete it.
-    receive, jobs, pairing, analysis, pictures, destinations, pacs, audit, retention, metrics, notify
+    receive, jobs, pairing, analysis, pictures, destinations, pacs, audit, retention, metrics, notify, web
         The tables of the configuration file.
     """
 
@@ -250,6 +251,7 @@ class Config:
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     metrics: MetricsSettings | None = None
     notify: tuple[Channel, ...] = ()
+    web: WebSettings | None = None
 
     def __post_init__(self) -> None:
         kept_free = self.retention.min_free_gb * 1000
@@ -326,6 +328,7 @@ def read_config(path: Path) -> Config:
         destinations=tuple(_placed(d, folder) for d in config.destinations),
         pacs=_placed(config.pacs, folder),
         audit=audit,
+        web=config.web and config.web.below(folder),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from dicom_node.commands.app import COMMANDS, VALIDATE_COMMANDS, app
+from dicom_node.commands.app import COMMANDS, USER_COMMANDS, VALIDATE_COMMANDS, app
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 
@@ -51,7 +51,7 @@ def command_of(words: list[str]) -> tuple[str, ...]:
 
 
 def test_every_row_of_the_tables_is_a_command() -> None:
-    assert len(ALL) == len(COMMANDS) + len(VALIDATE_COMMANDS)
+    assert len(ALL) == len(COMMANDS) + len(VALIDATE_COMMANDS) + len(USER_COMMANDS)
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
