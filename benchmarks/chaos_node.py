@@ -42,6 +42,7 @@ def made(
 def run(order: worker.Order) -> None:
     """Work on one order as the product does, with `made` for the analysis."""
     worker.analyse_pair = made  # type: ignore[assignment]
+    worker.DEFAULT_OBJECTS = ()  # type: ignore[assignment]  # what the destinations take: captures take seconds
     worker.run(order)
 
 

@@ -209,8 +209,9 @@ def test_the_two_studies_of_one_pair_are_kept_until_both_have_ended_and_go_toget
             connection.execute(sa.insert(study).values(**state))
 
     def stay(**of_the_job: Any) -> list[str]:
-        with database.writing() as connection:
-            connection.execute(sa.update(job).values(**of_the_job))
+        if of_the_job:
+            with database.writing() as connection:
+                connection.execute(sa.update(job).values(**of_the_job))
         ended = retention._ended([FolderDestination("share", folder=tmp_path)])
         return [
             one.study_uid for one in sorted(retention._candidates(database, ended), key=lambda c: c.study_uid)
