@@ -18,6 +18,7 @@ from pydicom import dcmread
 from analysis.anatomy.regions import REGIONS
 from analysis.figures.colours import CLASS_NAME, CLASS_RGB
 from analysis.measures.table import MEASURES
+from analysis.pipeline.saved import REST
 from analysis.volume import Grid
 
 from ..dicom.image_files import write_nifti
@@ -26,7 +27,7 @@ from ..research.export import export
 from ..results.measures_file import NAME as MEASURES_FILE
 from ..results.measures_file import SCHEMA
 from ..results.record import NAME as RECORD
-from ..results.record import REST, read_record
+from ..results.record import read_record
 from ..store.tables import dlco, job, outcome, result, review
 from ..strict_json import read_json
 from .previews import Names
