@@ -9,8 +9,8 @@ from ..parameters import PictureStyle
 from ..pipeline.pipeline import Analysis
 from ..volume import Labels
 from .captures import LAYERS, TITLES, grey, slice_in_words
-from .colours import map_rgb, paint_classes
-from .overview import classes_in_words, draw_letters, draw_scale, scales_in_words
+from .colours import ABNORMAL, CLASS_NAME, CLASS_RGB, map_rgb, paint_classes
+from .overview import classes_in_words, draw_letters, draw_scale, scales_in_words, swatch
 from .scales import Shown, shown
 from .slabs import Slab, mean_of, most_frequent, slabs_through
 from .views import aspect, on_working_grid, oriented, view
@@ -67,6 +67,11 @@ def montage(
             draw_letters(axes, "coronal", 8)
             if column == 0:
                 axes.set_title(slice_in_words(grid, through, slab.middle), fontsize=6.5, color=ink, pad=1.5)
+        if scale is None:
+            for n, c in enumerate(ABNORMAL):
+                x = left + (column + 0.02) * wide + 0.1 * n
+                swatch(figure, x, bottom + 0.009, CLASS_RGB[c])
+                figure.text(x + 0.016, bottom + 0.01, CLASS_NAME[c], fontsize=6.5, color=ink)
         if scale:
             bar = figure.add_axes((left + (column + 0.15) * wide, bottom + 0.01, wide * 0.66, 0.007))
             draw_scale(figure, bar, layer, scale, ink, "horizontal")
