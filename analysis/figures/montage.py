@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -47,12 +49,12 @@ def montage(
         else []
     )
     words = (
-        f"Coronal slabs of {style.slab_mm:g} mm, front to back. {scales_in_words(analysis, style)}",
-        classes_in_words(analysis.parameters),
+        f"Coronal slabs of {style.slab_mm:g} mm, front to back. {scales_in_words(analysis, style)} "
+        f"{classes_in_words(analysis.parameters)}"
     )
-    for n, told in enumerate(words):
-        figure.text(left, bottom + height - 0.004 - 0.014 * n, told, fontsize=7, color=ink)
-    top, high, wide = bottom + height - 0.045, (height - 0.09) / ROWS, width / len(LAYERS)
+    for n, told in enumerate(textwrap.wrap(words, 138)):
+        figure.text(left, bottom + height - 0.002 - 0.0125 * n, told, fontsize=7, color=ink)
+    top, high, wide = bottom + height - 0.058, (height - 0.103) / ROWS, width / len(LAYERS)
     for column, layer in enumerate(LAYERS):
         scale = None if layer == "classes" else shown(analysis, layer, style)
         figure.text(
@@ -69,7 +71,7 @@ def montage(
                 axes.set_title(slice_in_words(grid, through, slab.middle), fontsize=6.5, color=ink, pad=1.5)
         if scale is None:
             for n, c in enumerate(ABNORMAL):
-                x = left + (column + 0.02) * wide + 0.1 * n
+                x = left + column * wide + (0.03, 0.125, 0.19)[n]
                 swatch(figure, x, bottom + 0.009, CLASS_RGB[c])
                 figure.text(x + 0.016, bottom + 0.01, CLASS_NAME[c], fontsize=6.5, color=ink)
         if scale:
