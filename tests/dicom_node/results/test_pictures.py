@@ -171,7 +171,8 @@ def test_what_the_legend_shows_is_what_the_lung_shows(
     sampled = 0
     for value in np.unique(values[np.isfinite(values)]):
         inside = ndimage.binary_erosion(values == value, iterations=4)
-        if not inside.any() or value / found.by > found.top:
+        # JPEG halves the chroma: at its very end the bar bleeds into the black beside it
+        if not inside.any() or value / found.by > 0.97 * found.top:
             continue
         at = round(value / found.by / found.top * (width - 1))
         colour = np.median(picture[:rows][inside], axis=0)
