@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -9,8 +11,8 @@ from ..parameters import PictureStyle
 from ..pipeline.pipeline import Analysis
 from ..volume import Labels
 from .captures import LAYERS, TITLES, grey, slice_in_words
-from .colours import map_rgb, paint_classes
-from .overview import classes_in_words, draw_letters, draw_scale, scales_in_words
+from .colours import ABNORMAL, CLASS_NAME, CLASS_RGB, map_rgb, paint_classes
+from .overview import classes_in_words, draw_letters, draw_scale, scales_in_words, swatch
 from .scales import Shown, shown
 from .slabs import Slab, mean_of, most_frequent, slabs_through
 from .views import aspect, on_working_grid, oriented, view
@@ -47,12 +49,12 @@ def montage(
         else []
     )
     words = (
-        f"Coronal slabs of {style.slab_mm:g} mm, front to back. {scales_in_words(analysis, style)}",
-        classes_in_words(analysis.parameters),
+        f"Coronal slabs of {style.slab_mm:g} mm, front to back. {scales_in_words(analysis, style)} "
+        f"{classes_in_words(analysis.parameters)}"
     )
-    for n, told in enumerate(words):
-        figure.text(left, bottom + height - 0.004 - 0.014 * n, told, fontsize=7, color=ink)
-    top, high, wide = bottom + height - 0.045, (height - 0.09) / ROWS, width / len(LAYERS)
+    for n, told in enumerate(textwrap.wrap(words, 138)):
+        figure.text(left, bottom + height - 0.002 - 0.0125 * n, told, fontsize=7, color=ink)
+    top, high, wide = bottom + height - 0.058, (height - 0.103) / ROWS, width / len(LAYERS)
     for column, layer in enumerate(LAYERS):
         scale = None if layer == "classes" else shown(analysis, layer, style)
         figure.text(
@@ -67,6 +69,11 @@ def montage(
             draw_letters(axes, "coronal", 8)
             if column == 0:
                 axes.set_title(slice_in_words(grid, through, slab.middle), fontsize=6.5, color=ink, pad=1.5)
+        if scale is None:
+            for n, c in enumerate(ABNORMAL):
+                x = left + column * wide + (0.03, 0.125, 0.19)[n]
+                swatch(figure, x, bottom + 0.009, CLASS_RGB[c])
+                figure.text(x + 0.016, bottom + 0.01, CLASS_NAME[c], fontsize=6.5, color=ink)
         if scale:
             bar = figure.add_axes((left + (column + 0.15) * wide, bottom + 0.01, wide * 0.66, 0.007))
             draw_scale(figure, bar, layer, scale, ink, "horizontal")

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from ..anatomy.regions import REGIONS, ZONES_OF
@@ -21,7 +22,7 @@ from ..pipeline.pipeline import Analysis, Parameters
 from ..volume import Grid, Labels
 from ..vq.classes import NORMALISED_BY, VQClass
 from .captures import LAYERS, TITLES, grey, means_in_words, slice_in_words
-from .colours import ABNORMAL, CLASS_NAME, CLASS_RGB, SCALES, map_rgb, paint_classes
+from .colours import ABNORMAL, CLASS_NAME, CLASS_RGB, RGB, SCALES, map_rgb, paint_classes
 from .scales import Shown, shown
 from .views import AT, EDGES, PLANES, aspect, on_working_grid, section, view, width_mm
 
@@ -153,6 +154,13 @@ def place_in_words(analysis: Analysis, plane: str, where: tuple[int, int, int]) 
         cut = np.take(on_working_grid(analysis.lungs, analysis), where[through], axis=through)
         side = "right lung" if (cut == 1).sum() >= (cut == 2).sum() else "left lung"
     return slice_in_words(analysis.grid, through, where[through], side)
+
+
+def swatch(figure: Figure, x: float, y: float, rgb: RGB) -> None:
+    """Draw a small square of a colour with its lower left corner at a place of a page."""
+    size = 0.008
+    width = size * figure.get_figheight() / figure.get_figwidth()
+    figure.add_artist(Rectangle((x, y), width, size, color=tuple(v / 255 for v in rgb), linewidth=0))
 
 
 def draw_letters(axes: Any, plane: str, size: float) -> None:

@@ -26,9 +26,10 @@ from ..parameters import Parameters, PictureStyle
 from ..pipeline.pipeline import Analysis
 from ..vq.classes import NORMALISED_BY
 from ..vq.ventilation import VENTILATIONS
+from .colours import ABNORMAL, CLASS_RGB
 from .impression import impression
 from .montage import montage
-from .overview import classes_in_words, planes, scales_in_words
+from .overview import classes_in_words, planes, scales_in_words, swatch
 from .trend import Visit, draw
 
 A4 = (8.27, 11.69)
@@ -214,8 +215,11 @@ def _regions(figure: Figure, analysis: Analysis, top: float) -> None:
     )
     for words, x in heads:
         figure.text(x, top - step, words, fontsize=6.5, color=GREY, ha="center")
-    for words, _, x in REGION_COLUMNS:
+    colours = {c.name.lower(): CLASS_RGB[c] for c in ABNORMAL}
+    for words, name, x in REGION_COLUMNS:
         figure.text(x, top - 2 * step, words, fontsize=6.5, color=GREY, ha="right")
+        if name in colours:
+            swatch(figure, x + 0.004, top - 2 * step, colours[name])
     for n, region in enumerate(rows):
         y = top - (n + 3) * step
         weight = "bold" if region in WHOLE else "normal"

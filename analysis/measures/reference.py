@@ -65,7 +65,7 @@ def references(person: Person) -> dict[str, Reference]:
     Examples
     --------
     >>> references(Person("M", 60, 1.75))["volume_insp"].words
-    '5520-8280'
+    '5750-8050'
     >>> "volume_insp" in references(Person("M", 60, None))
     False
     """

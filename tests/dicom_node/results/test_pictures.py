@@ -171,7 +171,8 @@ def test_what_the_legend_shows_is_what_the_lung_shows(
     sampled = 0
     for value in np.unique(values[np.isfinite(values)]):
         inside = ndimage.binary_erosion(values == value, iterations=4)
-        if not inside.any() or value / found.by > found.top:
+        # JPEG halves the chroma: at its very end the bar bleeds into the black beside it
+        if not inside.any() or value / found.by > 0.97 * found.top:
             continue
         at = round(value / found.by / found.top * (width - 1))
         colour = np.median(picture[:rows][inside], axis=0)
@@ -517,7 +518,7 @@ def test_the_pdf_names_scan_and_technique_and_predicts_by_sex_age_and_height(tmp
     first, second = (" ".join(page.split()) for page in pages[:2])
     for words in ("Clinic", "Meier, Ada", "120", "3.20 mGy", "60 years", "1.75 m"):
         assert words in first, words
-    assert "5520–8280" in second  # 7.99 x 1.75 - 7.08 litres, 1.64 x 0.70 on each side
+    assert "5750–8050" in second  # 7.99 x 1.75 - 7.08 litres, 1.64 x 0.70 on each side
 
 
 def words_of(document: bytes, folder: Path) -> list[tuple[float, float, float, str]]:
