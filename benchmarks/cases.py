@@ -36,7 +36,7 @@ QUICK = [
     "from dataclasses import replace\n"
     "from made import analysis_of\n"
     "from dicom_node.pairing.analyse import check_headers, header_findings\n"
-    "def quick(pair, paths, parameters, progress, lobes=None):\n"
+    "def quick(pair, paths, parameters, *more):\n"
     "    check_headers(pair, parameters)\n"
     "    [run.load_volume(series, paths) for series in (pair.inspiratory, pair.expiratory)]\n"
     "    made = analysis_of(pair.expiratory)\n"

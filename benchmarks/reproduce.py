@@ -17,22 +17,22 @@ import shutil
 import tempfile
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from analysis.cohort.statistics import Correlation, correlate
-from analysis.pipeline.pipeline import Parameters
 from analysis.truth.phantom import Defect, thorax_phantom
 from analysis.vq.classes import VQClass
 from dicom_node.commands.demonstration import write_phantom
-from dicom_node.model import PairingRules
 from dicom_node.research.cohort import read_cohort
 from dicom_node.research.cohort_report import FRACTIONS, correlations, write_report
-from dicom_node.research.run import run
+from dicom_node.research.many import run_many
+from dicom_node.research.run import Recipe, run
+from dicom_node.research.workers import Workers
+from dicom_node.results.kinds import DEFAULT_OBJECTS
 from dicom_node.results.measures_file import read_measured
 
 R2 = 0.67
@@ -57,13 +57,13 @@ def main() -> None:
     todo = [n for n in range(given.cases) if not (results / name(n)).exists()]
     print(f"{given.cases - len(todo)} of {given.cases} cases are done already", flush=True)
     begin = time.perf_counter()
-    with ProcessPoolExecutor(given.workers, get_context("spawn")) as pool:
-        jobs = {pool.submit(make_case, n, results, group_of(n)): n for n in todo}
-        for done, job in enumerate(as_completed(jobs), 1):
-            job.result()
+    with Workers(given.workers) as workers:
+        for done, (n, made) in enumerate(run_many(todo, partial(make_case, results), workers), 1):
+            if isinstance(made, BaseException):
+                raise made
             seconds = time.perf_counter() - begin
             left = seconds / done * (len(todo) - done)
-            print(f"{name(jobs[job])}: {done}/{len(todo)}, {seconds:.0f} s, {left:.0f} s left", flush=True)
+            print(f"{name(n)}: {done}/{len(todo)}, {seconds:.0f} s, {left:.0f} s left", flush=True)
     table = write_dlco(given.out, given.cases)
     cohort = read_cohort(results, table)
     write_report(cohort, given.out / "report")
@@ -82,17 +82,17 @@ def group_of(n: int) -> str:
     return GROUPS[n] if n < len(GROUPS) else ""
 
 
-def make_case(n: int, results: Path, group: str) -> None:
+def make_case(results: Path, n: int) -> None:
     """One case: phantom, DICOM, analysis, results; its folder appears whole, with truth.json, or not at all."""
     warnings.simplefilter("ignore")
     begin, cpu = time.perf_counter(), time.process_time()
     work = results.parent / "work" / name(n)
     shutil.rmtree(work, ignore_errors=True)
-    truth = thorax_phantom(defects(n, SEVERITY[group]), seed=n)
+    truth = thorax_phantom(defects(n, SEVERITY[group_of(n)]), seed=n)
     write_phantom(truth, work / "images", lambda stage, share: None)
     made, made_cpu = time.perf_counter() - begin, time.process_time() - cpu
     sources = work / "images" / "insp", work / "images" / "exp"
-    run(sources, work / "out", Parameters(), PairingRules(), lambda stage, share: None)
+    run(sources, work / "out", Recipe(objects=(*DEFAULT_OBJECTS, "maps")), lambda stage, share: None)
     fractions = {c.name.lower(): 100 * share for c, share in truth.fractions().items()}
     known = {
         "fractions": {**fractions, "total_abnormal": 100 - fractions[VQClass.NORMAL.name.lower()]},

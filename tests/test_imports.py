@@ -54,7 +54,7 @@ DICOM_NODE: dict[str, str] = {
     "intake": "errors model printable processes settings dicom network store audit delivery studies",
     "metrics": "errors settings network store jobs studies",
     "notify": "errors troubles settings network store delivery",
-    "research": "analysis errors model strict_json dicom pairing results",
+    "research": "analysis errors model processes strict_json dicom pairing results",
     "node": "analysis errors model processes troubles settings dicom network store audit results delivery jobs studies "
     "pairing strict_json intake metrics notify",
     "commands": "analysis errors printable strict_json settings dicom network store audit pairing results delivery "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -28,6 +30,15 @@ def group_colours(groups: Collection[str]) -> dict[str, str]:
     return {**found, "": NO_GROUP} if "" in groups else found
 
 
+@dataclass(frozen=True)
+class Style:
+    """Hold the sizes of a scatter plot: words (points), dots (points²), and which case is ringed, if any."""
+
+    words: float = 10.0
+    dot: float = 26.0
+    mark: int | None = None
+
+
 def scatter(
     x: ArrayLike, y: ArrayLike, groups: list[str], labels: tuple[str, str], found: Correlation
 ) -> Figure:
@@ -44,29 +55,47 @@ def scatter(
     found : Correlation
         Of these values.
     """
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
-    axes = figure.subplots()
+    draw_scatter(figure.subplots(), (x, y), groups, labels, found)
+    return figure
+
+
+def draw_scatter(
+    axes: Axes,
+    values: tuple[ArrayLike, ArrayLike],
+    groups: list[str],
+    labels: tuple[str, str],
+    found: Correlation,
+    style: Style | None = None,
+) -> None:
+    """Draw what `scatter` draws into axes; ``values`` are x and y of it."""
+    style = style or Style()
+    a, b = (np.asarray(one, dtype=np.float64) for one in values)
     colours = group_colours(groups)
     for name, colour in colours.items():
         own = np.array([g == name for g in groups])
-        axes.scatter(a[own], b[own], s=26, color=colour, label=name or "no group", zorder=3)
+        axes.scatter(a[own], b[own], s=style.dot, color=colour, label=name or "no group", zorder=3)
     both = np.isfinite(a) & np.isfinite(b)
     at = np.linspace(a[both].min(), a[both].max(), 100)
     line, low, high = regression_band(a, b, at)
     axes.plot(at, line, color="#222222", zorder=2)
     axes.fill_between(at, low, high, color="#999999", alpha=0.3, linewidth=0, zorder=1)
+    if style.mark is not None:
+        n = style.mark
+        axes.scatter(
+            a[n], b[n], s=5 * style.dot, facecolor="none", edgecolor="#000000", linewidth=1.2, zorder=4
+        )
     if len(colours) > 1:
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=style.words - 1, frameon=False)
     axes.set_title(
         f"r² = {found.r2.value:.2f} (95 % CI {found.r2.low:.2f}–{found.r2.high:.2f}), "
         f"{p_text(found.p)}, n = {found.n}",
-        fontsize=10,
+        fontsize=style.words,
     )
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1])
+    axes.set_xlabel(labels[0], fontsize=style.words)
+    axes.set_ylabel(labels[1], fontsize=style.words)
+    axes.tick_params(labelsize=style.words - 1)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure
 
 
 def boxes(values: Mapping[str, Mapping[str, ArrayLike]], unit: str) -> Figure:

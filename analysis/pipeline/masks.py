@@ -12,6 +12,9 @@ from ..anatomy.sides import MIN_LUNG_ML, Lung, sides
 from ..errors import Rejected
 from ..volume import Float, Grid, Labels, Volume
 
+#: The median HU of lungs lies below this, of consolidated ones, too.
+LUNG_HU = -300.0
+
 
 def nearest(mask: Volume, grid: Grid) -> NDArray[np.uint16]:
     """Return a mask's labels (k, j, i) at the voxels of another grid; 0 outside the mask."""
@@ -48,6 +51,12 @@ def with_own_lungs(whole: Volume, mask: Volume) -> LungSegmentation:
     if found_ml < MIN_LUNG_ML:
         raise Rejected(
             f"the lung mask holds {found_ml:.0f} ml of lung on the CT, expected at least {MIN_LUNG_ML:g} ml"
+        )
+    middle_hu = float(np.median(np.asarray(whole.array, dtype=np.float32)[labels > 0]))
+    if middle_hu > LUNG_HU:
+        raise Rejected(
+            f"the lung mask lies on tissue of {middle_hu:.0f} HU (median), expected below {LUNG_HU:g} HU:"
+            " is it of this CT, and in the same orientation?"
         )
     try:
         airways = segment(whole).airways

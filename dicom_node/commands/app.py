@@ -1,6 +1,7 @@
 """The program ``dicom-node``: arguments in, exit code and one sentence out.
 
-A command is one function of `node`, `research` or `demo`, with a row in `COMMANDS`. Only `options` configures logs.
+A command is one function of `analyse`, `node`, `research` or `demo`, with a row in `COMMANDS`. Only `options`
+configures logs.
 """
 
 from __future__ import annotations
@@ -16,12 +17,19 @@ from analysis.errors import AnalysisError
 
 from ..errors import NodeError, Unavailable
 from ..printable import printable
-from . import demo, node, research
+from . import analyse, demo, node, research
 from .options import EPILOG, REFUSED, UNAVAILABLE
 
 #: Every command, in the order in which ``--help`` lists them; a command is called as its function is.
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(research.run_, research.export_, research.compare_, research.deidentify_, research.cohort_),
+    *(
+        analyse.run_,
+        analyse.batch_,
+        research.export_,
+        research.compare_,
+        research.deidentify_,
+        research.cohort_,
+    ),
     *(node.serve, node.status, node.health, node.check_config, node.conformance),
     *(node.retry, node.cancel, node.force, node.assign, node.reread, demo.demo_),
 )

@@ -1,13 +1,9 @@
-"""The commands for files on disk and for studies: run, export, compare, deidentify, cohort, validate."""
+"""The commands for files on disk and for studies: export, compare, deidentify, cohort, validate."""
 
 from __future__ import annotations
 
-import shlex
-import signal
-import sys
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,68 +17,8 @@ from .options import ConfigPath, read_settings
 from .progress import bars
 
 if TYPE_CHECKING:
-    from analysis.pipeline.pipeline import Analysis
-
     from ..research.validate import Report
     from ..settings.config import Config
-
-
-def run_(
-    sources: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="INSP EXP OUT",
-            help="Inspiration, expiration (folders, zip archives or files) and the folder for the results. "
-            "With one source only, PILE OUT, the two phases are found in it.",
-        ),
-    ],
-    config: ConfigPath = None,
-    lobes: Annotated[
-        Path | None,
-        typer.Option(
-            help="Mask of the five lobes on either CT: DICOM SEG, NIfTI or any image SimpleITK reads."
-        ),
-    ] = None,
-    lobes_command: Annotated[
-        str,
-        typer.Option(
-            help="Program of yours that draws the lobes, e.g. 'lungmask {ct} {lobes} --modelname LTRCLobes'; "
-            "both are NIfTI files."
-        ),
-    ] = "",
-) -> None:
-    """Analyse a pair of CT series on disk, without PACS or network.
-
-    Writes seg.dcm, sr.dcm, pdf.dcm, key_objects.dcm, captures, maps, overview.png, measures.json and analysis.npz, from
-    which `export` and `compare` work.
-    """
-    from ..dicom.lobe_masks import read_lobes
-    from ..pairing.lobes_program import LobeSource, draw_lobes
-    from ..research.run import run
-
-    if not 2 <= len(sources) <= 3:
-        raise typer.BadParameter("name INSP EXP OUT, or one pile and OUT", param_hint="INSP EXP OUT")
-    if lobes and lobes_command:
-        raise typer.BadParameter("a mask or a program, not both", param_hint="--lobes")
-    settings = read_settings(config)
-    warnings.simplefilter("ignore")
-    # SIGTERM, too, must remove the files that archives were unpacked to
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    source: LobeSource | None = None
-    if lobes:
-        mask = read_lobes(lobes)
-        source = lambda ct: mask  # noqa: E731
-    elif lobes_command:
-        source = partial(draw_lobes, shlex.split(lobes_command))
-    with bars() as progress:
-        outcome = run(tuple(sources[:-1]), sources[-1], settings.analysis, settings.pairing, progress, source)
-    console = Console()
-    console.print(_measures_table(outcome.analysis))
-    for finding in outcome.analysis.findings:
-        if finding.verdict != "pass":
-            console.print(f"{finding.verdict}: {finding.sentence}", soft_wrap=True)
-    for path in outcome.files:
-        print(path)
 
 
 Result = Annotated[
@@ -186,13 +122,29 @@ def cohort_(
         Path | None,
         typer.Option(help="Your table of reference values: sex, age, log_mu, height_power, lambda, sigma."),
     ] = None,
+    figure: Annotated[
+        str,
+        typer.Option(
+            metavar="CASE", help="The patient of Figure 1. Without one: the one with most abnormal lung."
+        ),
+    ] = "",
 ) -> None:
-    """Correlate fractions with DLCO over a cohort: correlations, groups, figures, report.html, report.pdf, CSV."""
+    """Correlate fractions with DLCO over a cohort: correlations, groups, figures, report.html, report.pdf, CSV.
+
+    Also figure1.pdf, .svg and .png: perfusion, ventilation and classes of one patient, and the cohort with him in it.
+    """
     from ..research.cohort import read_cohort
+    from ..research.cohort_figure import write_figure
     from ..research.cohort_report import correlations, summary, write_report
 
     found = read_cohort(results, table, gli)
     files = write_report(found, out)
+    try:
+        files += write_figure(found, out, figure)
+    except Rejected as error:
+        if figure:
+            raise
+        print(f"no Figure 1: {error}")
     shown = Table("against DLCO", "", box=box.SIMPLE, title=f"{len(found.cases)} cases", title_justify="left")
     for row in summary(correlations(found)):
         shown.add_row(*row)
@@ -267,19 +219,3 @@ def _validated(work: Callable[[Callable[[str, float], None]], Report], out: Path
     print(files[0].read_text())
     for path in files:
         print(path)
-
-
-def _measures_table(analysis: Analysis) -> Table:
-    from analysis.anatomy.regions import REGIONS
-    from analysis.measures.table import MEASURES
-
-    names = ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal", "mean_v", "mean_q")
-    # narrow, so that it fits into 80 columns
-    columns = (f"{n.replace('_', ' ')} {MEASURES[n].unit}".removesuffix(" 1") for n in names)
-    table = Table("region", *columns, box=box.SIMPLE, padding=0)
-    table.columns[0].no_wrap = True
-    for region, row in analysis.measures.items():
-        table.add_row(
-            REGIONS[region], *(f"{row[n]:.1f}" if MEASURES[n].unit == "%" else f"{row[n]:.3f}" for n in names)
-        )
-    return table

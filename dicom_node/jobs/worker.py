@@ -22,7 +22,7 @@ from analysis.parameters import PictureStyle
 from ..delivery import queue as deliver
 from ..dicom.pixels import load_volume
 from ..errors import Rejected, Unavailable
-from ..pairing.analyse import STAGES, analyse_pair
+from ..pairing.analyse import analyse_pair, share_done
 from ..pairing.lobes_program import draw_lobes
 from ..processes import begin
 from ..results.context import read_case
@@ -201,7 +201,5 @@ class _Report:
         if stage == self._stage and now - self._at < 1.0:
             return
         self._stage, self._at = stage, now
-        begins = STAGES[stage]
-        ends = min((s for s in STAGES.values() if s > begins), default=1.0)
-        fraction = begins + (ends - begins) * min(max(share, 0.0), 1.0)
-        jobs.progress(self._database, self._order.job_id, self._order.attempt, stage, fraction)
+        done = share_done(stage, share)
+        jobs.progress(self._database, self._order.job_id, self._order.attempt, stage, done)

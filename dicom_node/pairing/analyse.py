@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis import errors as analysis_errors
@@ -11,6 +11,7 @@ from analysis.measures.findings import Finding, QualityRejected, failed
 from analysis.measures.quality import Acquisition, acquisition_findings
 from analysis.parameters import Parameters
 from analysis.pipeline.pipeline import Analysis, Phase, analyse_phases, order_phases
+from analysis.volume import DisplacementField, Volume
 
 from ..dicom.pixels import check_volume, load_volume
 from ..errors import Rejected
@@ -40,12 +41,41 @@ UP: Mapping[str, tuple[float, float, float]] = {
 }
 
 
+@dataclass(frozen=True, eq=False)
+class Own:
+    """Hold what a user brings in place of what is computed; None for what is computed.
+
+    Attributes
+    ----------
+    lungs : (Volume or None, Volume or None)
+        Masks for inspiration and expiration.
+    displacement : DisplacementField or None
+    """
+
+    lungs: tuple[Volume | None, Volume | None] = (None, None)
+    displacement: DisplacementField | None = None
+
+
+def share_done(stage: str, share: float) -> float:
+    """Return the share of a whole analysis that is done, 0…1, from a stage of `STAGES` and the share of it.
+
+    Examples
+    --------
+    >>> share_done("lungs", 0.0), share_done("objects", 1.0)
+    (0.05, 1.0)
+    """
+    begins = STAGES[stage]
+    ends = min((s for s in STAGES.values() if s > begins), default=1.0)
+    return begins + (ends - begins) * min(max(share, 0.0), 1.0)
+
+
 def analyse_pair(
     pair: Pair,
     paths: Mapping[str, Path],
     parameters: Parameters,
     progress: Progress,
     lobes: LobeSource | None = None,
+    own: Own | None = None,
 ) -> tuple[Analysis, Pair]:
     """Load both series, tell inspiration from expiration, analyse.
 
@@ -58,6 +88,8 @@ def analyse_pair(
         Called with a stage of `STAGES` and the share of that stage done, 0…1.
     lobes : callable, optional
         Makes a mask of lobes, given the first series.
+    own : Own, optional
+        Lungs and a field that are not to be computed.
 
     Returns
     -------
@@ -70,21 +102,31 @@ def analyse_pair(
         Where the images cannot give a valid result, or a series' headers name one phase and its lungs show the other.
     """
     check_headers(pair, parameters)
+    own = own or Own()
     phases, mask = [], None
+    # the second CT is read within the stage "lungs", so that progress never goes back
+    reading: tuple[Callable[[float], None], ...] = (
+        lambda share: progress("reading", share),
+        lambda share: progress("lungs", 0.4 + 0.2 * share),
+    )
     for n, series in enumerate((pair.inspiratory, pair.expiratory)):
-        volume = load_volume(series, paths, lambda share, n=n: progress("reading", (n + share) / 2))  # type: ignore[misc]
-        progress("lungs", n / 2)
+        volume = load_volume(series, paths, reading[n])
+        progress("lungs", 0.6 * n)
         try:
-            phases.append(Phase.of(volume, parameters))
+            phases.append(Phase.of(volume, parameters, own.lungs[n]))
         except analysis_errors.Rejected as error:
             raise Rejected(f"series {series.series_instance_uid}: {error}") from error
         if lobes is not None and n == 0:
             mask = lobes(volume)
         del volume
     ordered = in_order(pair, (phases[0].lung_ml, phases[1].lung_ml))
+    if ordered.inspiratory is not pair.inspiratory and any(own.lungs):
+        raise Rejected(
+            "the lung masks show the larger lungs on what is given as expiration: exchange the two phases"
+        )
     insp, exp = order_phases(*phases)
     made = acquisition(ordered.inspiratory), acquisition(ordered.expiratory)
-    analysis = analyse_phases(insp, exp, parameters, progress, made, mask)
+    analysis = analyse_phases(insp, exp, parameters, progress, made, mask, own.displacement)
     return replace(analysis, findings=(*analysis.findings, *header_findings(ordered))), ordered
 
 

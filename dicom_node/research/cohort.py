@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
@@ -17,6 +20,32 @@ from .cohort_table import Row, read_reference, read_table
 
 #: Attributes of a folder's DICOM results by which a table may name its case, besides the folder's name.
 NAMES = ("StudyInstanceUID", "PatientID", "AccessionNumber")
+
+
+class Packed(Mapping[str, float]):
+    """A mapping of names to numbers that shares its names with all others of the same names: a tenth of a dict's size.
+
+    Parameters
+    ----------
+    values : mapping of str to float
+    """
+
+    __slots__ = ("_numbers", "_places")
+    _known: ClassVar[dict[tuple[str, ...], dict[str, int]]] = {}
+
+    def __init__(self, values: Mapping[str, float]) -> None:
+        names = tuple(values)
+        self._places = self._known.setdefault(names, {name: n for n, name in enumerate(names)})
+        self._numbers = array("d", values.values())
+
+    def __getitem__(self, name: str) -> float:
+        return self._numbers[self._places[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 @dataclass(frozen=True)
@@ -35,6 +64,8 @@ class Case:
         Its worst verdict: pass, warn, fail; "" where the results do not say.
     settings : str
         Software and parameters that made it.
+    others : mapping of str to float
+        Further columns of the table: covariates and outcomes such as age or FEV1.
     """
 
     name: str
@@ -44,6 +75,7 @@ class Case:
     folder: Path
     quality: str = ""
     settings: str = ""
+    others: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,6 +88,15 @@ class Cohort:
     def values(self, measure: str) -> list[float]:
         """Return one value for each case, NaN where it has none."""
         return [float(case.measures.get(measure, float("nan"))) for case in self.cases]
+
+    def other(self, column: str) -> list[float]:
+        """Return one value of a further column of the table for each case, NaN where it has none."""
+        return [float(case.others.get(column, float("nan"))) for case in self.cases]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of the table's further columns of numbers."""
+        return tuple(dict.fromkeys(name for case in self.cases for name in case.others))
 
     @property
     def settings(self) -> Mapping[str, int]:
@@ -172,7 +213,10 @@ def _names(folder: Path) -> tuple[str, ...]:
 
 def _case(row: Row, dlco: float, folder: Path) -> Case:
     found = read_measured(folder)
-    return Case(row.case, row.group, dlco, found.lungs, folder, _worst(found), found.settings)
+    measures = Packed(found.lungs)
+    return Case(
+        row.case, row.group, dlco, measures, folder, _worst(found), sys.intern(found.settings), row.others
+    )
 
 
 def _worst(found: Measured) -> str:

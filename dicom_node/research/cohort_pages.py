@@ -24,6 +24,27 @@ PANELS_A_PAGE = 6
 #: Limits of a page of the PDF: lines above a table, rows of a table.
 LINES, ROWS = 8, 34
 
+#: Tables that are there where the table of cases has further columns.
+FURTHER = (
+    ("Correlation with DLCO, adjusted", "adjusted"),
+    ("DLCO on total abnormal and covariates together", "regression"),
+    ("Correlation with further columns", "outcomes"),
+)
+#: Columns of the correlations that a page has room for, the intervals beside their values.
+NARROW = (
+    "measure",
+    "n",
+    "r",
+    "r 95 % CI",
+    "r²",
+    "r² 95 % CI",
+    "p",
+    "Spearman",
+    "Spearman 95 % CI",
+    "Spearman p",
+)
+WIDTH = 52  # characters of a cell
+
 NOTES = (
     "Pearson's r with Fisher's interval, Spearman's rho with that of Bonett and Wright (2000); no correction for "
     "the number of measures. Groups: Kruskal-Wallis, then Dunn's test with Holm's correction within each measure."
@@ -40,6 +61,7 @@ def html_page(cohort: Cohort, tables: Mapping[str, Table], pictures: Mapping[str
         f"<h2>Left out</h2><ul>{left}</ul>" if left else "",
         "<h2>Correlation with DLCO</h2>",
         _html_table(tables["correlations"]),
+        *(f"<h2>{title}</h2>{_html_table(tables[name])}" for title, name in FURTHER if len(tables[name]) > 1),
         "".join(_picture(data, name) for name, data in pictures.items() if name != "groups"),
         "<h2>Groups</h2>" if "groups" in pictures else "",
         _picture(pictures["groups"], "groups")
@@ -52,7 +74,8 @@ def html_page(cohort: Cohort, tables: Mapping[str, Table], pictures: Mapping[str
         "".join(_panel(case) for case in cohort.cases[:PANELS]),
         f"<p>{html.escape(_unseen(cohort))}</p>",
         "<h2>Every measure, both lungs</h2>",
-        f"<div class=wide>{_html_table(tables['cases'])}</div>",
+        f"<div class=wide>{_html_table(tables['cases'][: PANELS + 1])}</div>",
+        f"<p>{html.escape(_unlisted(cohort))}</p>",
     ]
     style = (
         "body{font:15px/1.5 sans-serif;max-width:1180px;margin:2em auto;padding:0 1em}"
@@ -95,6 +118,11 @@ def _unseen(cohort: Cohort) -> str:
     return f"{rest} more cases: overview.png in the folder of each." if rest > 0 else ""
 
 
+def _unlisted(cohort: Cohort) -> str:
+    rest = len(cohort.cases) - PANELS
+    return f"{rest} more cases: cases.csv." if rest > 0 else ""
+
+
 def _panel(case: Case) -> str:
     """Return the study's Figure 1 A-C for one case, reduced in size."""
     small = _overview(case, PANEL_PIXELS)
@@ -125,9 +153,9 @@ def text_pages(cohort: Cohort, tables: Mapping[str, Table]) -> Iterator[Figure]:
     """Yield the tables as pages of a PDF, A4 landscape."""
     lines = [line for text in (*_made_with(cohort), *cohort.left_out) for line in wrap(text, 170)]
     figure = _page(f"V/Q fractions and DLCO: {len(cohort.cases)} cases", lines)
-    _draw(figure, tables["correlations"], 0.88 - 0.02 * min(len(lines), LINES + 1))
+    _draw(figure, _narrow(tables["correlations"]), 0.88 - 0.02 * min(len(lines), LINES + 1))
     yield figure
-    for title, name in (("Groups", "group_values"), ("Groups compared", "groups")):
+    for title, name in (*FURTHER, ("Groups", "group_values"), ("Groups compared", "groups")):
         head, *rows = tables[name]
         for start in range(0, len(rows), ROWS):
             figure = _page(title, ())
@@ -160,13 +188,26 @@ def _page(title: str, lines: Sequence[str]) -> Figure:
     return figure
 
 
+def _narrow(table: Table) -> Table:
+    """Return the correlations as a page has room for; a measure without one says why in its first column."""
+    head, *rows = table
+    places = [head.index(name) for name in NARROW]
+    out = [list(NARROW)]
+    for row in rows:
+        cells = [row[place] for place in places]
+        out.append([f"{cells[0]}: {row[-1]}" if row[-1] else cells[0], *cells[1:]])
+    return out
+
+
 def _draw(figure: Figure, table: Table, top: float) -> None:
     axes = figure.add_axes((0.04, 0.07, 0.92, top - 0.07))
     axes.set_axis_off()
     width = max(len(row) for row in table)
-    drawn = axes.table([row + [""] * (width - len(row)) for row in table], loc="upper left", cellLoc="left")
+    cells = [["\n".join(wrap(cell, WIDTH)) for cell in row] + [""] * (width - len(row)) for row in table]
+    drawn = axes.table(cells, loc="upper left", cellLoc="left")
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(7)
     drawn.auto_set_column_width(list(range(width)))
-    for cell in drawn.get_celld().values():
+    for (row, _), cell in drawn.get_celld().items():
         cell.set_linewidth(0.3)
+        cell.set_height(cell.get_height() * max(text.count("\n") + 1 for text in cells[row]))

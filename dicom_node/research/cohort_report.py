@@ -12,6 +12,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
 from analysis.cohort.figures import boxes, p_text, scatter
+from analysis.cohort.regression import partial_correlation, regress
 from analysis.cohort.statistics import Correlation, GroupComparison, Interval, compare_groups, correlate
 from analysis.errors import AnalysisError
 from analysis.measures.table import MEASURES
@@ -40,6 +41,9 @@ def write_report(cohort: Cohort, out: Path) -> list[Path]:
     tables = {
         "cases": _cases_table(cohort),
         "correlations": _correlations_table(found),
+        "adjusted": _adjusted_table(cohort),
+        "regression": _regression_table(cohort),
+        "outcomes": _outcomes_table(cohort),
         "groups": _groups_table(groups),
         "group_values": _group_values_table(cohort, groups),
     }
@@ -128,13 +132,14 @@ def _cases_table(cohort: Cohort) -> Table:
     names = list(MEASURES)
     values = {name: cohort.values(name) for name in names}
     return [
-        ["case", "group", "dlco", "quality", *names],
+        ["case", "group", "dlco", "quality", *cohort.columns, *names],
         *(
             [
                 case.name,
                 case.group,
                 f"{case.dlco:.6g}",
                 case.quality,
+                *(f"{case.others[name]:.6g}" if name in case.others else "" for name in cohort.columns),
                 *(f"{values[name][n]:.6g}" for name in names),
             ]
             for n, case in enumerate(cohort.cases)
@@ -155,17 +160,74 @@ def _correlations_table(found: Mapping[str, Correlation | str]) -> Table:
         "Spearman 95 % CI",
         "Spearman p",
     ]
-    rows = [[*head, "slope", "intercept"]]
+    rows = [[*head, "slope", "intercept", "note"]]
     for name, one in found.items():
-        if isinstance(one, str):
-            rows.append([_words(name), one])
+        if isinstance(one, str):  # the reason stands in the last column, where it widens no other
+            rows.append([_words(name), *[""] * (len(rows[0]) - 2), one])
             continue
         rows.append(
             [
                 *(_words(name), str(one.n), *_interval(one.r), *_interval(one.r2), f"{one.p:.3g}"),
-                *(*_interval(one.rho), f"{one.rho_p:.3g}", f"{one.slope:.4g}", f"{one.intercept:.4g}"),
+                *(*_interval(one.rho), f"{one.rho_p:.3g}", f"{one.slope:.4g}", f"{one.intercept:.4g}", ""),
             ]
         )
+    return rows
+
+
+#: Columns of the table that the fractions' correlation with DLCO is adjusted for, where they are there.
+COVARIATES = ("age", "sex", "height", "weight", "bmi", "pack_years")
+
+
+def _covariates(cohort: Cohort) -> dict[str, list[float]]:
+    """Return the covariates that vary over the cases."""
+    found = {name: cohort.other(name) for name in COVARIATES if name in cohort.columns}
+    return {name: values for name, values in found.items() if len({v for v in values if v == v}) > 1}
+
+
+def _adjusted_table(cohort: Cohort) -> Table:
+    """Partial correlations of the fractions and comparators with DLCO, adjusted for all covariates."""
+    covariates = _covariates(cohort)
+    rows = [["measure", "n", "partial r", "95 % CI", "p", "adjusted for", "note"]]
+    for name in (*FRACTIONS, *COMPARATORS) if covariates else ():
+        words = ", ".join(covariates)
+        try:
+            one = partial_correlation(cohort.values(name), [c.dlco for c in cohort.cases], covariates)
+            rows.append([_title(name), str(one.n), *_interval(one.r), f"{one.p:.3g}", words, ""])
+        except AnalysisError as error:
+            rows.append([_title(name), "", "", "", "", words, str(error)])
+    return rows
+
+
+def _regression_table(cohort: Cohort) -> Table:
+    """DLCO regressed on total abnormal and all covariates together."""
+    covariates = _covariates(cohort)
+    rows = [["DLCO on", "slope", "95 % CI", "beta", "p", "note"]]
+    if not covariates:
+        return rows
+    measures = {"Total abnormal": cohort.values("total_abnormal"), **covariates}
+    try:
+        found = regress([case.dlco for case in cohort.cases], measures)
+    except AnalysisError as error:
+        return [*rows, ["all together", "", "", "", "", str(error)]]
+    for name, one in found.coefficients.items():
+        slope = f"{one.slope.value:.4g}", f"{one.slope.low:.4g} to {one.slope.high:.4g}"
+        rows.append([name, *slope, f"{one.beta:+.3f}", f"{one.p:.3g}", ""])
+    note = f"n {found.n}, r² {found.r2:.3f}, adjusted r² {found.adjusted_r2:.3f}"
+    return [*rows, ["all together", "", "", "", f"{found.p:.3g}", note]]
+
+
+def _outcomes_table(cohort: Cohort) -> Table:
+    """Correlations of the fractions with the table's further columns, such as FEV1 or the six-minute walk."""
+    rows = [["measure", "with", "n", "r", "95 % CI", "p", "Spearman", "Spearman p", "note"]]
+    for column in cohort.columns:
+        for name in FRACTIONS if column not in COVARIATES else ():
+            try:
+                one = correlate(cohort.values(name), cohort.other(column))
+            except AnalysisError as error:
+                rows.append([_title(name), column, *[""] * 6, str(error)])
+                continue
+            values = *_interval(one.r), f"{one.p:.3g}", f"{one.rho.value:.3f}", f"{one.rho_p:.3g}"
+            rows.append([_title(name), column, str(one.n), *values, ""])
     return rows
 
 

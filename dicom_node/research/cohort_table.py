@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
-from dataclasses import dataclass
-from io import StringIO
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +12,14 @@ from analysis.cohort.gas_transfer import Reference, check_gli
 from analysis.errors import AnalysisError
 
 from ..errors import Rejected
+from .cases import read_csv
 
 #: A value of percent predicted above this is taken for a typing error.
 PLAUSIBLE = (5.0, 250.0)
+#: Columns that are no measures of a patient: those with a meaning of their own, and those that `batch` writes.
+NOT_MEASURES = frozenset({"case", "dlco", "tlco", "group", "state", "reason", "seconds"})
+#: Numbers for the sexes, because they take part in regressions.
+SEX: Mapping[str, float] = {"m": 0.0, "f": 1.0}
 
 
 @dataclass(frozen=True)
@@ -27,14 +30,16 @@ class Row:
     case: str
     dlco: float | None
     group: str
+    others: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_table(path: Path, references: Mapping[str, Reference] | None = None) -> list[Row]:
     """Read the lines of a table of DLCO; see `read_cohort`."""
-    columns, lines = _csv(path)
+    columns, lines = read_csv(path)
     needed = ("case", "dlco") if references is None else ("case", "tlco", "sex", "age", "height")
     if missing := [name for name in needed if name not in columns]:
         raise Rejected(f"{path.name} has no column {', '.join(missing)}; it has {', '.join(columns)}")
+    numeric = [name for name in columns if name not in NOT_MEASURES and _is_numeric(name, lines)]
     rows: list[Row] = []
     problems: list[str] = []
     seen: dict[str, int] = {}
@@ -46,7 +51,8 @@ def read_table(path: Path, references: Mapping[str, Reference] | None = None) ->
             if case in seen:
                 raise Rejected(f"case {case} stands in line {seen[case]} already")
             seen[case] = number
-            rows.append(Row(number, case, _dlco(line, references), line.get("group", "")))
+            others = {name: value for name in numeric if (value := _other(line, name)) is not None}
+            rows.append(Row(number, case, _dlco(line, references), line.get("group", ""), others))
         except (Rejected, AnalysisError) as error:
             problems.append(f"line {number}: {error}")
     if problems:
@@ -56,7 +62,7 @@ def read_table(path: Path, references: Mapping[str, Reference] | None = None) ->
 
 def read_reference(path: Path) -> dict[str, Reference]:
     """Read reference values by sex, M and F, and check them against those GLI has published; see `read_cohort`."""
-    columns, lines = _csv(path)
+    columns, lines = read_csv(path)
     names = ("sex", "age", "log_mu", "height_power", "lambda", "sigma")
     if missing := [name for name in names if name not in columns]:
         raise Rejected(f"{path.name} has no column {', '.join(missing)}")
@@ -77,22 +83,19 @@ def read_reference(path: Path) -> dict[str, Reference]:
     return found
 
 
-def _csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Read the columns, and (line number, cells by column) of every line that is not empty."""
+def _is_numeric(name: str, lines: Sequence[tuple[int, Mapping[str, str]]]) -> bool:
+    """Return whether a column holds a number, or a sex, in every cell that is not empty, and not nothing at all."""
+    cells = [line[name] for _, line in lines if line[name]]
     try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Rejected(f"{path} cannot be read: {error}") from error
-    delimiter = ";" if ";" in text.split("\n", 1)[0] else ","
-    reader = csv.DictReader(StringIO(text), delimiter=delimiter, restval="", skipinitialspace=True)
-    columns = [name.strip().lower() for name in reader.fieldnames or []]
-    reader.fieldnames = columns
-    lines = []
-    for cells in reader:
-        if None in cells:
-            raise Rejected(f"{path.name} line {reader.line_num}: more cells than columns")
-        lines.append((reader.line_num, {name: value.strip() for name, value in cells.items()}))
-    return columns, lines
+        return bool([_other({name: cell}, name) for cell in cells])
+    except Rejected:
+        return False
+
+
+def _other(line: Mapping[str, str], name: str) -> float | None:
+    if not line[name]:
+        return None
+    return SEX[line[name].lower()] if name == "sex" and line[name].lower() in SEX else _float(line, name)
 
 
 def _dlco(line: Mapping[str, str], references: Mapping[str, Reference] | None) -> float | None:

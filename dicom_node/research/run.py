@@ -1,193 +1,125 @@
-"""`dicom-node run`: DICOM on disk -> results on disk, by the same steps as the node; no network, no database."""
+"""`dicom-node run`: a pair on disk -> results on disk, by the same steps as the node; no network, no database."""
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from analysis.parameters import Parameters
 from analysis.pipeline.pipeline import Analysis
+from analysis.volume.image_files import is_image_file
 
-from ..dicom.archives import Unpacked, kind_of, unpack
-from ..dicom.headers import read_header
 from ..dicom.pixels import load_volume
 from ..errors import Rejected
 from ..model import Assembled, Header, Pair, PairingRules, Phase
 from ..pairing.analyse import Progress, analyse_pair
-from ..pairing.lobes_program import LobeSource
 from ..pairing.pairing import NoPair, fingerprint, pair
 from ..pairing.stacks import assemble
 from ..results.context import read_case
 from ..results.files import record_of, write
 from ..results.kinds import DEFAULT_OBJECTS, build_objects
-
-#: How many reasons for leaving out files a refusal lists.
-MOST_REASONS = 5
+from .given import Given
+from .image_pair import analyse_images
+from .pile import Pile, gather, joined
+from .whole_folder import check_folder, whole_folder
 
 
 @dataclass(frozen=True)
-class Pile:
-    """Hold what was found on disk.
+class Recipe:
+    """Hold how pairs are analysed and what is made of them.
 
-    Attributes
+    Parameters
     ----------
-    headers : tuple of Header
-        One for every SOP instance, each once.
-    paths : dict of SOP Instance UID to Path
-    others : mapping of str to int
-        Reason -> number of files left out for it.
+    parameters : Parameters
+    rules : PairingRules
+    objects : tuple of str
+        Kinds of DICOM objects, of `results.kinds.OBJECT_KINDS`.
     """
 
-    headers: tuple[Header, ...]
-    paths: dict[str, Path]
-    others: Mapping[str, int]
-
-    @property
-    def left_out(self) -> str:
-        """Return the end of a refusal: how many files were left out for which reason, the most frequent first."""
-        found = sorted(self.others.items(), key=lambda item: -item[1])
-        told = [f"{count} file{'s' * (count > 1)}: {reason}" for reason, count in found[:MOST_REASONS]]
-        if len(found) > MOST_REASONS:
-            told.append(f"{sum(count for _, count in found[MOST_REASONS:])} files for other reasons")
-        return f" ({'; '.join(told)})" if told else ""
+    parameters: Parameters = field(default_factory=Parameters)
+    rules: PairingRules = field(default_factory=PairingRules)
+    objects: tuple[str, ...] = DEFAULT_OBJECTS
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Hold what a run made: the result, its pair and the files written."""
+    """Hold what a run made: the result and the files written."""
 
     analysis: Analysis
-    pair: Pair
     files: tuple[Path, ...]
 
 
 def run(
     sources: tuple[Path, ...],
     out: Path,
-    parameters: Parameters,
-    rules: PairingRules,
+    recipe: Recipe,
     progress: Progress,
-    lobes: LobeSource | None = None,
+    given: Given | None = None,
+    study: str = "",
 ) -> Outcome:
-    """Analyse a pair found on disk and write its results.
+    """Analyse a pair found on disk and write its results: the folder appears whole, or not at all.
 
     Parameters
     ----------
     sources : tuple of Path
-        Inspiration and expiration, or one source that holds both: folders, zip archives or files.
+        Inspiration and expiration, or one source that holds both: folders, zip archives or files of DICOM; or two
+        files of any other format that SimpleITK reads.
     out : Path
-        Folder for the results; made where it does not exist.
-    parameters : Parameters
-    rules : PairingRules
+        Folder for the results; one that holds an earlier result is replaced.
+    recipe : Recipe
     progress : callable
         Called with the name of a stage and the share of it done.
-    lobes : callable, optional
-        Makes a mask of lobes from the CT.
+    given : Given, optional
+        Masks and a field of the user's.
+    study : str
+        Study Instance UID: where it is given, images of other studies are not looked at, and each of the sources may
+        hold images of either phase.
 
     Raises
     ------
     Rejected, analysis.errors.Rejected
         Where there is no pair, or it cannot give a valid result; the message is one sentence.
     """
-    _begin(out)
+    given = given or Given()
+    check_folder(out)
+    if [is_image_file(source) for source in sources] == [True, True]:
+        insp, exp = sources
+        record = analyse_images(insp, exp, recipe.parameters, progress, given)
+        with whole_folder(out) as draft:
+            files = write(record, (), draft)
+        return Outcome(record.analysis, tuple(out / path.relative_to(draft) for path in files))
     with tempfile.TemporaryDirectory(prefix="dicom-node-") as folder:
         piles = []
         for n, source in enumerate(sources):
             progress("headers", n / len(sources))
-            piles.append(gather(source, Path(folder) / str(n)))
-        found = _pair_of(piles, sources, rules)
+            piles.append(gather(source, Path(folder) / str(n), study))
+        if study:
+            piles = [joined(piles)]
+        found = _pair_of(piles, sources, recipe.rules)
         paths = {uid: path for pile in piles for uid, path in pile.paths.items()}
-        mark = fingerprint(found, parameters, version("vq-dicom-node"))
-        case = read_case(found, paths, datetime.now().astimezone(), mark)
-        analysis, found = analyse_pair(found, paths, parameters, progress, lobes)
-        progress("objects", 0.0)
-        case = case.ordered(found)
-        analysis = replace(analysis, findings=(*analysis.findings, *case.findings()))
-        objects = build_objects(
-            analysis, case, lambda: load_volume(found.expiratory, paths), (*DEFAULT_OBJECTS, "maps")
-        )
-        return Outcome(analysis, found, write(record_of(analysis, case), objects, out))
+        return _of_dicom(found, paths, out, recipe, progress, given)
 
 
-def _begin(out: Path) -> None:
-    """Make the folder for the results, so that one that cannot be written to is known before the analysis."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise Rejected(f"no results can be written to {out}: {error.strerror}") from error
-
-
-def gather(source: Path, workspace: Path) -> Pile:
-    """Read the headers of every DICOM file below a folder, in zip archives, or of one file.
-
-    Parameters
-    ----------
-    source : Path
-    workspace : Path
-        Where archives are unpacked, each into a folder of its own.
-
-    Raises
-    ------
-    Rejected
-        Where there is no file, or no DICOM; the message says how many files were left out, and why.
-    """
-    headers: dict[str, Header] = {}
-    paths: dict[str, Path] = {}
-    others: Counter[str] = Counter()
-    for path in _files(source, workspace, others):
-        try:
-            header = read_header(path)
-        except Rejected as error:
-            others[_reason(str(error))] += 1
-            continue
-        uid = header.sop_instance_uid
-        if uid in headers and header != headers[uid]:
-            others["has the SOP Instance UID (0008,0018) of another file and other content"] += 1
-            continue
-        headers.setdefault(uid, header)
-        paths.setdefault(uid, path)
-    pile = Pile(tuple(headers.values()), paths, others)
-    if not headers:
-        raise Rejected(f"no DICOM image in {source}{pile.left_out}")
-    return pile
-
-
-def _reason(sentence: str) -> str:
-    """Return why a file is left out without naming it, so that files with the same reason can be counted."""
-    return re.sub(r"^SOP instance (of unknown UID|\S+) ", "", sentence)
-
-
-def _files(source: Path, workspace: Path, others: Counter[str]) -> Iterator[Path]:
-    if not source.exists():
-        raise Rejected(f"{source} does not exist")
-    unpacked = Unpacked()
-    for n, path in enumerate(sorted(source.rglob("*")) if source.is_dir() else [source]):
-        if not path.is_file() or path.name == "DICOMDIR":
-            continue
-        if not kind_of(path) and path.suffix.lower() != ".zip":
-            yield path
-            continue
-        try:
-            # whole, before any file is read: what a damaged archive gave up to its damage is a part of a series
-            found = list(unpack(path, workspace / str(n), unpacked))
-        except Rejected as error:
-            if path == source:
-                raise
-            others[str(error)] += 1
-            continue
-        for one in found:
-            if kind := kind_of(one):
-                others[f"is a {kind} archive in {path.name}: unpack it"] += 1
-            else:
-                yield one
+def _of_dicom(
+    found: Pair, paths: dict[str, Path], out: Path, recipe: Recipe, progress: Progress, given: Given
+) -> Outcome:
+    """Analyse a pair of DICOM series and write its results."""
+    mark = fingerprint(found, recipe.parameters, version("vq-dicom-node"))
+    case = read_case(found, paths, datetime.now().astimezone(), mark)
+    source, own = given.lobe_source(), given.read()
+    analysis, found = analyse_pair(found, paths, recipe.parameters, progress, source, own)
+    progress("objects", 0.0)
+    case = case.ordered(found)
+    analysis = replace(analysis, findings=(*analysis.findings, *case.findings()))
+    objects = build_objects(analysis, case, lambda: load_volume(found.expiratory, paths), recipe.objects)
+    with whole_folder(out) as draft:
+        files = write(record_of(analysis, case), objects, draft)
+    progress("objects", 1.0)
+    return Outcome(analysis, tuple(out / path.relative_to(draft) for path in files))
 
 
 def _pair_of(piles: list[Pile], sources: tuple[Path, ...], rules: PairingRules) -> Pair:

@@ -40,7 +40,7 @@ from ..errors import Rejected
 from ..pairing.analyse import Progress
 from ..pairing.stacks import assemble
 from ..strict_json import write_json
-from .run import gather
+from .pile import gather
 
 SCHEMA = "vq-dicom-node validation 1"
 Points = NDArray[np.float64]

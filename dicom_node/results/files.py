@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 from pydicom import Dataset, dcmwrite
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from analysis.figures.overview import overview
 from analysis.parameters import PictureStyle
@@ -59,6 +60,8 @@ def write(record: Record, objects: Iterable[tuple[str, Dataset]], out: Path) -> 
             files.append(out / kind / f"{ds.SeriesNumber}-{int(ds.InstanceNumber):04d}.dcm")
         else:
             files.append(out / f"{kind}.dcm")
+        if kind == "maps":  # most of a map is "no value": a hundredth of its size is left
+            ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
         dcmwrite(files[-1], ds, enforce_file_format=True)
     (out / "overview.png").write_bytes(picture(record.analysis))
     measures = write_measures(record, out)

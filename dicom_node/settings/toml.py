@@ -87,6 +87,17 @@ def _culprit(cls: type[Any], values: dict[str, Any]) -> str:
     return ""
 
 
+def build(cls: type[T], table: dict[str, Any], name: str) -> T:
+    """Return the dataclass that a table of decoded TOML describes; ``name`` is the table's.
+
+    Raises
+    ------
+    Rejected
+        Where a key is unknown or a value is wrong.
+    """
+    return _build(cls, table, name)
+
+
 def _variant(cls: type[T], table: dict[str, Any], name: str) -> tuple[type[T], dict[str, Any]]:
     """Return the dataclass that the key `kind` names among several; without that key, the first one."""
     variants = {getattr(variant, "kind", ""): variant for variant in cls.__subclasses__()}

@@ -67,8 +67,11 @@ def test_masks_that_are_no_lungs_of_this_ct_are_refused(truth: Truth) -> None:
     with pytest.raises(Rejected, match="has 4 labels on the CT, expected one for both lungs or one for each"):
         with_own_lungs(truth.expiratory, Volume.from_affine(drawn, truth.expiratory.grid.affine))
     away = truth.expiratory.grid.affine.copy()
-    away[0, 3] += 250.0
-    with pytest.raises(Rejected, match=r"ml of lung on the CT, expected at least|has 0 labels on the CT"):
+    away[0, 3] += 1000.0
+    with pytest.raises(Rejected, match="has 0 labels on the CT"):
+        with_own_lungs(truth.expiratory, Volume.from_affine(truth.lungs, away))
+    away[0, 3] -= 925.0
+    with pytest.raises(Rejected, match=r"lies on tissue of -?\d+ HU \(median\), expected below -300 HU"):
         with_own_lungs(truth.expiratory, Volume.from_affine(truth.lungs, away))
 
 

@@ -25,7 +25,7 @@ from dicom_node.model import Pair, PairingRules
 from dicom_node.pairing import analyse
 from dicom_node.pairing.pairing import pair
 from dicom_node.pairing.stacks import assemble
-from dicom_node.research.run import run
+from dicom_node.research.run import Recipe, run
 from dicom_node.results.context import read_case
 
 CREATED = datetime(2026, 2, 3, tzinfo=UTC)
@@ -67,7 +67,7 @@ class Pipeline:
 
 
 def by_run(*sources: Path) -> None:
-    run(sources, sources[0].parent / "out", Parameters(), PairingRules(), lambda stage, share: None)
+    run(sources, sources[0].parent / "out", Recipe(), lambda stage, share: None)
 
 
 def by_node(folder: Path, parameters: Parameters | None = None) -> tuple[Pair, tuple[str, ...]]:

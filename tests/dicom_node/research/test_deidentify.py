@@ -28,7 +28,7 @@ from dicom_node.model import Pair, PairingRules
 from dicom_node.pairing.pairing import pair
 from dicom_node.pairing.stacks import assemble
 from dicom_node.research.deidentify import _image, deidentify
-from dicom_node.research.run import gather
+from dicom_node.research.pile import gather
 from dicom_node.results.files import record_of
 from dicom_node.results.record import NAME, read_record
 from dicom_node.settings.layout import Layout

@@ -10,12 +10,11 @@ import pytest
 from made import thorax
 from spoilt import spoil
 
-from analysis.parameters import Parameters
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.errors import Rejected
-from dicom_node.model import PairingRules
 from dicom_node.research import run as module
-from dicom_node.research.run import gather, run
+from dicom_node.research.pile import gather
+from dicom_node.research.run import Recipe, run
 
 
 class Paired(Exception):
@@ -41,13 +40,13 @@ def no_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def refusal(*sources: Path) -> str:
     with pytest.raises(Rejected) as caught:
-        run(sources, sources[0].parent / "out", Parameters(), PairingRules(), lambda stage, share: None)
+        run(sources, sources[0].parent / "out", Recipe(), lambda stage, share: None)
     return str(caught.value)
 
 
 def reached(*sources: Path) -> None:
     with pytest.raises(Paired):
-        run(sources, sources[0].parent / "out", Parameters(), PairingRules(), lambda stage, share: None)
+        run(sources, sources[0].parent / "out", Recipe(), lambda stage, share: None)
 
 
 def test_two_patients_are_refused_before_the_analysis(plain: Path) -> None:
