@@ -64,6 +64,8 @@ def partial_correlation(
     n = len(table["x"])
     if n < 5 + k:
         raise Rejected(f"{n} cases with all values: at least {5 + k} are needed for {k} covariates")
+    if np.ptp(table["x"]) == 0 or np.ptp(table["y"]) == 0:
+        raise Rejected("all cases have the same value")
     design = _design([table[name] for name in covariates], n)
     left = [table[name] - design @ np.linalg.lstsq(design, table[name], rcond=None)[0] for name in ("x", "y")]
     for name, rest in zip(("x", "y"), left, strict=True):

@@ -16,6 +16,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from ..limits_of_use import BRIEF
 from ..pipeline.pipeline import Analysis
@@ -25,7 +26,7 @@ from .colours import CLASS_NAME, CLASS_RGB, SCALES, class_rgb, map_rgb, top_of, 
 from .views import aspect, on_working_grid, section
 
 MM = 1 / 25.4
-SIZE_MM = (180.0, 150.0)
+SIZE_MM = (180.0, 128.0)
 PARTS = (("A", "Q", "Perfusion surrogate Q"), ("B", "V", "Ventilation V"), ("C", "classes", "V/Q classes"))
 PLANES = ("coronal", "axial")
 #: Left, bottom, width and height of each part, shares of the page.
@@ -33,9 +34,11 @@ PLACES = (
     (0.02, 0.545, 0.46, 0.39),
     (0.52, 0.545, 0.46, 0.39),
     (0.02, 0.07, 0.46, 0.39),
-    (0.61, 0.12, 0.36, 0.34),
+    (0.61, 0.12, 0.36, 0.30),
 )
 BAR_MM = 50.0
+#: White letters are read on air and on bone.
+EDGE = (withStroke(linewidth=1.2, foreground="black"),)
 
 
 def study_figure(analysis: Analysis, draw_cohort: Callable[[Axes], None], caption: str = "") -> Figure:
@@ -53,7 +56,7 @@ def study_figure(analysis: Analysis, draw_cohort: Callable[[Axes], None], captio
     Returns
     -------
     matplotlib.figure.Figure
-        180 x 150 mm. A and B: coronal and axial, through most lung of the worst class; C the classes there.
+        180 x 128 mm. A and B: coronal and axial, through most lung of the worst class; C the classes there.
     """
     figure = Figure(figsize=(SIZE_MM[0] * MM, SIZE_MM[1] * MM), dpi=300)
     FigureCanvasAgg(figure)
@@ -104,7 +107,15 @@ def _pictures(
         axes.set_axis_off()
         for letter, at, side in (("R", 0.02, "left"), ("L", 0.98, "right")):
             axes.text(
-                at, 0.97, letter, transform=axes.transAxes, color="white", fontsize=7, va="top", ha=side
+                at,
+                0.97,
+                letter,
+                transform=axes.transAxes,
+                color="white",
+                fontsize=7,
+                va="top",
+                ha=side,
+                path_effects=EDGE,
             )
         if plane == "coronal":
             _bar(axes, analysis, plane)
@@ -151,6 +162,6 @@ def _bar(axes: Axes, analysis: Analysis, plane: str) -> None:
     axes.plot(
         [2, 2 + BAR_MM / pixel], [rows - 3, rows - 3], color="white", linewidth=1.5, solid_capstyle="butt"
     )
-    axes.text(2, rows - 4.5, f"{BAR_MM / 10:g} cm", color="white", fontsize=6, va="bottom")
+    axes.text(2, rows - 4.5, f"{BAR_MM / 10:g} cm", color="white", fontsize=6, va="bottom", path_effects=EDGE)
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)

@@ -120,7 +120,10 @@ def cohort_(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("report"),
     gli: Annotated[
         Path | None,
-        typer.Option(help="Your table of reference values: sex, age, log_mu, height_power, lambda, sigma."),
+        typer.Option(
+            help="Your table of reference values: sex, age, log_mu, height_power, lambda, sigma; or the "
+            "word pyspiro, for the package of this name (GLI 2017; tlco in mmol/min/kPa)."
+        ),
     ] = None,
     figure: Annotated[
         str,

@@ -16,6 +16,9 @@ from .cases import read_csv
 
 #: A value of percent predicted above this is taken for a typing error.
 PLAUSIBLE = (5.0, 250.0)
+#: In place of a table of reference values: the optional package that has them, and its ages (years: from, to, step).
+PACKAGE = "pyspiro"
+AGES = (5.0, 80.25, 0.25)
 #: Columns that are no measures of a patient: those with a meaning of their own, and those that `batch` writes.
 NOT_MEASURES = frozenset({"case", "dlco", "tlco", "group", "state", "reason", "seconds"})
 #: Numbers for the sexes, because they take part in regressions.
@@ -61,7 +64,9 @@ def read_table(path: Path, references: Mapping[str, Reference] | None = None) ->
 
 
 def read_reference(path: Path) -> dict[str, Reference]:
-    """Read reference values by sex, M and F, and check them against those GLI has published; see `read_cohort`."""
+    """Read reference values by sex, M and F, from a file or the package `PACKAGE`, and check them against GLI's own."""
+    if str(path) == PACKAGE:
+        return _of_package()
     columns, lines = read_csv(path)
     names = ("sex", "age", "log_mu", "height_power", "lambda", "sigma")
     if missing := [name for name in names if name not in columns]:
@@ -80,6 +85,26 @@ def read_reference(path: Path) -> dict[str, Reference]:
         check_gli(found)
     except AnalysisError as error:
         raise Rejected(f"{path.name}: {error}") from error
+    return found
+
+
+def _of_package() -> dict[str, Reference]:
+    """Return GLI's values of 2017 (corrected 2020) for TLCO in mmol/min/kPa from the optional package ``pyspiro``."""
+    try:
+        from pyspiro import GLI_2017
+    except ImportError as error:
+        raise Rejected("pyspiro is not installed: pip install 'vq-dicom-node[gli]'") from error
+    gli = GLI_2017()
+    found = {}
+    for sex, name in (("M", "MALE"), ("F", "FEMALE")):
+        ask = gli.Sex[name].value, gli.Parameters.TLCO.value
+        rows = []
+        for age in np.arange(*AGES):
+            # the logarithm of the median is linear in that of the height: two heights tell both of its numbers
+            low, high = (gli.lms(ask[0], float(age), height, ask[1], 1.0) for height in (1.0, np.e))
+            rows.append((age, np.log(low[1]), np.log(high[1] / low[1]), low[0], low[2]))
+        found[sex] = Reference(*np.array(rows, dtype=np.float64).T)
+    check_gli(found)
     return found
 
 

@@ -25,7 +25,7 @@ from ..results.kinds import DEFAULT_OBJECTS, build_objects
 from .given import Given
 from .image_pair import analyse_images
 from .pile import Pile, gather, joined
-from .whole_folder import check_place, whole_folder
+from .whole_folder import check_folder, whole_folder
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def run(
         Where there is no pair, or it cannot give a valid result; the message is one sentence.
     """
     given = given or Given()
-    check_place(out)
+    check_folder(out)
     if [is_image_file(source) for source in sources] == [True, True]:
         insp, exp = sources
         record = analyse_images(insp, exp, recipe.parameters, progress, given)

@@ -37,7 +37,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
     Unavailable
         Where it cannot be written.
     """
-    _check(out)
+    check_folder(out)
     drafts = out.absolute().parent / DRAFTS
     draft = drafts / f"{out.name}.{uuid.uuid4().hex[:12]}"
     try:
@@ -53,23 +53,6 @@ def whole_folder(out: Path) -> Iterator[Path]:
             drafts.rmdir()
 
 
-def check_place(out: Path) -> None:
-    """Refuse a folder where no results can be written, so that it is known before the analysis.
-
-    Raises
-    ------
-    Rejected
-        Where it holds anything but an earlier result, or the disk does not let it be written.
-    """
-    _check(out)
-    place = next(folder for folder in out.absolute().parents if folder.exists())
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise Rejected(f"no results can be written to {out}: {error.strerror}") from error
-
-
 def holds_result(folder: Path) -> bool:
     """Return whether a folder holds a finished result."""
     return (folder / RECORD).is_file() and (folder / MEASURES).is_file()
@@ -83,11 +66,25 @@ def remove_left_drafts(results: Path) -> None:
                 shutil.rmtree(draft, ignore_errors=True)
 
 
-def _check(out: Path) -> None:
+def check_folder(out: Path) -> None:
+    """Refuse a folder that results cannot be written to: known before an analysis, not after it.
+
+    Raises
+    ------
+    Rejected
+        Where it is a file or holds other files, or nothing can be written beside it.
+    """
     if out.exists() and not out.is_dir():
-        raise Rejected(f"{out} is a file, expected a folder for the results")
+        raise Rejected(f"no results can be written to {out}: it is a file")
     if out.is_dir() and not holds_result(out) and any(out.iterdir()):
         raise Rejected(f"{out} holds other files and no earlier result: name a new or empty folder")
+    try:
+        parent = out.absolute().parent
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise Rejected(f"no results can be written to {out}: {error.strerror}") from error
 
 
 def _flush(draft: Path) -> None:

@@ -163,7 +163,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_pixels(
 ) -> None:
     pipeline = Pipeline(monkeypatch)
     (folder.parent / "out").write_text("a file")
-    assert refusal(lambda: by_run(folder)).endswith("is a file, expected a folder for the results")
+    assert refusal(lambda: by_run(folder)).startswith("no results can be written to ")
     assert pipeline.done == []
 
 

@@ -14,12 +14,13 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from analysis.cohort.gas_transfer import GLI
+from analysis.cohort.gas_transfer import GLI, SI
 from analysis.measures.table import MEASURES
 from analysis.pipeline.saved import REST
 from dicom_node.errors import Rejected
 from dicom_node.research.cohort import read_cohort
 from dicom_node.research.cohort_report import write_report
+from dicom_node.research.cohort_table import read_reference
 from dicom_node.results.measures_file import SCHEMA
 from dicom_node.results.record import NAME
 from dicom_node.strict_json import write_json
@@ -241,3 +242,32 @@ def test_the_command_prints_r_squared_and_refuses_in_one_sentence(results: Path,
     )
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "none.csv cannot be read" in refused.stderr
+
+
+def test_the_package_of_gli_gives_the_published_values() -> None:
+    pytest.importorskip("pyspiro")
+    references = read_reference(Path("pyspiro"))
+    for sex, age, height, mean, limit in GLI:
+        assert references[sex].lms(age, height)[1] * SI == pytest.approx(mean, rel=0.001)
+        assert references[sex].lower_limit(age, height) * SI == pytest.approx(limit, rel=0.001)
+
+
+def test_covariates_and_further_outcomes_stand_beside(results: Path, tmp_path: Path) -> None:
+    source = (tmp_path / "dlco.csv").read_text().splitlines()
+    rng = np.random.default_rng(4)
+    lines = [source[0] + ",age,sex,fev1,note"]
+    lines += [
+        f"{line},{rng.uniform(30, 80):.0f},{'MF'[n % 2]},{2 + n / 10},text"
+        for n, line in enumerate(source[1:])
+    ]
+    (tmp_path / "more.csv").write_text("\n".join(lines) + "\n")
+    cohort = read_cohort(results, tmp_path / "more.csv")
+    assert cohort.columns == ("age", "sex", "fev1")
+    write_report(cohort, tmp_path / "out")
+    adjusted = (tmp_path / "out" / "adjusted.csv").read_text()
+    assert "Total abnormal" in adjusted
+    assert "age, sex" in adjusted
+    assert "all together" in (tmp_path / "out" / "regression.csv").read_text()
+    outcomes = (tmp_path / "out" / "outcomes.csv").read_text()
+    assert ",fev1," in outcomes
+    assert ",age," not in outcomes
