@@ -61,7 +61,10 @@ def full_disk(folder: Path, seconds: float) -> Outcome:
             site.senders.start()
             time.sleep(seconds)
             lost = site.lost(site.senders.pause())
-            refused, drafts = site.senders.refused, len(list((site.storage / "incoming").iterdir()))
+            refused, drafts = (
+                site.senders.refused,
+                sum(p.is_file() for p in (site.storage / "incoming").rglob("*")),
+            )
             ballast.unlink()
             site.senders.stop()
             outcome = site.judge(

@@ -29,10 +29,17 @@ Task = TypeVar("Task")
 
 @dataclass(frozen=True)
 class Ended(Generic[Task]):
-    """An order whose process has ended, and how the process ended."""
+    """An order whose process has ended, and how the process ended.
+
+    Parameters
+    ----------
+    blames : bool
+        True where the order itself may be the cause; False where it may be tried again at no cost.
+    """
 
     order: Task
     how: str
+    blames: bool = True
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ class Crew(Generic[Task]):
             if not one.process.is_alive():
                 _kill(one.process)  # processes that it started may live on
                 late = f"ran longer than {self._seconds / 60:g} minutes" if id(one) in self._late else ""
-                over.append(Ended(one.order, late or _how(one.process.exitcode or 0)))
+                over.append(Ended(one.order, late or how_ended(one.process.exitcode or 0)))
         return over
 
     def forget(self, order: Task) -> None:
@@ -124,7 +131,10 @@ class Crew(Generic[Task]):
 
 
 def begin(
-    prepare: Callable[[], None] | None = None, nice: int = 0, memory: int = resource.RLIM_INFINITY
+    prepare: Callable[[], None] | None = None,
+    nice: int = 0,
+    memory: int = resource.RLIM_INFINITY,
+    parent: int | None = None,
 ) -> None:
     """Set up this child process with a group of its own, so that it ends with the node and yields to receiving.
 
@@ -136,6 +146,8 @@ def begin(
         Added to the niceness; a positive value also makes the out-of-memory killer prefer this process to the node.
     memory : int
         Most memory that this process may allocate (bytes); beyond it a MemoryError is raised.
+    parent : int, optional
+        Descriptor of a pipe that closes when the parent ends; a child of `multiprocessing` knows its parent anyway.
     """
     with suppress(PermissionError):  # it leads a session, and so a group, already
         os.setpgid(0, 0)
@@ -148,7 +160,7 @@ def begin(
         with suppress(OSError):  # Linux only
             Path("/proc/self/oom_score_adj").write_text("1000")
     resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.RLIM_INFINITY))
-    threading.Thread(target=_end_with_parent, daemon=True, name="end-with-parent").start()
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True, name="end-with-parent").start()
 
 
 def run_program(words: Sequence[str], seconds: float) -> int:
@@ -182,10 +194,17 @@ def run_program(words: Sequence[str], seconds: float) -> int:
         program.wait()
 
 
-def _end_with_parent() -> None:
+def end_group(leader: int) -> None:
+    """Kill a process and every process of the group that it leads, or led before it ended."""
+    for pid in [*_group(leader), leader]:
+        _signal(pid)
+
+
+def _end_with_parent(pipe: int | None) -> None:
     parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
+    ends = pipe if pipe is not None else None if parent is None else parent.sentinel
+    if ends is not None:
+        wait([ends])
         for pid in _group(os.getpid()):
             _signal(pid)
         os._exit(1)
@@ -227,5 +246,6 @@ def _processes() -> Iterator[tuple[int, tuple[int, int]]]:
             yield int(stat.parent.name), (int(fields[1]), int(fields[2]))
 
 
-def _how(code: int) -> str:
+def how_ended(code: int) -> str:
+    """Return how a process ended, from its exit code as `subprocess` and `multiprocessing` give it."""
     return f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"

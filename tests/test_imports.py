@@ -49,7 +49,7 @@ DICOM_NODE: dict[str, str] = {
     "pairing": "analysis errors model strict_json processes dicom",
     "results": "analysis errors model strict_json dicom",
     "delivery": "errors troubles settings dicom network store",
-    "jobs": "analysis errors model processes strict_json settings dicom store pairing results delivery",
+    "jobs": "analysis errors model printable processes strict_json settings dicom store pairing results delivery",
     "studies": "errors model settings dicom network store audit pairing jobs",
     "intake": "errors model printable processes settings dicom network store audit delivery studies",
     "metrics": "errors settings network store jobs studies",

@@ -15,6 +15,7 @@ from ..settings.destinations import Destination
 from ..store import tally
 from ..store.database import Database
 from ..store.due import is_due
+from ..store.members import owned_by_nobody_else
 from ..store.tables import delivery, result
 from ..troubles import Troubles
 from .kinds import SENDERS
@@ -63,6 +64,7 @@ def deliver(
     on_sent: Callable[[sa.Connection, Parcel], None] = lambda connection, parcel: None,
     on_damaged: Callable[[Parcel], None] = lambda parcel: None,
     troubles: Troubles | None = None,
+    owner: str = "",
 ) -> None:
     """Send the objects that are due at one destination, recording each outcome as soon as it is known.
 
@@ -77,10 +79,12 @@ def deliver(
         Called at the first attempts for an object whose file is damaged.
     troubles : Troubles, optional
         Told of every attempt that failed; it logs the first of a kind, and the end.
+    owner : str
+        Name of this node, under which it takes objects, so that no other node sends them meanwhile.
     """
     whole, waiting = [], {}
     this_round = Round(destination, troubles or Troubles(destination.name, LOG))
-    for parcel in due(database, storage, destination, clock()):
+    for parcel in due(database, storage, destination, clock(), owner):
         if problem := _problem(parcel):
             this_round.add(parcel, _record(database, destination, parcel, Outcome("later", problem), clock()))
             if parcel.attempts < REPAIRS:
@@ -113,19 +117,27 @@ def _problem(parcel: Parcel) -> str:
         return f"its file cannot be read: {error.strerror}"
 
 
-def due(database: Database, storage: Path, destination: Destination, now: float) -> list[Parcel]:
-    """Return the objects that are due at a destination, the oldest first."""
+def due(
+    database: Database, storage: Path, destination: Destination, now: float, owner: str = ""
+) -> list[Parcel]:
+    """Take the objects that are due at a destination and that no other node is sending, the oldest first."""
     when = is_due(delivery.c.due_at, now, destination.max_retry_seconds)
+    free = owned_by_nobody_else(delivery.c.owner, owner)
     columns = delivery.c.id, delivery.c.created, delivery.c.attempts, result.c.job_id, result.c.sha256
     query = (
         sa.select(*columns, result.c.sop_instance_uid, result.c.sop_class_uid, result.c.path)
         .join(result)
-        .where(delivery.c.destination == destination.name, delivery.c.state == "QUEUED", when)
+        .where(delivery.c.destination == destination.name, delivery.c.state == "QUEUED", when, free)
         .order_by(delivery.c.id)
         .limit(BATCH)
     )
     with database.reading() as connection:
-        rows = connection.execute(query).all()
+        if connection.execute(query.limit(1)).first() is None:
+            return []
+    with database.writing() as connection:
+        rows = connection.execute(query.with_for_update(of=delivery, skip_locked=True)).all()
+        taken = delivery.c.id.in_([row.id for row in rows])
+        connection.execute(sa.update(delivery).where(taken).values(owner=owner))
     return [
         Parcel(
             *(r.id, r.sop_instance_uid, r.sop_class_uid, storage / r.path, r.created, r.attempts),
@@ -175,6 +187,7 @@ def _record(
         "status": outcome.status,
         "reason": reason,
         "attempts": parcel.attempts + 1,
+        "owner": "",
     }
     if name == "later":
         values["due_at"] = now + pause(destination, parcel.attempts)

@@ -48,6 +48,7 @@ class Order:
     numbers: Any
     own: int
     prepare: Callable[[], None] | None
+    member: str = ""
 
 
 def accept(order: Order, pipe: Any) -> None:

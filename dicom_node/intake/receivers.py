@@ -63,10 +63,14 @@ class Acceptors:
         Descriptor of the storage's lock; the processes hold it too, so that no other node starts while one is alive.
     prepare : callable, optional
         Function of a module that is called first in each process, e.g. to configure its log.
+    member : str
+        Name of the node, for its drafts.
     """
 
-    def __init__(self, config: Config, lock: int, prepare: Callable[[], None] | None = None) -> None:
-        self._config, self._lock, self._prepare = config, Held(lock), prepare
+    def __init__(
+        self, config: Config, lock: int, prepare: Callable[[], None] | None = None, member: str = ""
+    ) -> None:
+        self._config, self._lock, self._prepare, self._member = config, Held(lock), prepare, member
         self._stopping = threading.Event()
         self._keepers: list[threading.Thread] = []
         self._listening: Any = None
@@ -98,7 +102,9 @@ class Acceptors:
         numbers = Load.shared(self._config.receive.maximum_associations, count)
         self._last_accepted = time.monotonic()
         for own in range(count):
-            order = Order(self._config, self._listening, self._lock, numbers, own, self._prepare)
+            order = Order(
+                self._config, self._listening, self._lock, numbers, own, self._prepare, self._member
+            )
             keeper = threading.Thread(target=self._keep, args=(order,), name=f"acceptor-{own}", daemon=True)
             keeper.start()
             self._keepers.append(keeper)
@@ -193,7 +199,7 @@ def _receive(order: Order, pipe: Connection) -> None:
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     config = order.config
     database = Database(config.database_url)
-    archive = Archive(config.storage, database)
+    archive = Archive(config.storage, database, member=order.member)
     trail = Trail(database, config.audit, config.receive.ae_title)
     receiver = Receiver(
         config.receive,

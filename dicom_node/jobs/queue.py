@@ -18,6 +18,7 @@ from ..store import tally
 from ..store.database import Database
 from ..store.due import is_due
 from ..store.events import Event, Kind, record
+from ..store.members import owned_by_nobody_else
 from ..store.tables import job, result
 from ..strict_json import dump, load
 
@@ -53,7 +54,7 @@ MOVES: Mapping[MoveName, Move] = {
     "fail": Move("e", ("RUNNING",), "FAILED", "a fault of the software, or its process died too often"),
     "interrupt": Move("f", ("RUNNING",), "READY", "its process or the node ended"),
     "postpone": Move(
-        "g", ("RUNNING",), "READY", "the disk or the database could not be used; tried again later"
+        "g", ("RUNNING",), "READY", "the disk, the database or the engine was away; tried again later"
     ),
     "supersede": Move("h", ("READY",), "SUPERSEDED", "more images came before it began"),
     "retry": Move("i", ("REFUSED", "FAILED", "CANCELLED"), "READY", "an operator asks"),
@@ -186,14 +187,15 @@ def _tell(connection: sa.Connection, job_id: int, name: MoveName, now: float, se
     record(connection, Event(now, TOLD[name], row.study_uid, job_id, text=text), once)
 
 
-def start_next(database: Database, now: float) -> Job | None:
-    """Take the oldest job that is due; it is RUNNING then, with one more attempt."""
+def start_next(database: Database, now: float, owner: str = "") -> Job | None:
+    """Take the oldest job that is due for a node; it is RUNNING then, with one more attempt."""
     due = is_due(job.c.due_at, now, POSTPONED)
     query = sa.select(job).where(job.c.state == "READY", due).order_by(job.c.created, job.c.id)
     with database.writing() as connection:
         for row in connection.execute(query.limit(5)).all():
             attempt = row.attempt + 1
             fresh = {"stage": "", "fraction": 0.0, "reason": "", "attempt": attempt}
+            fresh |= {"owner": owner, "worker": ""}
             if move(connection, row.id, "start", now, during=row.attempt, **fresh):
                 return replace(_job(row), attempt=attempt)
     return None
@@ -238,27 +240,63 @@ def progress(database: Database, job_id: int, attempt: int, stage: str, fraction
         connection.execute(sa.update(job).where(*where).values(stage=stage, fraction=fraction))
 
 
-def interrupt(database: Database, now: float) -> int:
-    """Put running jobs back in an orderly stop, without counting a crash, and return how many there are."""
+def interrupt(database: Database, now: float, owner: str = "") -> int:
+    """Put a node's running jobs back in an orderly stop, without counting a crash, and return how many there are."""
+    mine = sa.select(job.c.id).where(job.c.state == "RUNNING", job.c.owner == owner)
     with database.writing() as connection:
-        running = connection.scalars(sa.select(job.c.id).where(job.c.state == "RUNNING")).all()
+        running = connection.scalars(mine).all()
         return sum(move(connection, number, "interrupt", now, due_at=now) for number in running)
 
 
-def reconcile(database: Database, alive: Collection[int], max_crashes: int, now: float) -> int:
-    """Put back every job that is RUNNING but has no process, and return how many there are.
+def begun(database: Database, job_id: int, attempt: int, worker: str) -> bool:
+    """Take note of what works on an attempt; return False where something does already, or the attempt is over.
 
-    At the start of a node, such jobs were running when the last node died. That counts as a crash of each, since one
-    of them may be the cause.
+    An engine may hand out the same attempt twice, e.g. when it has lost a worker. Only the first one counts: work that
+    ended a worker once would otherwise end the next one too, and nobody would count.
+
+    Parameters
+    ----------
+    worker : str
+        Name for an operator, e.g. "host:pid".
+    """
+    where = job.c.id == job_id, job.c.state == "RUNNING", job.c.attempt == attempt, job.c.worker == ""
+    with database.writing() as connection:
+        return bool(connection.execute(sa.update(job).where(*where).values(worker=worker[:255])).rowcount)
+
+
+def is_wanted(database: Database, job_id: int, attempt: int) -> bool:
+    """Return whether an attempt is RUNNING still: not cancelled, not given to another worker."""
+    where = job.c.id == job_id, job.c.state == "RUNNING", job.c.attempt == attempt
+    with database.reading() as connection:
+        return connection.scalar(sa.select(job.c.id).where(*where)) is not None
+
+
+def running(database: Database) -> set[tuple[int, int]]:
+    """Return the number and the attempt of every RUNNING job."""
+    query = sa.select(job.c.id, job.c.attempt).where(job.c.state == "RUNNING")
+    with database.reading() as connection:
+        return {(row.id, row.attempt) for row in connection.execute(query)}
+
+
+def reconcile(
+    database: Database, alive: Collection[int], max_crashes: int, now: float, owner: str = ""
+) -> int:
+    """Put back every job that is RUNNING but that nobody works on, and return how many there are.
+
+    Its node died, or has said nothing for `members.LEASE_SECONDS`. That counts as a crash of each of its jobs, since
+    one of them may be the cause.
 
     Parameters
     ----------
     alive : collection of int
-        Numbers of the jobs that a process of this node works on.
+        Numbers of the jobs that this node's engine works on.
+    owner : str
+        Name of this node.
     """
-    query = sa.select(job.c.id, job.c.attempt).where(job.c.state == "RUNNING")
+    free = owned_by_nobody_else(job.c.owner, owner)
+    query = sa.select(job.c.id, job.c.attempt, job.c.owner).where(job.c.state == "RUNNING", free)
     with database.reading() as connection:
-        lost = [row for row in connection.execute(query) if row.id not in alive]
+        lost = [row for row in connection.execute(query) if row.owner != owner or row.id not in alive]
     for row in lost:
         crashed(database, row.id, row.attempt, max_crashes, "the node died, or lost its process", now)
     return len(lost)
@@ -329,13 +367,18 @@ def cancel(database: Database, job_id: int, now: float) -> None:
             raise Rejected(f"job {job_id} is neither READY nor RUNNING")
 
 
-def cancelled(database: Database, job_ids: Collection[int]) -> set[int]:
-    """Return which of these jobs an operator has cancelled."""
-    if not job_ids:
+def given_up(database: Database, attempts: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Return which of these attempts are to be ended: an operator cancelled the job, or another node took it over."""
+    if not attempts:
         return set()
-    query = sa.select(job.c.id).where(job.c.id.in_(job_ids), job.c.state == "CANCELLED")
+    query = sa.select(job.c.id, job.c.attempt, job.c.state).where(job.c.id.in_([n for n, _ in attempts]))
     with database.reading() as connection:
-        return set(connection.scalars(query))
+        now = {row.id: row for row in connection.execute(query)}
+    return {
+        (n, attempt)
+        for n, attempt in attempts
+        if n in now and (now[n].state == "CANCELLED" or now[n].attempt != attempt)
+    }
 
 
 def study_of(connection: sa.Connection, sop_instance_uid: str) -> str:

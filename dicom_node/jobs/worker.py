@@ -29,10 +29,11 @@ from ..results.context import read_case
 from ..results.files import picture, record_of
 from ..results.kinds import DEFAULT_OBJECTS, build_objects
 from ..results.record import NAME
+from ..settings.config import Config
 from ..settings.layout import Layout
 from ..store.archive import Archive
 from ..store.database import Database
-from ..store.durable import make_folder, write_file
+from ..store.durable import make_folder, name_files, sync_folders, write_draft
 from ..store.keys import keyed, patients_key
 from ..store.tables import result
 from . import priors
@@ -63,6 +64,22 @@ class Order:
     prepare: Callable[[], None] | None
 
 
+def order_of(config: Config, job_id: int, attempt: int, prepare: Callable[[], None] | None) -> Order:
+    """Return the order to work on an attempt of a job by the settings of this machine."""
+    return Order(
+        database_url=config.database_url,
+        storage=config.storage,
+        job_id=job_id,
+        attempt=attempt,
+        destinations=tuple((d.name, d.objects) for d in config.destinations),
+        nice=config.jobs.nice,
+        memory_mb=config.jobs.memory_mb,
+        lobes_command=config.jobs.lobes_command,
+        style=config.pictures,
+        prepare=prepare,
+    )
+
+
 def run(order: Order) -> None:
     """Run one job until it has a verdict (the target of the worker process).
 
@@ -70,6 +87,11 @@ def run(order: Order) -> None:
     message, which may quote patient data.
     """
     begin(order.prepare, order.nice, order.memory_mb << 20)
+    work(order)
+
+
+def work(order: Order) -> None:
+    """Work on one job until it has a verdict, in a process that is set up already; see `run`."""
     # `tempfile` writes here; the node removes what a killed worker leaves
     workspace = make_folder(Layout(order.storage).workspace(order.job_id, order.attempt))
     tempfile.tempdir = str(workspace)
@@ -146,12 +168,14 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
     case = replace(case, trend=priors.trend(database, job.id, *about))
     objects = build_objects(analysis, case, lambda: load_volume(pair.expiratory, paths), wanted)
     aside = {"overview.png": picture(analysis, order.style), NAME: record_of(analysis, case).dump()}
-    rows, kinds = _store(order, objects, aside)
+    made = store(order, objects, aside)
+    rows, kinds = made.rows, made.kinds
     now = time.time()
     with database.writing() as connection:
         if not jobs.move(connection, job.id, "finish", now, during=order.attempt, stage="", fraction=1.0):
             LOG.warning("job %d: attempt %d was given up meanwhile", job.id, order.attempt)
             return
+        made.publish()  # after the move, which no other attempt can make now, and before its commit
         priors.keep(database, connection, job.id, *about)
         for row in rows:
             insert = database.insert(result).values(job_id=job.id, **row)
@@ -163,30 +187,55 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
     LOG.info("job %d done: %d objects", job.id, len(rows))
 
 
-def _store(
-    order: Order, objects: Iterable[tuple[str, Dataset]], aside: Mapping[str, bytes]
-) -> tuple[list[dict[str, str]], list[str]]:
-    """Write the objects and further files durably; another attempt writes the same bytes to the same names.
+@dataclass(frozen=True)
+class Made:
+    """The files of one attempt, durable in a folder of their own, and what they will be called.
 
-    Returns
-    -------
-    (list of row, list of kind)
+    Parameters
+    ----------
+    folder : Path
+        Folder of the job's results.
+    drafts : list of (Path, Path)
+        Each file, and its path once it is published.
+    rows : list of row
+        Rows of the objects.
+    kinds : list of str
+        Kinds of the objects.
     """
+
+    folder: Path
+    drafts: list[tuple[Path, Path]]
+    rows: list[dict[str, str]]
+    kinds: list[str]
+
+    def publish(self) -> None:
+        """Give the files their names, durably, in place of those of an earlier attempt.
+
+        Two attempts may run at one time, where a machine was cut off and came back, and on another processor the
+        last bit may differ. So only the attempt whose verdict counts publishes, in the transaction that says so.
+        """
+        make_folder(self.folder)
+        name_files(self.drafts)
+        sync_folders({self.folder})
+
+
+def store(order: Order, objects: Iterable[tuple[str, Dataset]], aside: Mapping[str, bytes]) -> Made:
+    """Write the objects and further files durably into the folder of this attempt."""
     layout = Layout(order.storage)
-    folder, drafts = make_folder(layout.results_of(order.job_id)), make_folder(layout.incoming)
-    for name, content in aside.items():
-        write_file(folder / name, [content], drafts)
+    folder = layout.results_of(order.job_id)
+    workspace = make_folder(layout.workspace(order.job_id, order.attempt))
+    drafts = [(write_draft([content], workspace), folder / name) for name, content in aside.items()]
     rows, kinds = [], []
     for n, (kind, ds) in enumerate(objects, 1):
         target = folder / f"{n:04d}-{kind}.dcm"
         buffer = BytesIO()
         ds.save_as(buffer, enforce_file_format=True)
-        write_file(target, [buffer.getbuffer()], drafts)
+        drafts.append((write_draft([buffer.getbuffer()], workspace), target))
         uids = {"sop_instance_uid": str(ds.SOPInstanceUID), "sop_class_uid": str(ds.SOPClassUID)}
         digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
         rows.append({**uids, "path": layout.relative(target), "sha256": digest})
         kinds.append(kind)
-    return rows, kinds
+    return Made(folder, drafts, rows, kinds)
 
 
 class _Report:

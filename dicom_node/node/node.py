@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -39,11 +37,12 @@ from ..settings.config import Config
 from ..settings.destinations import Destination
 from ..store import retention
 from ..store.archive import Archive
-from ..store.database import Database
-from ..store.durable import FILE_MODE, make_folder
+from ..store.database import Database, is_shared
 from ..store.heartbeat import Pulse, beat
 from ..store.identity import join
+from ..store.members import Member
 from ..store.patients import protect
+from ..store.storage_lock import StorageLock
 from ..store.unread import CRASHES, HANGS, UNREACHABLE, read_again
 from ..studies.decide import search, settle
 from ..troubles import Troubles
@@ -63,8 +62,6 @@ BLAMED_SECONDS, BLAMED_AGAIN = 3600.0, 3
 DAY_SECONDS = 86400.0
 #: Most images whose reader ended that are read again at each start, since they may not have been the cause.
 READ_AGAIN = 100
-#: Time to wait for the acceptors of a killed node, which outlive it for a moment (s).
-LOCK_SECONDS = 3.0
 
 
 class Node:
@@ -100,11 +97,15 @@ class Node:
         self.config, self._prepare = config, prepare
         self.port = 0
         self._started, self._ticked = time.time(), time.time()
-        self._lock = _lock(config)
+        self._lock = StorageLock(config.layout, is_shared(config.database_url))
         self.database = Database(config.database_url, prepare=True)
-        join(config.layout, self.database)
+        identity = join(config.layout, self.database)
+        self._member = Member(self.database)
+        self._member.join(self._lock.alone)
         key = protect(config.layout, self.database)
-        self.archive = Archive(config.storage, self.database)
+        if self.database.is_shared:
+            self._lock.share(identity)  # what only the first node does is done
+        self.archive = Archive(config.storage, self.database, member=self._member.name)
         self.trail = Trail(self.database, config.audit, config.receive.ae_title)
         self._reader: Reader[Header] = Reader(read_header, prepare)
         self._executor = ENGINES[config.jobs.engine](config.jobs, run)
@@ -112,37 +113,42 @@ class Node:
             server_context(config.receive.tls)  # raises here rather than in the processes that receive
         for certificates in config.client_certificates:
             client_context(certificates)
-        self._acceptors = Acceptors(config, self._lock, prepare)
+        self._acceptors = Acceptors(config, self._lock.descriptor, prepare, self._member.name)
         quiet = config.receive.quiet_seconds
-        steps: dict[str, Callable[[], None]] = {
+        # on a database of several nodes, only one at a time does each of these
+        turns: dict[str, Callable[[], object]] = {
             "index": partial(
                 index_new, self.archive, self._reader, self.trail, quiet, key, config.peer_names
             ),
             "settle": partial(settle, self.archive, config, self.trail, VERSION),
+            "commit": partial(commit.report, self.database, config.storage, config.receive),
+        }
+        steps: dict[str, Callable[[], None]] = {
             "dispatch": self.dispatch,
             "heartbeat": self._beat,
+            "member": self._member.beat,
         }
-        steps["commit"] = partial(commit.report, self.database, config.storage, config.receive)
         if config.audit is not None:
-            steps["audit"] = self.trail.send
+            steps["audit"] = self._audit
         if config.pacs is not None:
             store = partial(on_store, partial(keep, self.archive, self.trail))
-            steps["search"] = partial(search, self.archive, config.pacs, config.receive.ae_title, store)
+            turns["search"] = partial(search, self.archive, config.pacs, config.receive.ae_title, store)
         queues = {f"deliver to {d.name}": partial(self.deliver, d) for d in config.destinations}
-        told = {
-            f"notify {c.name}": partial(
+        for c in config.notify:
+            turns[f"notify {c.name}"] = partial(
                 notices.notify, self.database, c, config.receive.ae_title, Troubles(c.name, LOG)
             )
-            for c in config.notify
-        }
+        steps |= {name: partial(self._member.in_turn, name, turn) for name, turn in turns.items()}
         self._troubles = {d.name: Troubles(d.name, LOG) for d in config.destinations}
-        self._schedule = Schedule({**steps, **queues, **told}, config.tick_seconds)
+        self._schedule = Schedule({**steps, **queues}, config.tick_seconds)
         self.answers = Answers(config, self.database, self.pulse)
         self._metrics = None if config.metrics is None else MetricsServer(config.metrics, self.answers)
         again = partial(read_again, self.database, (UNREACHABLE,), READ_AGAIN)
         keeping: dict[str, Callable[[], object]] = {"read again": again}
-        keeping["older results"] = partial(strip, config.layout, self.database)
-        keeping |= {"retention": self.retain} if config.retention.on else {}
+        older = partial(strip, config.layout, self.database)
+        keeping["older results"] = partial(self._member.in_turn, "older results", older)
+        if config.retention.on:
+            keeping["retention"] = partial(self._member.in_turn, "retention", self.retain)
         if config.notify:
             keeping["conditions"] = lambda: conditions.look(config, self.database, time.time())
         self._keeping = Schedule(keeping, RETENTION_SECONDS)
@@ -157,14 +163,7 @@ class Node:
             LOG.info("results go to %s (%s, %s)", destination.name, destination.kind, destination.place)
         for channel in self.config.notify:
             LOG.info("people are told by %s (%s, %s)", channel.name, channel.kind, channel.place)
-        retention.finish(self.database, self.config.storage, time.time(), self.trail.deleted)
-        drafts, adopted = self.archive.sweep()
-        shutil.rmtree(self.config.layout.workspaces, ignore_errors=True)
-        again = jobs.reconcile(self.database, set(), self.config.jobs.max_crashes, time.time())
-        if drafts or adopted or again:
-            LOG.info("recovered: %d drafts removed, %d files adopted, %d jobs again", drafts, adopted, again)
-        if blamed := read_again(self.database, (CRASHES, HANGS), READ_AGAIN):
-            LOG.info("%d images whose reader ended are read again", blamed)
+        self._member.in_turn("recovery", self._recover)
         self.trail.activity(started=True)
         self.port = self._acceptors.start()
         self._reader.start()
@@ -181,6 +180,29 @@ class Node:
         LOG.info(
             "%s listens on %s port %d", self.config.receive.ae_title, self.config.receive.host, self.port
         )
+
+    def _recover(self) -> None:
+        """Tidy up after nodes that ended; the steps of the nodes that run do the rest."""
+        retention.finish(self.database, self.config.storage, time.time(), self.trail.deleted)
+        drafts, adopted = self.archive.sweep()
+        crashes, owner = self.config.jobs.max_crashes, self._member.name
+        again = jobs.reconcile(self.database, set(), crashes, time.time(), owner)
+        self._clear_workspaces()
+        if drafts or adopted or again:
+            LOG.info("recovered: %d drafts removed, %d files adopted, %d jobs again", drafts, adopted, again)
+        if blamed := read_again(self.database, (CRASHES, HANGS), READ_AGAIN):
+            LOG.info("%d images whose reader ended are read again", blamed)
+
+    def _clear_workspaces(self) -> None:
+        """Remove the temporary files of attempts that are over."""
+        layout = self.config.layout
+        found = list(
+            layout.workspaces.glob("*")
+        )  # listed first: the folder of an attempt is younger than its row
+        wanted = {layout.workspace(*attempt) for attempt in jobs.running(self.database)}
+        for folder in found:
+            if folder not in wanted:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def check(self) -> None:
         """Check that the node can go on; whoever started it must call this regularly.
@@ -208,10 +230,11 @@ class Node:
         self._schedule.stop()
         self._executor.stop()  # after the last tick, which would start their jobs again
         self._reader.close()
-        jobs.interrupt(self.database, time.time())
+        jobs.interrupt(self.database, time.time(), self._member.name)
         self._end_trail()
+        self._member.leave()
         self.database.close()
-        os.close(self._lock)
+        self._lock.close()
         LOG.info("stopped")
 
     def pulse(self) -> Pulse:
@@ -227,21 +250,24 @@ class Node:
 
     def dispatch(self) -> None:
         """Record the workers that have ended, and start jobs where there is room."""
-        given_up = jobs.cancelled(self.database, [order.job_id for order in self._executor.orders])
-        for order in self._executor.orders:
-            if order.job_id in given_up:
-                self._executor.end(order)
+        working = {(order.job_id, order.attempt): order for order in self._executor.orders}
+        for attempt in jobs.given_up(self.database, working.keys()):
+            self._executor.end(working[attempt])
         for ended in self._executor.ended():
             attempt = ended.order.job_id, ended.order.attempt
-            jobs.crashed(self.database, *attempt, self.config.jobs.max_crashes, ended.how, time.time())
+            if ended.blames:
+                jobs.crashed(self.database, *attempt, self.config.jobs.max_crashes, ended.how, time.time())
+            else:
+                jobs.postponed(self.database, *attempt, ended.how, time.time())
             self._executor.forget(ended.order)
             shutil.rmtree(self.config.layout.workspace(*attempt), ignore_errors=True)
         alive = {order.job_id for order in self._executor.orders}
-        jobs.reconcile(self.database, alive, self.config.jobs.max_crashes, time.time())
-        while self._executor.free > 0 and (job := jobs.start_next(self.database, time.time())):
+        owner = self._member.name
+        jobs.reconcile(self.database, alive, self.config.jobs.max_crashes, time.time(), owner)
+        while self._executor.free > 0 and (job := jobs.start_next(self.database, time.time(), owner)):
             LOG.info("job %d: study %s, attempt %d", job.id, job.study_uid, job.attempt)
             try:
-                self._executor.start(self._order(job))
+                self._executor.start(worker.order_of(self.config, job.id, job.attempt, self._prepare))
             except Unavailable as error:
                 jobs.postponed(self.database, job.id, job.attempt, str(error), time.time())
                 raise
@@ -255,9 +281,16 @@ class Node:
             on_sent=told,
             on_damaged=self._remake,
             troubles=self._troubles[destination.name],
+            owner=self._member.name,
         )
         if destination.confirms and (confirm := SENDERS[type(destination)].confirm) is not None:
-            confirm(self.database, destination, title)
+            ask = partial(confirm, self.database, destination, title)
+            self._member.in_turn(f"confirm {destination.name}", ask)
+
+    def _audit(self) -> None:
+        """Send audit messages: the alerts of this node, and in turn with other nodes what is in the database."""
+        self.trail.flush()
+        self._member.in_turn("audit", self.trail.send)
 
     def _remake(self, parcel: Parcel) -> None:
         """Let the job of a damaged file make it again, if the storage is available at all."""
@@ -274,7 +307,7 @@ class Node:
         try:
             self.trail.tell(quiet=0.0)
             self.trail.activity(started=False)
-            self.trail.send()
+            self._member.in_turn("audit", self.trail.send)
         except Unavailable as error:
             LOG.warning("audit: %s", error)
 
@@ -288,38 +321,7 @@ class Node:
             self.trail.deleted,
         )
 
-    def _order(self, job: jobs.Job) -> worker.Order:
-        return worker.Order(
-            database_url=self.config.database_url,
-            storage=self.config.storage,
-            job_id=job.id,
-            attempt=job.attempt,
-            destinations=tuple((d.name, d.objects) for d in self.config.destinations),
-            nice=self.config.jobs.nice,
-            memory_mb=self.config.jobs.memory_mb,
-            lobes_command=self.config.jobs.lobes_command,
-            style=self.config.pictures,
-            prepare=self._prepare,
-        )
-
 
 def _free(folder: Path) -> float:
     """Return the free space on a disk (bytes)."""
     return float(shutil.disk_usage(folder).free)
-
-
-def _lock(config: Config) -> int:
-    """Lock the storage for this process; the lock ends with it and its acceptors, however they end."""
-    make_folder(config.storage)
-    descriptor = os.open(config.layout.lock, os.O_RDWR | os.O_CREAT, FILE_MODE)
-    end = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if time.monotonic() > end:
-                os.close(descriptor)
-                raise Unavailable(f"another node uses the storage {config.storage}") from error
-            time.sleep(0.05)
-        else:
-            return descriptor

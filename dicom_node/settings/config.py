@@ -12,6 +12,7 @@ from analysis.parameters import Parameters, PictureStyle
 
 from ..errors import Rejected
 from ..model import PairingRules
+from .dask import DaskSettings
 from .destinations import Destination
 from .layout import Layout
 from .notify import Channel
@@ -105,9 +106,9 @@ class JobSettings:
     Parameters
     ----------
     engine : str
-        Where analyses run. "local": in processes of the node.
+        Where analyses run. "local": in processes of the node. "dask": on the workers of a Dask cluster.
     concurrency : int
-        Number of analyses at one time, each in a process of its own.
+        Number of analyses at one time, each in a process of its own; a Dask cluster takes as many as it has threads.
     max_crashes : int
         Number of crashes of its process or its node after which a job is FAILED.
     max_minutes : float
@@ -118,15 +119,18 @@ class JobSettings:
         Niceness of the workers; the higher it is, the more they yield to receiving.
     lobes_command : tuple of str
         Program and arguments that draw the five lobes, as for `lobes.draw_lobes`; a job for which it fails is REFUSED.
+    dask : DaskSettings, optional
+        The cluster of `engine = "dask"`.
     """
 
-    engine: Literal["local"] = "local"
+    engine: Literal["local", "dask"] = "local"
     concurrency: int = 1
     max_crashes: int = 3
     max_minutes: float = 120.0
     memory_mb: int = 16_384
     nice: int = 10
     lobes_command: tuple[str, ...] = ()
+    dask: DaskSettings | None = None
 
     def __post_init__(self) -> None:
         given = " ".join(self.lobes_command)
@@ -136,6 +140,8 @@ class JobSettings:
             raise Rejected("concurrency and max_crashes must be at least 1, nice 0 to 19")
         if self.max_minutes <= 0 or self.memory_mb < 1024:
             raise Rejected("max_minutes must be positive, memory_mb at least 1024")
+        if (self.engine == "dask") != (self.dask is not None):
+            raise Rejected('engine = "dask" and the table [jobs.dask] need each other')
 
 
 @dataclass(frozen=True)
@@ -267,6 +273,8 @@ class Config:
             raise Rejected("every channel of [[notify]] needs a name of its own")
         if self.tick_seconds <= 0 or self.wait_hours <= 0:
             raise Rejected("tick_seconds and wait_hours must be positive")
+        if self.jobs.engine != "local" and not self.database.startswith("postgresql"):
+            raise Rejected(f'jobs.engine = "{self.jobs.engine}" needs a database on PostgreSQL')
 
     @property
     def client_certificates(self) -> tuple[TlsSettings, ...]:
@@ -282,7 +290,7 @@ class Config:
     @property
     def certificates(self) -> dict[str, TlsSettings]:
         """Return the certificates of each table that names some, by the name of the table."""
-        named = {"receive": self.receive, "audit": self.audit, "pacs": self.pacs}
+        named = {"receive": self.receive, "audit": self.audit, "pacs": self.pacs, "jobs.dask": self.jobs.dask}
         parts: dict[str, object] = {**named, **{f"destination {d.name}": d for d in self.destinations}}
         return {name: tls for name, part in parts.items() for tls in _certificates(part).values()}
 
@@ -325,6 +333,7 @@ def read_config(path: Path) -> Config:
         config,
         storage=folder / config.storage,
         receive=_placed(config.receive, folder),
+        jobs=dataclasses.replace(config.jobs, dask=_placed(config.jobs.dask, folder)),
         destinations=tuple(_placed(d, folder) for d in config.destinations),
         pacs=_placed(config.pacs, folder),
         audit=audit,

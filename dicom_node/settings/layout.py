@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,12 @@ class Layout:
 
     @property
     def incoming(self) -> Path:
-        """Return the folder of files that are being written; it is emptied at each start."""
+        """Return the folder of files that are being written; a start removes those that nobody writes any more."""
         return self.storage / "incoming"
+
+    def drafts(self, member: str) -> Path:
+        """Return the folder of the files that one node is writing, below `incoming`; "" for no node."""
+        return self.incoming / member
 
     @property
     def database(self) -> Path:
@@ -48,8 +53,8 @@ class Layout:
 
     @property
     def heartbeat(self) -> Path:
-        """Return the file that a running node touches at every tick."""
-        return self.storage / "heartbeat"
+        """Return the file that the node of this machine touches at every tick; others may share the storage."""
+        return self.storage / f"heartbeat-{socket.gethostname()}"
 
     @property
     def identity(self) -> Path:
@@ -73,7 +78,7 @@ class Layout:
 
     @property
     def workspaces(self) -> Path:
-        """Return the folder of the temporary files of running jobs; it is emptied at each start."""
+        """Return the folder of the temporary files of running jobs; a start removes those of others."""
         return self.storage / "work"
 
     def workspace(self, job_id: int, attempt: int) -> Path:

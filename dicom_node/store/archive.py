@@ -28,6 +28,7 @@ from .durable import make_folder, name_files, remove, sync_folders, write_draft,
 from .group_commit import GroupCommit
 from .identity import identity_of, present
 from .tables import UNINDEXED, data_set_uid, instance, quarantine, study_key
+from .tables import member as member_row
 
 LOG = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ class Archive:
     database : Database
     clock : callable
         Returns the current time (s since 1970).
+    member : str
+        Name of the node that writes, which has a folder of its own for its drafts.
 
     Raises
     ------
@@ -74,11 +77,17 @@ class Archive:
         Where the storage is not mounted or cannot be written.
     """
 
-    def __init__(self, storage: Path, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        storage: Path,
+        database: Database,
+        clock: Callable[[], float] = time.time,
+        member: str = "",
+    ) -> None:
         self.layout, self.database, self.clock = Layout(storage), database, clock
         self._identity = identity_of(database)
         self.present()  # no folder is made below the place where a storage is to be mounted
-        self.incoming = make_folder(self.layout.incoming)
+        self.incoming = make_folder(self.layout.drafts(member))
         self._shelve = GroupCommit(self._shelve_all)
         self._new_row = database.insert(instance).on_conflict_do_nothing()
         for folder in (self.layout.archive, self.layout.quarantine):
@@ -152,7 +161,7 @@ class Archive:
         return "other"
 
     def sweep(self) -> tuple[int, int]:
-        """Tidy up after a crash: remove drafts, adopt whole files that have no row.
+        """Tidy up after a crash: remove the drafts of nodes that are gone, adopt whole files that have no row.
 
         A file without a row was complete and synced but not acknowledged. Adopting it loses nothing, and it makes
         the archive its own backup: rows that were lost with a database come back.
@@ -162,10 +171,10 @@ class Archive:
         (int, int)
             Numbers of drafts removed and of files adopted.
         """
-        drafts = list(self.incoming.iterdir())
+        drafts = self._abandoned()
         for draft in drafts:
-            draft.unlink()
-        sync_folders({self.incoming})
+            draft.unlink(missing_ok=True)
+        sync_folders({self.layout.incoming})
         with self.database.reading() as connection:
             known = set(connection.scalars(sa.select(instance.c.path)))
         shelves = (self.layout.archive / shelf for shelf in SHELVES)
@@ -260,9 +269,26 @@ class Archive:
             sync_folders({path.parent, aside.parent})
             return False
         (adopted,) = self._insert([row])
-        if not adopted:  # it lost a race for one UID and was never acknowledged
+        if not adopted and not self._has_row(path):  # it lost a race for one UID and was never acknowledged
             remove(path)
         return adopted
+
+    def _abandoned(self) -> list[Path]:
+        """Return the drafts of nodes that do not run."""
+        with self.database.reading() as connection:
+            running = set(connection.scalars(sa.select(member_row.c.name)))
+        places = list(self.layout.incoming.iterdir())
+        found = [place for place in places if not place.is_dir()]
+        for folder in places:
+            if folder.is_dir() and folder.name not in running and folder != self.incoming:
+                found += folder.iterdir()
+        return found
+
+    def _has_row(self, path: Path) -> bool:
+        """Return whether a file has a row by now: another node may have named it and written its row meanwhile."""
+        mine = sa.select(instance.c.path).where(instance.c.path == self.layout.relative(path))
+        with self.database.reading() as connection:
+            return connection.scalar(mine) is not None
 
     def _row_of(self, path: Path) -> dict[str, str | float]:
         """Return the row that `store` would make for a file, read from it piece by piece.

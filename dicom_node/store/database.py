@@ -7,10 +7,11 @@ works through its SQLAlchemy URL.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import importlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,15 @@ def insert_into(dialect: str, table: sa.Table) -> Any:
     Only the dialect that is used is imported: each costs a process some megabytes.
     """
     return importlib.import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
+
+
+#: A server that is gone is noticed within 20 s; so is, by the server, a node that is gone, whose locks are freed then.
+NOTICE_THE_DEAD: Mapping[str, Any] = {
+    **{"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2},
+    "tcp_user_timeout": 20_000,
+    "options": "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2 "
+    "-c tcp_user_timeout=20000",
+}
 
 
 class NoTables(Unavailable):
@@ -85,6 +95,7 @@ class Database:
         self._writer: sa.Connection | None = None
         if prepare:
             with self.writing() as connection:
+                self.alone(connection, "tables")
                 metadata.create_all(connection)
                 version = connection.scalar(sa.select(schema.c.version))
                 if version is None:
@@ -108,8 +119,18 @@ class Database:
             )
 
     @property
+    def is_shared(self) -> bool:
+        """Return whether several nodes may use this database: PostgreSQL, not a file of SQLite."""
+        return not self._is_sqlite
+
+    @property
     def _is_sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"
+
+    def alone(self, connection: sa.Connection, what: str) -> None:
+        """Let no other node do the same at this time, until the caller's transaction ends."""
+        if self.is_shared:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_number(what))))
 
     def insert(self, table: sa.Table) -> Any:
         """Return an INSERT that has ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
@@ -149,6 +170,18 @@ class Database:
             with self._writer.begin():
                 yield self._writer
 
+    @contextmanager
+    def session(self) -> Iterator[sa.Connection]:
+        """Open a connection outside of any transaction, e.g. for a lock that is held for long.
+
+        Raises
+        ------
+        Unavailable
+            Where the database cannot be reached.
+        """
+        with _away(), self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
     def begin_after(self, connection: sa.Connection, table: str, last: int) -> None:
         """Let the row numbers of an empty table begin after `last`."""
         if not last:
@@ -166,6 +199,16 @@ class Database:
                 self._writer.close()
                 self._writer = None
         self.engine.dispose()
+
+
+def is_shared(url: str) -> bool:
+    """Return whether a URL names a database that several nodes may use; a wrong URL is the matter of `Database`."""
+    return url.startswith("postgresql")
+
+
+def lock_number(name: str) -> int:
+    """Return the number of an advisory lock of PostgreSQL, which takes 64 bits instead of a name."""
+    return int.from_bytes(hashlib.sha256(f"dicom-node {name}".encode()).digest()[:8], "big", signed=True)
 
 
 class _Turn:
@@ -235,6 +278,7 @@ def _engine(url: str, prepare: bool) -> sa.Engine:
             pool_size=8,
             max_overflow=56,
             pool_pre_ping=True,
+            connect_args={k: v for k, v in NOTICE_THE_DEAD.items() if k not in parsed.query},
             # without this the row count of an INSERT is -1, and a conflict would look like a success
             execution_options={"preserve_rowcount": True},
         )

@@ -71,11 +71,11 @@ def read_pulse(layout: Layout) -> Pulse | None:
 def runs(layout: Layout) -> bool:
     """Return whether a node uses a storage now: it holds the lock of the storage."""
     try:
-        descriptor = os.open(layout.lock, os.O_RDONLY)
+        descriptor = os.open(layout.lock, os.O_RDWR)
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return True
     finally:

@@ -10,15 +10,20 @@ from ..errors import Rejected, Unavailable
 from ..settings.layout import Layout
 from .database import Database
 from .durable import make_folder, write_file
-from .tables import job, storage
+from .tables import database_id, job, storage
 
 
-def join(layout: Layout, database: Database) -> None:
+def join(layout: Layout, database: Database) -> str:
     """Check that the storage belongs to the database; a database that has none yet adopts this one.
 
     Rows name files of one storage only. With another one, images would be missing, and two nodes on one database would
     take each other's jobs. A new database numbers its jobs from after the folders of results in the storage, so that no
     result is put beside another patient's.
+
+    Returns
+    -------
+    str
+        Identity of the database.
 
     Raises
     ------
@@ -28,21 +33,42 @@ def join(layout: Layout, database: Database) -> None:
         Where the database has a storage but this one has no identity: it may not be mounted.
     """
     known = identity_of(database)
-    if known is None:
-        make_folder(layout.storage)
-        if not layout.identity.exists():
-            write_file(layout.identity, [uuid.uuid4().hex.encode()], make_folder(layout.incoming))
-        known = layout.identity.read_text()
+    with database.reading() as connection:
+        own = connection.scalar(sa.select(database_id.c.identity))
+    if known is None or own is None:
         with database.writing() as connection:
-            last = max(_last_results(layout), connection.scalar(sa.select(sa.func.max(job.c.id))) or 0)
-            connection.execute(database.insert(storage).values(identity=known).on_conflict_do_nothing())
-            database.begin_after(connection, "job", last)
+            database.alone(connection, "identity")
+            known, own = _adopt(layout, database, connection), _name(database, connection)
     if not layout.identity.exists():
         raise Unavailable(
             f"{layout.storage} is not the storage of this database, or not mounted: no {layout.identity}"
         )
     if layout.identity.read_text() != known:
         raise Rejected(f"the database belongs to another storage than {layout.storage}")
+    return own
+
+
+def _adopt(layout: Layout, database: Database, connection: sa.Connection) -> str:
+    """Return the identity of the database's storage; a database that has none adopts this one."""
+    known = connection.scalar(sa.select(storage.c.identity))
+    if known is None:
+        make_folder(layout.storage)
+        if not layout.identity.exists():
+            write_file(layout.identity, [uuid.uuid4().hex.encode()], make_folder(layout.incoming))
+        known = layout.identity.read_text()
+        last = max(_last_results(layout), connection.scalar(sa.select(sa.func.max(job.c.id))) or 0)
+        connection.execute(sa.insert(storage).values(identity=known))
+        database.begin_after(connection, "job", last)
+    return str(known)
+
+
+def _name(database: Database, connection: sa.Connection) -> str:
+    """Return the identity of the database, which is given one when it has none."""
+    own = connection.scalar(sa.select(database_id.c.identity))
+    if own is None:
+        own = uuid.uuid4().hex
+        connection.execute(sa.insert(database_id).values(identity=own))
+    return str(own)
 
 
 def present(layout: Layout, known: str | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-SCHEMA = 5
+SCHEMA = 6
 
 
 #: Statements that migrate tables of each version to the next; missing tables are made anyway.
@@ -29,6 +29,11 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "ALTER TABLE job ADD COLUMN other_study_uid VARCHAR(64)",
         "CREATE INDEX ix_job_other_study_uid ON job (other_study_uid)",
     ),  # and new tables
+    5: (
+        "ALTER TABLE job ADD COLUMN owner VARCHAR(32) NOT NULL DEFAULT ''",
+        "ALTER TABLE job ADD COLUMN worker VARCHAR(255) NOT NULL DEFAULT ''",
+        "ALTER TABLE delivery ADD COLUMN owner VARCHAR(32) NOT NULL DEFAULT ''",
+    ),
 }
 
 
@@ -49,6 +54,20 @@ patient_key = sa.Table(
     metadata,
     sa.Column("mark", sa.String(64), primary_key=True),
     sa.Column("records_left", sa.Integer, nullable=False),
+)
+
+
+#: One row: the identity of this database, by which nodes that share a storage know that they share the database too.
+database_id = sa.Table("database_id", metadata, sa.Column("identity", sa.String(32), primary_key=True))
+
+
+#: The nodes that run on this database, each with the time of its last word by the database's clock.
+member = sa.Table(
+    "member",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("host", sa.String(255), nullable=False),
+    sa.Column("seen_at", sa.Float, nullable=False),
 )
 
 
@@ -171,6 +190,8 @@ job = sa.Table(
     sa.Column("stage", sa.String(64), nullable=False, default=""),
     sa.Column("fraction", sa.Float, nullable=False, default=0.0),
     sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("owner", sa.String(32), nullable=False, default=""),  # the node that gave it to a worker
+    sa.Column("worker", sa.String(255), nullable=False, default=""),  # what works on this attempt
     sa.UniqueConstraint("study_uid", "revision"),
     sa.Index("ix_job_due", "state", "created", "id"),
     sqlite_autoincrement=True,
@@ -202,6 +223,7 @@ delivery = sa.Table(
     sa.Column("status", sa.Integer),
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("transaction_uid", sa.String(64), index=True),
+    sa.Column("owner", sa.String(32), nullable=False, default=""),  # the node that is sending it
     sa.UniqueConstraint("sop_instance_uid", "destination"),
     sa.Index("ix_delivery_due", "destination", "state", "due_at"),
     sa.Index("ix_delivery_open", "state", "id"),

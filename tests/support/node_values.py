@@ -79,9 +79,11 @@ def quick_run(order: Order) -> None:
     ds.SOPInstanceUID = f"2.25.{int(job.fingerprint[:16], 16)}"
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = UID(EXPLICIT)
-    rows, _ = worker._store(order, [("sr", ds)], {"overview.png": b"png"})
+    made = worker.store(order, [("sr", ds)], {"overview.png": b"png"})
+    rows = made.rows
     with database.writing() as connection:
         jobs.move(connection, job.id, "finish", time.time(), during=order.attempt)
+        made.publish()
         connection.execute(sa.insert(result).values(job_id=job.id, **rows[0]))
         uids = [row["sop_instance_uid"] for row in rows]
         names = [name for name, kinds in order.destinations if "sr" in kinds]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 from ...settings.config import JobSettings
 from ..worker import Order
-from . import local
+from . import dask, local
 from .executor import Executor
 
 #: An engine, from the settings and the function that works on an order in a process of its own.
 Maker = Callable[[JobSettings, Callable[[Order], None]], Executor]
 
-ENGINES: Mapping[str, Maker] = {"local": local.make}
+ENGINES: Mapping[str, Maker] = {"local": local.make, "dask": dask.make}
