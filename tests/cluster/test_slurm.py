@@ -103,7 +103,7 @@ def test_slurm_runs_our_workers_and_is_asked_again_for_one_that_it_ended(
             f"tls://127.0.0.1:{port}", security=security, timeout=60, set_as_default=False
         )
         wait(lambda: len(client.nthreads()) == 1, 120)
-        named = client.run(os.environ.get, "DICOM_NODE_CONFIG")
+        named = client.run(os.getenv, "DICOM_NODE_CONFIG")
         assert set(named.values()) == {str(config)}
         (first,) = client.nthreads()
         (number,) = run(slurm, "squeue", "-h", "-o", "%A").split()
