@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from chaos import chaos
+from cluster import cluster
 from outages import clock, crowd, full_disk, locked, order
 from pacs import sick_pacs
 from serving import Outcome, Site
@@ -60,7 +61,10 @@ PARTS: Mapping[str, tuple[Callable[..., Outcome], int]] = {
     "soak": (soak, 10_000),
     "chaos": (chaos, 120),
     "chaos-postgresql": (partial(chaos, kind="postgresql"), 120),
+    "cluster": (cluster, 100),
 }
+#: The parts that run only when asked for, since they need more than a node (`sh tests/cluster.sh`).
+ASKED = {"cluster"}
 
 #: The parts that are as random as their seed says.
 SEEDED = {"chaos", "chaos-postgresql"}
@@ -77,7 +81,7 @@ def main() -> int:
     given = vars(parser.parse_args())
     seed = given.pop("seed")
     options = {name.replace("_", "-"): size for name, size in given.items() if size is not None}
-    wanted = options or {name: size for name, (_, size) in PARTS.items()}
+    wanted = options or {name: size for name, (_, size) in PARTS.items() if name not in ASKED}
     print(
         "| part | | acknowledged | lost | doubled | wrongly paired |\n|---|---|---|---|---|---|", flush=True
     )

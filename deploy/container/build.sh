@@ -15,14 +15,12 @@ if ! command -v buildah >/dev/null; then
     exec docker build "$@" --tag "$tag" "$context"
 fi
 # without a daemon and without new namespaces, as in a container
-options="--isolation chroot --storage-driver vfs"
+bud() { buildah --storage-driver vfs bud --isolation chroot --format docker "$@"; }
 if [ "${BASE_ROOTFS:-}" ]; then
     tar -C "$BASE_ROOTFS" -cf "$context/rootfs.tar" .
     printf 'FROM scratch\nADD rootfs.tar /\n' > "$context/Base"
-    # shellcheck disable=SC2086
-    buildah --storage-driver vfs bud --isolation chroot --file "$context/Base" --tag vq-dicom-node-base "$context"
+    bud --file "$context/Base" --tag vq-dicom-node-base "$context"
     rm "$context/rootfs.tar"
     set -- "$@" --build-arg BASE=localhost/vq-dicom-node-base
 fi
-# shellcheck disable=SC2086
-buildah --storage-driver vfs bud ${options%% --storage*} --format docker "$@" --tag "$tag" "$context"
+bud "$@" --tag "$tag" "$context"

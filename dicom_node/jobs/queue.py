@@ -265,8 +265,12 @@ def begun(database: Database, job_id: int, attempt: int, worker: str) -> bool:
 
 
 def is_wanted(database: Database, job_id: int, attempt: int) -> bool:
-    """Return whether an attempt is RUNNING still: not cancelled, not given to another worker."""
-    where = job.c.id == job_id, job.c.state == "RUNNING", job.c.attempt == attempt
+    """Return whether an attempt may go on: not cancelled, not put back, not given to another worker.
+
+    One that has left its verdict may, too: its process ends by itself.
+    """
+    may = job.c.state.in_(("RUNNING", "DONE", "REFUSED", "FAILED"))
+    where = job.c.id == job_id, may, job.c.attempt == attempt
     with database.reading() as connection:
         return connection.scalar(sa.select(job.c.id).where(*where)) is not None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,9 @@ import pytest
 from dicom_node.errors import Unavailable
 from dicom_node.jobs.executors import watch
 from dicom_node.jobs.executors.dask import LOST, DaskExecutor
-from dicom_node.jobs.worker import Order
+from dicom_node.jobs.worker import Order, order_of
 from dicom_node.processes import Ended
+from dicom_node.settings.config import Config
 from dicom_node.settings.dask import DaskSettings
 
 pytestmark = pytest.mark.slow
@@ -56,7 +56,7 @@ def cluster(port: int = 0) -> Any:
 
 
 def order(job_id: int) -> Order:
-    return Order("", Path(), job_id, 1, (), 0, 1024, (), None)
+    return order_of(Config(), job_id, 1, None)
 
 
 def wait(happened: Callable[[], object], seconds: float = 60.0) -> None:
