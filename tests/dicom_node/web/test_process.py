@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import time
+import warnings
 from pathlib import Path
 
 import httpx
@@ -104,7 +105,8 @@ def test_by_tls_the_cookie_is_for_this_host_and_older_versions_are_refused(tmp_p
         assert answer.headers["set-cookie"].startswith("__Host-vq=")
         assert "Secure" in answer.headers["set-cookie"]
         assert "max-age" in answer.headers["strict-transport-security"]
-        with pytest.warns(DeprecationWarning):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
             trust.minimum_version = ssl.TLSVersion.TLSv1
             trust.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises(httpx.ConnectError):
