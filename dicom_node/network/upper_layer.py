@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
@@ -189,7 +189,7 @@ class UpperLayer(DULServiceProvider):
             self._memory.give(self._size + sum(self._waiting))
             self._bell.close()
             # the association may still wait for its request, which will not come: None is its time-out
-            self.to_user_queue.put(None)  # type: ignore[arg-type]
+            cast(Any, self.to_user_queue).put(None)
             self._wake()
 
     def _step(self) -> None:
