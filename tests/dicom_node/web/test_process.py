@@ -94,6 +94,7 @@ def test_a_taken_port_and_a_wrong_certificate_are_said_at_the_start(tmp_path: Pa
         Page(config(tmp_path, WebSettings(tls=WebTls(none, none))))
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_by_tls_the_cookie_is_for_this_host_and_older_versions_are_refused(tmp_path: Path) -> None:
     own = authority(tmp_path, "hospital")
     tls = WebTls(own.certificate, own.key)
@@ -104,9 +105,8 @@ def test_by_tls_the_cookie_is_for_this_host_and_older_versions_are_refused(tmp_p
         assert answer.headers["set-cookie"].startswith("__Host-vq=")
         assert "Secure" in answer.headers["set-cookie"]
         assert "max-age" in answer.headers["strict-transport-security"]
-        with pytest.warns(DeprecationWarning):
-            trust.minimum_version = ssl.TLSVersion.TLSv1
-            trust.maximum_version = ssl.TLSVersion.TLSv1_1
+        trust.minimum_version = ssl.TLSVersion.TLSv1
+        trust.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises(httpx.ConnectError):
             httpx.get(page.base, verify=trust)
 
