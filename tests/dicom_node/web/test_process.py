@@ -95,6 +95,7 @@ def test_a_taken_port_and_a_wrong_certificate_are_said_at_the_start(tmp_path: Pa
         Page(config(tmp_path, WebSettings(tls=WebTls(none, none))))
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_by_tls_the_cookie_is_for_this_host_and_older_versions_are_refused(tmp_path: Path) -> None:
     own = authority(tmp_path, "hospital")
     tls = WebTls(own.certificate, own.key)
