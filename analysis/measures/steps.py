@@ -23,7 +23,9 @@ TILE = 12  # pixels
 MIN_TILES = 8
 REACH_MM = 15.0  # largest distance between slices that are compared
 AROUND_MM = 24.0  # how far around a gap the usual differences are learnt
-TOLERANCE = 0.1  # of a ratio: 3.5 standard deviations of the median over 8 tiles of nothing but noise
+BY_CHANCE = (
+    3.5 * 1.25 / (2**0.5 * TILE)
+)  # of a ratio, over the root of the tiles: 3.5 SD of a median of noise
 MIN_PAIRS = 4  # slices on one side of a gap say what is usual there from so many pairs on
 WINDOW_HU = (-1000.0, 200.0)
 BODY_HU = -850.0
@@ -111,18 +113,29 @@ def largest_step(volume: Volume) -> Step:
         return Step()
     differences = [_tiles((images[n:] - images[:-n]) ** 2) for n in range(1, lags + 1)]
     body = _tiles(images)[:-1] > BODY_HU
-    usual = [_usual(d, n, lags, distance) for n, d in enumerate(differences, 1)]
-    curve = np.maximum.accumulate([_middle(u / usual[0], body) for u in usual], axis=0)
-    ratio = _middle(differences[0] / usual[0], body)
-    jumps = np.array([_as_mm(r, c, distance) for r, c in zip(ratio, curve.T, strict=True)])
+    chance = BY_CHANCE / np.sqrt(np.maximum(body.sum(axis=1), 1))
+    usual = _usual(differences, distance)
+    curves = [np.maximum.accumulate([_middle(u / side[0], body) for u in side], axis=0) for side in usual]
+    jumps = np.min(
+        [
+            [
+                _as_mm(r, c, distance)
+                for r, c in zip(_middle(differences[0] / side[0], body) - chance, curve.T, strict=True)
+            ]
+            for side, curve in zip(usual, curves, strict=True)
+        ],
+        axis=0,
+    )
     k = int(np.argmax(jumps))
     again, height = _repeat(differences, body)
     at = again if height else k
     shift, aligned = _sideways(images[k], images[k + 1])
-    rest = _middle(_tiles(aligned[None] ** 2) / usual[0][k : k + 1], body[k : k + 1])[0]
+    still, here = _tiles(aligned[None] ** 2), body[k : k + 1]
+    rest = [_middle(still / side[0][k : k + 1], here)[0] - chance[k] for side in usual]
+    along = min(_as_mm(r, curve[:, k], distance) for r, curve in zip(rest, curves, strict=True))
     return Step(
         float(jumps[k]),
-        float(min(_as_mm(rest, curve[:, k], distance), jumps[k])),
+        float(min(along, jumps[k])),
         float(np.linalg.norm(shift * _averaged(volume.grid) * volume.grid.spacing[1:])),
         height * distance,
         (at * every, (at + 1) * every),
@@ -154,29 +167,36 @@ def _tiles(images: Float) -> Float:
     return np.asarray(blocks.mean(axis=(2, 4)).reshape(len(images), -1) + np.float32(1e-3))
 
 
-def _usual(difference: Float, lag: int, lags: int, distance: float) -> Float:
-    """Return the mean squared difference at a lag around every gap, (gap, tile), on the side where it is larger.
+def _usual(differences: list[Float], distance: float) -> tuple[list[Float], list[Float]]:
+    """Return the mean squared difference at every lag below and above every gap, a (gap, tile) a lag.
 
-    Where the lungs end, slices differ much on one side and little on the other: what is usual on one of them is no
-    jump.
+    Where the lungs end, slices differ much on one side and little on the other: what is usual on one is no jump.
     """
+    lags = len(differences)
     width = max(lags + 2, round(AROUND_MM / distance))
+    pairs = [_on_sides(d, n, width) for n, d in enumerate(differences, 1)]
+    return [below for below, _ in pairs], [above for _, above in pairs]
+
+
+def _on_sides(difference: Float, lag: int, width: int) -> tuple[Float, Float]:
+    """Return the mean squared difference at a lag below and above every gap; of both where pairs are few."""
     gaps = len(difference) + lag - 1
     total = np.concatenate(
         [np.zeros((1, difference.shape[1])), np.cumsum(difference, axis=0, dtype=np.float64)]
     )
     k = np.arange(gaps)
-    below = np.maximum(k - width, 0), np.maximum(k - lag + 1, 0)
-    above = np.minimum(k + 1, len(difference)), np.clip(k + 2 + width - lag, k + 1, len(difference))
-    above = above[0], np.maximum(above[1], above[0])
-    below = np.minimum(below[0], below[1]), below[1]
-    counts = [side[1] - side[0] for side in (below, above)]
+    start, end = np.maximum(k - width, 0), np.maximum(k - lag + 1, 0)
+    below = np.minimum(start, end), end
+    start, end = np.minimum(k + 1, len(difference)), np.clip(k + 2 + width - lag, k + 1, len(difference))
+    above = start, np.maximum(end, start)
+    counts = [(side[1] - side[0])[:, None] for side in (below, above)]
     sums = [total[side[1]] - total[side[0]] for side in (below, above)]
-    mean = (sums[0] + sums[1]) / np.maximum(counts[0] + counts[1], 1)[:, None]
-    for n, s in zip(counts, sums, strict=True):
-        many = n >= MIN_PAIRS
-        mean[many] = np.maximum(mean[many], s[many] / n[many, None])
-    return np.asarray(mean, dtype=np.float32)
+    both = (sums[0] + sums[1]) / np.maximum(counts[0] + counts[1], 1)
+    one, other = (
+        np.where(n >= MIN_PAIRS, s / np.maximum(n, 1), both).astype(np.float32)
+        for n, s in zip(counts, sums, strict=True)
+    )
+    return one, other
 
 
 def _middle(square: Float, body: np.ndarray) -> Float:
@@ -189,8 +209,8 @@ def _middle(square: Float, body: np.ndarray) -> Float:
 
 
 def _as_mm(ratio: float, curve: Float, distance: float) -> float:
-    """Return the distance at which slices differ by ``ratio``, less that of neighbours and what noise makes (mm)."""
-    return float(np.interp(ratio - TOLERANCE, curve, distance * np.arange(1, len(curve) + 1))) - distance
+    """Return the distance at which slices differ by ``ratio``, less that of neighbours (mm)."""
+    return float(np.interp(ratio, curve, distance * np.arange(1, len(curve) + 1))) - distance
 
 
 def _repeat(differences: list[Float], body: np.ndarray) -> tuple[int, int]:
