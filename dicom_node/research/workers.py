@@ -61,7 +61,7 @@ class Child:
             raise Unavailable(f"no worker process can be started: {error.strerror}") from error
         finally:
             theirs.close()
-        self._pipe: Connection[Any, Any] = Connection(ours.detach())
+        self._pipe = _connection(ours.detach())
 
     def call(self, work: Callable[..., T], *arguments: object) -> T:
         """Have the child call a function, and return what it returns or raise what it raises.
@@ -94,7 +94,7 @@ class Child:
 def serve(descriptor: int, memory_mb: int) -> None:
     """Be a child: answer the orders that come through a pipe until its other end is closed."""
     begin(memory=memory_mb * MB if memory_mb else resource.RLIM_INFINITY)
-    pipe: Connection[Any, Any] = Connection(descriptor)
+    pipe = _connection(descriptor)
     orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, orders), daemon=True).start()
     while True:
@@ -105,6 +105,10 @@ def serve(descriptor: int, memory_mb: int) -> None:
         except Exception as error:  # noqa: BLE001  it is raised in the parent
             answer = False, _portable(error)
         pipe.send(answer)
+
+
+def _connection(descriptor: int) -> Connection[Any, Any]:
+    return Connection(descriptor)
 
 
 def _listen(pipe: Connection[Any, Any], orders: queue.SimpleQueue[bytes]) -> None:
