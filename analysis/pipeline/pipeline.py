@@ -107,6 +107,7 @@ class Analysis:
             }
             for region, row in self.measures.items()
             for name, kind in kinds.items()
+            if name in row
         ]
 
     def save(self, path: str | Path) -> None:

@@ -36,7 +36,7 @@ class Axis:
         Examples
         --------
         >>> Axis(0.0, 100.0, 0, 1).ticks
-        [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]
+        [0, 20, 40, 60, 80, 100]
         """
         rough = (self.high - self.low) / 5
         power = 10 ** math.floor(math.log10(rough))

@@ -30,7 +30,7 @@ SAID = {
     "200,000 sequences deep": "cannot be read: RecursionError",
     "6,000,000 frames' items": "the file hangs its reader",
     "2,000,000 attributes": "",
-    "65535 x 65535, absent": "has 8589672450 voxels, more than 1073741824",
+    "65535 x 65535, absent": "(512 bytes to the end of the file, expected 8589672450)",
     "2,000,000,000 frames, absent": "cannot be decoded: The number of bytes of pixel data is less",
     "65535 x 65535, RLE": "has 8589672450 voxels, more than 1073741824",
     "65500 x 65500, JPEG Lossless": "its compressed pixels are 65500 x 65500 x 1 of 16 bits, not 16 x 16 x 1",

@@ -198,7 +198,7 @@ def test_why_tls_with_a_pacs_fails_is_said_and_the_object_is_tried_again(
             "no TLS: IP address mismatch, certificate is not valid for '127.0.0.2'.",
         ),
         (pacs(port, unknown), "no TLS: the peer does not accept this node's certificate"),
-        (pacs(port, gone), "cannot be used: No such file"),
+        (pacs(port, gone), "gone.crt of a certificate cannot be read: No such file"),
         (pacs(1, ours), "cannot be reached"),
     ):
         ((_, outcome),) = store_scu.send([parcel], destination, "VQNODE")

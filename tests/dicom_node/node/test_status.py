@@ -145,7 +145,6 @@ def test_status_on_the_terminal_says_what_needs_a_person_before_the_newest(tmp_p
     (tmp_path / "node.toml").write_text('storage = "data"\n')
     (tmp_path / "data").mkdir()
     database = Database(f"sqlite:///{tmp_path / 'data' / 'node.db'}", prepare=True)
-    protect(Layout(tmp_path / "data"), database)
     add(database, "1.2.840.99990001", "REFUSED", 1.0, "no phase \x1b[31m[bold]")
     for n in range(60):
         add(database, f"1.2.840.8888{n:04}", "PAIRED", 10.0 + n)

@@ -120,7 +120,7 @@ def test_a_slice_shifted_in_its_plane_is_refused() -> None:
     [
         (1, 2.5, "1 slice: fewer than 20 are no chest CT"),
         (3, 2.5, "3 slices: fewer than 20 are no chest CT"),
-        (30, 2.5, "72 mm covered: less than 100 mm is no chest CT"),
+        (30, 2.5, "72.5 mm covered: less than 100 mm is no chest CT"),
     ],
 )
 def test_too_little_is_no_chest(n: int, gap: float, reason: str) -> None:

@@ -394,8 +394,8 @@ def test_neither_instance_numbers_nor_file_order_move_a_result(tmp_path: Path, o
         assert z[ds.SourceImageSequence[0].ReferencedSOPInstanceUID] == pytest.approx(ORIGIN[2] + 2.5 * k)
         at = round(analysis.expiratory.indices(np.array([ds.ImagePositionPatient], dtype=float))[0][0])
         expected = expected_classes(analysis, ct.array, at)
-        error = np.abs(ds.pixel_array[: SHAPE[1]].astype(float) - expected).mean()
-        assert error < 12, k
+        error = np.abs(ds.pixel_array[: SHAPE[1]].astype(float) - expected).mean(axis=2)
+        assert error[analysis.lungs[at] > 0].mean() < 12, k  # letters are written beside the lungs
 
 
 def test_captures_of_an_enhanced_ct_name_its_frames(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ def test_the_example_is_read_and_is_the_defaults() -> None:
 def test_the_examples_that_are_no_defaults_can_be_used_as_they_stand(tmp_path: Path) -> None:
     text = re.sub(r"^#(?=\[|\w+ = )", "", EXAMPLE.read_text(encoding="utf-8"), flags=re.M)
     text = text.replace('file = "audit.log"\n', "")  # either a file or a host
+    text = text.replace('engine = "local"', 'engine = "dask"').replace(
+        'database = ""', "database = 'postgresql+psycopg://vq@db/vq'"
+    )
     config = read_config(written(tmp_path, text))
     assert config.receive.peers == (Peer("CT1", "10.1.2.0/24", 104), Peer("", "127.0.0.1"))
     assert config.receive.tls is not None
