@@ -143,6 +143,11 @@ class Header:
     accession: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def concerns_pairing(self) -> bool:
+        """Return whether the instance is a CT image, usable or not, so that its study needs a decision or a reason."""
+        return self.ignored not in ("not CT", "our own result")
+
 
 @dataclass(frozen=True)
 class Series:

@@ -32,7 +32,12 @@ def write_json(path: Path, schema: str, content: Mapping[str, object]) -> None:
     OSError
         Where the file cannot be written.
     """
-    path.write_text(encode({"schema": schema, **content}, indent=1) + "\n", encoding="utf-8")
+    path.write_bytes(json_bytes(schema, content))
+
+
+def json_bytes(schema: str, content: Mapping[str, object]) -> bytes:
+    """Return the bytes of a JSON file that names its schema first."""
+    return (encode({"schema": schema, **content}, indent=1) + "\n").encode()
 
 
 def read_json(path: Path, schema: str) -> dict[str, Any]:

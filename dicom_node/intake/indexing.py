@@ -115,7 +115,7 @@ def _record(
             unreadable[stored.calling_ae, found] += 1
             continue
         came.setdefault((stored.calling_ae, found.study_instance_uid), Counter())[found.sop_class_uid] += 1
-        if not found.ignored:
+        if found.concerns_pairing:
             last = changed.get(found.study_instance_uid, 0.0)
             changed[found.study_instance_uid] = max(last, stored.received_at)
     with archive.database.writing() as connection:

@@ -28,7 +28,9 @@ from ..processes import begin
 from ..results.context import read_case
 from ..results.files import picture, record_of
 from ..results.kinds import DEFAULT_OBJECTS, build_objects
-from ..results.record import NAME
+from ..results.measures_file import NAME as MEASURES
+from ..results.measures_file import measures_bytes
+from ..results.record import NAME as RECORD
 from ..settings.config import Config
 from ..settings.layout import Layout
 from ..store.archive import Archive
@@ -167,7 +169,12 @@ def _work(database: Database, order: Order, job: jobs.Job) -> None:
     )
     case = replace(case, trend=priors.trend(database, job.id, *about))
     objects = build_objects(analysis, case, lambda: load_volume(pair.expiratory, paths), wanted)
-    aside = {"overview.png": picture(analysis, order.style), NAME: record_of(analysis, case).dump()}
+    record = record_of(analysis, case)
+    aside = {
+        "overview.png": picture(analysis, order.style),
+        MEASURES: measures_bytes(record),
+        RECORD: record.dump(),
+    }
     made = store(order, objects, aside)
     rows, kinds = made.rows, made.kinds
     now = time.time()

@@ -115,7 +115,7 @@ def _unusable(headers: Sequence[Header]) -> list[str]:
         return [broken[0] + more]
     if any(h.slices for h in headers):
         return []
-    return sorted({h.ignored for h in headers if h.ignored not in ("not CT", "our own result")})
+    return sorted({h.ignored for h in headers if h.concerns_pairing})
 
 
 def _differs(stack: Sequence[Member], stacks: Sequence[Sequence[Member]]) -> str:

@@ -18,7 +18,7 @@ from analysis.pipeline.saved import REST
 from analysis.pipeline.uncertainty import THRESHOLDS
 
 from ..errors import Rejected
-from ..strict_json import read_json, write_json
+from ..strict_json import json_bytes, read_json
 from .record import NAME as RECORD
 from .record import Record
 
@@ -53,6 +53,12 @@ def write_measures(record: Record, folder: Path) -> Path:
     OSError
         Where it cannot be written.
     """
+    (folder / NAME).write_bytes(measures_bytes(record))
+    return folder / NAME
+
+
+def measures_bytes(record: Record) -> bytes:
+    """Return the bytes of ``measures.json`` of a result."""
     analysis = record.analysis
     kinds = measures_of(analysis.parameters.ventilation)
     content = {
@@ -70,8 +76,7 @@ def write_measures(record: Record, folder: Path) -> Path:
         "quality": analysis.findings,
         "registration": analysis.registration,
     }
-    write_json(folder / NAME, SCHEMA, content)
-    return folder / NAME
+    return json_bytes(SCHEMA, content)
 
 
 def read_measured(folder: Path) -> Measured:

@@ -25,11 +25,10 @@ from ..dicom.image_files import write_nifti
 from ..errors import Unavailable
 from ..research.export import export
 from ..results.measures_file import NAME as MEASURES_FILE
-from ..results.measures_file import SCHEMA
+from ..results.measures_file import measures_bytes
 from ..results.record import NAME as RECORD
 from ..results.record import read_record
 from ..store.tables import dlco, job, outcome, result, review
-from ..strict_json import read_json
 from .previews import Names
 from .problems import Conflict, Forbidden, NotThere
 from .site import Ask, Site
@@ -152,7 +151,7 @@ def result_page(site: Site, ask: Ask) -> ResultPage:
     row = job_of(site, ask)
     folder = site.config.layout.results_of(row.id)
     try:
-        found = read_json(folder / MEASURES_FILE, SCHEMA)
+        found = json.loads(_measures(folder))
     except OSError as error:
         raise Conflict(f"the files of job {row.id} cannot be read: {error.strerror}") from error
     with site.database.reading() as connection:
@@ -317,7 +316,7 @@ def _write(site: Site, number: int, kind: str, out: IO[bytes]) -> None:
             raise NotThere(f"job {number} made no report as PDF")
         out.write(bytes(dcmread(paths[0]).EncapsulatedDocument).rstrip(b"\x00"))
     elif kind == "json":
-        out.write((folder / MEASURES_FILE).read_bytes())
+        out.write(_measures(folder))
     elif kind == "dicom":
         _zip(out, _objects(site, number), folder)
     else:
@@ -327,6 +326,14 @@ def _write(site: Site, number: int, kind: str, out: IO[bytes]) -> None:
                 out.write((Path(made) / "measures.csv").read_bytes())
             else:
                 _zip(out, files, Path(made))
+
+
+def _measures(folder: Path) -> bytes:
+    """Return ``measures.json`` of a result; the node keeps that file since version 0.2.0."""
+    try:
+        return (folder / MEASURES_FILE).read_bytes()
+    except FileNotFoundError:
+        return measures_bytes(read_record(folder / RECORD))
 
 
 def _workspace(site: Site) -> Path:

@@ -16,6 +16,10 @@ from serve import Serve
 
 from analysis.truth.phantom import ThoraxShape, thorax_phantom
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
+from dicom_node.results.measures_file import NAME as MEASURES
+from dicom_node.results.measures_file import measures_bytes
+from dicom_node.results.record import NAME as RECORD
+from dicom_node.results.record import read_record
 
 SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
 
@@ -78,7 +82,9 @@ def test_results_arrive_once_though_the_node_is_killed_at_every_stage(
     results = [*tmp_path.rglob("results/*/*-seg.dcm"), *tmp_path.rglob("results/*/*-sr.dcm")]
     made = {str(dcmread(path).SOPInstanceUID): path.read_bytes() for path in results}
     assert len(made) == len(results) == 2  # what the destination asks for, of all that was made
-    node.kill()  # results wait for a PACS that is away
+    (record,) = tmp_path.rglob(f"results/*/{RECORD}")
+    assert record.with_name(MEASURES).read_bytes() == measures_bytes(read_record(record))
+    node.kill()  # results wait for a PACS that cannot be reached
 
     node.start()
     with orthanc(tmp_path / "orthanc", node.destination) as pacs:

@@ -19,6 +19,7 @@ let opacity = 0.55;
 const viewer = new Niivue({
   backColor: [0, 0, 0, 1], crosshairColor: [0.42, 0.78, 0.88, 0.9], crosshairWidth: 1, show3Dcrosshair: false,
   multiplanarForceRender: false, dragAndDropEnabled: false, isColorbar: false,
+  isRadiologicalConvention: true, // the right of the patient is at the left of the picture, as in every PACS
   onLocationChange: (at) => read(at),
 });
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -22,7 +22,7 @@ from dicom_node.store import tally
 from dicom_node.store.archive import Archive
 from dicom_node.store.database import Database
 from dicom_node.store.identity import join
-from dicom_node.store.tables import instance
+from dicom_node.store.tables import instance, study
 from dicom_node.store.unread import UNREACHABLE, read_again
 from dicom_node.strict_json import dump
 
@@ -146,3 +146,21 @@ def test_a_file_that_its_disk_does_not_give_is_read_again_and_then_has_its_heade
     with archive.database.reading() as connection:  # counted once, however often it was read
         assert tally.read(connection)["instances"] == {("other", "unreadable"): 1}
     reader.close()
+
+
+@pytest.mark.parametrize(
+    ("ignored", "decided"),
+    [
+        ("no usable Samples per Pixel (0028,0002) (absent, expected 1) in SOP instance 1.1", True),
+        ("localizer", True),
+        ("not CT", False),
+        ("our own result", False),
+    ],
+)
+def test_a_study_whose_every_ct_image_is_unusable_is_decided_on_so_that_it_gets_a_reason(
+    archive: Archive, database: Database, ignored: str, decided: bool
+) -> None:
+    names = stored(archive, ["1.1"])
+    index(archive, database, {path: replace(header("1.1"), ignored=ignored) for path in names})
+    with database.reading() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(study)) == int(decided)
