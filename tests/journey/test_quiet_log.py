@@ -65,7 +65,7 @@ def test_the_log_of_a_node_stays_short(odd: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_run_says_one_sentence(odd: Path, tmp_path: Path) -> None:
-    command = [*COMMAND, "run", str(odd), str(tmp_path / "out")]
+    command = [*COMMAND, "run", str(odd), str(tmp_path / "out"), "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     said = [line for line in done.stderr.splitlines() if line.strip() and "━" not in line]
