@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from ..settings.config import Config
 from ..store.database import Database
@@ -53,17 +52,13 @@ class Answers:
         self.paths: dict[str, Callable[[], Answer]] = {
             "/metrics": lambda: Answer(200, EXPOSITION, exposition(config, database, pulse)),
             "/livez": lambda: _of(live(pulse(), time.time())),
-            "/readyz": lambda: _of(ready(config, pulse(), partial(_same, database), time.time())),
+            "/readyz": lambda: _of(ready(config, pulse(), lambda: database, time.time())),
         }
 
     def answer(self, path: str) -> Answer | None:
         """Return the answer to GET; None for a path that is none of `paths`."""
         known = self.paths.get(path)
         return None if known is None else known()
-
-
-def _same(database: Database) -> Database:
-    return database
 
 
 def _of(health: Health) -> Answer:

@@ -30,8 +30,8 @@ FURTHER = (
     ("DLCO on total abnormal and covariates together", "regression"),
     ("Correlation with further columns", "outcomes"),
 )
-#: Columns of the correlations that a page has room for, the intervals beside their values.
-NARROW = (
+#: Columns of a correlation that a page has room for, the intervals beside their values.
+CORRELATION_HEAD = (
     "measure",
     "n",
     "r",
@@ -191,8 +191,8 @@ def _page(title: str, lines: Sequence[str]) -> Figure:
 def _narrow(table: Table) -> Table:
     """Return the correlations as a page has room for; a measure without one says why in its first column."""
     head, *rows = table
-    places = [head.index(name) for name in NARROW]
-    out = [list(NARROW)]
+    places = [head.index(name) for name in CORRELATION_HEAD]
+    out = [list(CORRELATION_HEAD)]
     for row in rows:
         cells = [row[place] for place in places]
         out.append([f"{cells[0]}: {row[-1]}" if row[-1] else cells[0], *cells[1:]])

@@ -18,7 +18,7 @@ from analysis.errors import AnalysisError
 from analysis.measures.table import MEASURES
 
 from .cohort import Cohort
-from .cohort_pages import Table, html_page, panel_pages, text_pages
+from .cohort_pages import CORRELATION_HEAD, Table, html_page, panel_pages, text_pages
 
 FRACTIONS = ("total_abnormal", "shunt", "dead_space", "matched_defect")
 #: Measures from the literature to compare the fractions with: emphysema, heterogeneity of Q, air trapping.
@@ -148,19 +148,7 @@ def _cases_table(cohort: Cohort) -> Table:
 
 
 def _correlations_table(found: Mapping[str, Correlation | str]) -> Table:
-    head = [
-        "measure",
-        "n",
-        "r",
-        "r 95 % CI",
-        "r²",
-        "r² 95 % CI",
-        "p",
-        "Spearman",
-        "Spearman 95 % CI",
-        "Spearman p",
-    ]
-    rows = [[*head, "slope", "intercept", "note"]]
+    rows = [[*CORRELATION_HEAD, "slope", "intercept", "note"]]
     for name, one in found.items():
         if isinstance(one, str):  # the reason stands in the last column, where it widens no other
             rows.append([_words(name), *[""] * (len(rows[0]) - 2), one])

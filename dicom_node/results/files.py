@@ -60,7 +60,7 @@ def write(record: Record, objects: Iterable[tuple[str, Dataset]], out: Path) -> 
             files.append(out / kind / f"{ds.SeriesNumber}-{int(ds.InstanceNumber):04d}.dcm")
         else:
             files.append(out / f"{kind}.dcm")
-        if kind == "maps":  # most of a map is "no value": a hundredth of its size is left
+        if kind == "maps":  # most of a map is "no value"
             ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
         dcmwrite(files[-1], ds, enforce_file_format=True)
     (out / "overview.png").write_bytes(picture(record.analysis))
