@@ -33,8 +33,8 @@ PDU = "131072"
 SLICE_BYTES = 512 * 512 * 2
 #: Of this node and of Orthanc, with their logs: no images, but as large.
 DATABASES = "node.db", "index"
-#: A receiver that has just started may still be at that.
-SETTLE_SECONDS = 3.0
+#: A receiver that has just started may still be at that: it is measured once it is idle for so long (s).
+IDLE_SECONDS = 2.0
 
 
 def storescp(folder: Path, port: int) -> list[str]:
@@ -130,6 +130,16 @@ def cpu_seconds(session: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def wait_idle(session: int) -> None:
+    """Return once a session's processes use less than a twentieth of a core."""
+    end, used = time.monotonic() + 60, -1.0
+    while (now := cpu_seconds(session)) - used > IDLE_SECONDS / 20:
+        if time.monotonic() > end:
+            raise SystemExit("the receiver does not come to rest")
+        used = now
+        time.sleep(IDLE_SECONDS)
+
+
 def measure(
     receiver: Callable[[Path, int], list[str]], slices: list[Path], disk: Path
 ) -> tuple[float, float]:
@@ -143,7 +153,7 @@ def measure(
     try:
         wait_ready(port)
         os.sync()  # what another left to be written would be written now, by whoever syncs
-        time.sleep(SETTLE_SECONDS)
+        wait_idle(process.pid)
         before = cpu_seconds(process.pid)
         seconds = send(slices, port)
         spent = cpu_seconds(process.pid) - before
