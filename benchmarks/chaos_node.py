@@ -20,6 +20,7 @@ from made import analysis_of
 from analysis.parameters import Parameters
 from analysis.pipeline.pipeline import Analysis
 from dicom_node.dicom.pixels import load_volume
+from dicom_node.jobs import order as orders
 from dicom_node.jobs import worker
 from dicom_node.model import Pair
 
@@ -39,11 +40,11 @@ def made(
     return analysis_of(pair.expiratory), pair
 
 
-def run(order: worker.Order) -> None:
+def run(order: orders.Order) -> None:
     """Work on one order as the product does, with `made` for the analysis."""
     worker.analyse_pair = made  # type: ignore[assignment]
     worker.DEFAULT_OBJECTS = ()  # type: ignore[assignment]  # what the destinations take: captures take seconds
-    worker.run(order)
+    orders.run(order)
 
 
 def main() -> None:

@@ -67,6 +67,14 @@ TABLES = {"analysis": ANALYSIS, "dicom_node": DICOM_NODE}
 #: Rooms whose import must load none of these, by whatever way.
 OFFLINE = ("pairing", "results", "research")
 NETWORK_AND_DATABASE = ("pynetdicom", "sqlalchemy", "httpx", "apscheduler")
+#: What a process imports as it starts -> libraries that it has no use for while it waits, each of many megabytes.
+ANALYSIS_LIBRARIES = ("scipy", "SimpleITK", "numba", "matplotlib", "highdicom")
+IDLE = {
+    "import dicom_node.node.node": ANALYSIS_LIBRARIES,
+    "from dicom_node.intake import lean; lean.shut_out(); import dicom_node.intake.receivers": (
+        *ANALYSIS_LIBRARIES, "numpy", "PIL", "gdcm", "httpx", "sqlalchemy.dialects.postgresql",
+    ),
+}  # fmt: skip
 
 
 def room_of(path: Path, package: str) -> str:
@@ -152,6 +160,13 @@ def test_rooms_without_network_and_database_load_neither(room: str) -> None:
     names = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in modules("dicom_node")]
     own = [name for name in names if name.startswith(f"dicom_node.{room}.") and not name.endswith("__init__")]
     code = f"import sys, {', '.join(own)}; print(*[m for m in {NETWORK_AND_DATABASE} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("starts", IDLE)
+def test_a_process_that_waits_loads_no_library_that_it_does_not_use(starts: str) -> None:
+    code = f"import sys; {starts}; print(*[m for m in {IDLE[starts]} if sys.modules.get(m)])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == []
 

@@ -209,12 +209,12 @@ def _regions(figure: Figure, analysis: Analysis, top: float) -> None:
     rows = list(analysis.measures)
     step = min(0.0135, (top - 0.109) / (len(rows) + 2))
     heads = (
-        ("percent of its classified lung ± uncertainty", 0.43),
-        ("share of both lungs, %", 0.735),
-        ("after removal*, %", 0.893),
+        ("percent of its classified lung ± uncertainty", 0.625),
+        ("share of both lungs, %", 0.81),
+        ("after removal*, %", 0.93),
     )
-    for words, x in heads:
-        figure.text(x, top - step, words, fontsize=6.5, color=GREY, ha="center")
+    for words, x in heads:  # they end where the last of their columns ends
+        figure.text(x, top - step, words, fontsize=6.5, color=GREY, ha="right")
     colours = {c.name.lower(): CLASS_RGB[c] for c in ABNORMAL}
     for words, name, x in REGION_COLUMNS:
         figure.text(x, top - 2 * step, words, fontsize=6.5, color=GREY, ha="right")

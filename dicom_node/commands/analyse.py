@@ -239,7 +239,7 @@ def _recipe(config: Path | None, objects: str, assignments: list[str] | None) ->
         raise typer.BadParameter(
             f"{', '.join(unknown)}: known are {', '.join(OBJECT_KINDS)}, none", param_hint="--objects"
         )
-    return Recipe(_with(settings.analysis, assignments or []), settings.pairing, kinds)
+    return Recipe(_with(settings.analysis, assignments or []), settings.pairing, kinds, settings.pictures)
 
 
 def _with(parameters: Parameters, assignments: list[str]) -> Parameters:

@@ -47,7 +47,7 @@ def _print(made: Demo) -> None:
 
     table = Table("class", "truth %", "result %", title="Fractions of the lung", title_justify="left")
     for c, truth in made.truth.items():
-        table.add_row(CLASS_NAME[c], f"{truth:.1f}", f"{made.measured[c]:.1f}")
+        table.add_row(CLASS_NAME[c], f"{truth:.1f}", f"{made.measured[c]:g}")
     Console().print(table)
     print(RESEARCH_USE)
     for path in made.files:

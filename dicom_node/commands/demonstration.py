@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from ..dicom.ct_writer import Scan, write_ct_series
 from ..errors import Rejected, Unavailable
 from ..network.association import associate
 from ..node.node import Node
-from ..node.status import status
+from ..node.status import Delivery, status
 from ..settings.config import Config, JobSettings, ReceiveSettings
 from ..settings.destinations import CStoreDestination
 from ..settings.web import WebSettings
@@ -197,11 +197,20 @@ def _wait(database: Database, pacs: StandInPacs, progress: Progress) -> None:
         for job in found.jobs:
             if job.state in ("REFUSED", "FAILED"):
                 raise Rejected(f"job {job.id}: {job.reason}")
-            progress(job.stage or "waiting for a worker", job.fraction)
+            if job.state == "DONE":
+                progress("delivering", _share(found.deliveries))
+            else:
+                progress(job.stage or "waiting for a worker", job.fraction)
         if {p.name for p in pacs.received} >= {"seg.dcm", "sr.dcm", "key_objects.dcm", "report.dcm"}:
             return
         ticker.wait(0.5)
     raise Unavailable(f"no result within {MINUTES} minutes")
+
+
+def _share(deliveries: Sequence[Delivery]) -> float:
+    """Return the share of the objects that have been sent."""
+    sent = sum(one.objects for one in deliveries if one.state == "SENT")
+    return sent / max(1, sum(one.objects for one in deliveries))
 
 
 def fractions(report: Dataset) -> dict[VQClass, float]:

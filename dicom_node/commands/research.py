@@ -81,12 +81,19 @@ def deidentify_(
         Path | None,
         typer.Option(help="File with the secret that pseudonyms come from. Without one: the node's own."),
     ] = None,
+    retain: Annotated[
+        str,
+        typer.Option(
+            help="What is kept besides, with commas between: characteristics (sex, age, size, weight, ...), device "
+            "(station name, serial number, ...)."
+        ),
+    ] = "",
 ) -> None:
     """Write the DICOM images and results of a job without identity (PS3.15 Basic Confidentiality Profile).
 
     Exports with the same key replace UIDs, Patient ID and dates in the same way.
     """
-    from ..dicom.deidentification import Pseudonyms
+    from ..dicom.deidentification import Profile, Pseudonyms
     from ..jobs.results import find, images
     from ..research.deidentify import deidentify
     from ..results.record import read_record
@@ -98,10 +105,15 @@ def deidentify_(
         secret = key.read_bytes() if key else node_key(settings.layout)
     except OSError as error:
         raise Rejected(f"the key {key} cannot be read: {error.strerror}") from error
+    options = tuple(part.strip() for part in retain.split(",") if part.strip())
+    try:
+        profile = Profile(Pseudonyms(secret), options)
+    except Rejected as error:
+        raise typer.BadParameter(str(error), param_hint="--retain") from error
     record = read_record(find(str(job), settings.layout, settings.database_url))
     pair, paths = images(job, settings.layout, settings.database_url)
     with bars() as progress:
-        folders = deidentify(record, pair, paths, out, Pseudonyms(secret), progress)
+        folders = deidentify(record, pair, paths, out, profile, progress)
     _told(settings, job)
     for folder in folders:
         print(folder)

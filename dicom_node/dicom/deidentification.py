@@ -2,7 +2,8 @@
 
 Kept is what this table names, and nothing else: private, unknown and free-text attributes go, whatever they hold.
 Options: Clean Descriptors (the Series Description says the phase and no more) and Retain Longitudinal Temporal
-Information with Modified Dates (all dates of a patient are shifted by the same days; times of day go).
+Information with Modified Dates (all dates of a patient are shifted by the same days; times of day go). Whoever asks for
+it keeps more: `RETAINED`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import uuid
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pydicom import DataElement, Dataset
@@ -17,6 +20,7 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from ..errors import Rejected
+from .age import years_of_age
 from .malformed import MALFORMED
 
 #: Prefix of the UIDs that the standard defines, such as SOP classes; every other UID is replaced.
@@ -69,6 +73,42 @@ METHOD = (
     ("113105", "Clean Descriptors Option"),
     ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
 )
+#: Ages from here on are written as this one: so few people are that old that the age alone may name one (45 CFR
+#: 164.514(b)(2)(i)(C)).
+OLDEST = 90
+
+
+@dataclass(frozen=True)
+class Retained:
+    """Hold an option of the profile that keeps attributes.
+
+    Parameters
+    ----------
+    code, meaning : str
+        Of CID 7050, written into De-identification Method Code Sequence (0012,0064).
+    keywords : frozenset of str
+        Attributes that Table E.1-1 keeps under this option, as far as a CT has them.
+    """
+
+    code: str
+    meaning: str
+    keywords: frozenset[str]
+
+
+#: Name of an option of `dicom-node deidentify --retain` -> what it keeps besides.
+RETAINED: Mapping[str, Retained] = {
+    "characteristics": Retained(
+        "113108", "Retain Patient Characteristics Option",
+        frozenset({
+            "PatientSex", "PatientAge", "PatientSize", "PatientWeight", "EthnicGroup", "SmokingStatus",
+            "PregnancyStatus",
+        }),
+    ),
+    "device": Retained(
+        "113109", "Retain Device Identity Option",
+        frozenset({"StationName", "DeviceSerialNumber", "DeviceUID", "GantryID", "DetectorID", "GeneratorID"}),
+    ),
+}  # fmt: skip
 
 
 class Pseudonyms:
@@ -123,14 +163,38 @@ class Pseudonyms:
         return hmac.digest(self._key, f"{role}\n{text}".encode(), hashlib.sha256)
 
 
-def without_identity(ds: Dataset, names: Pseudonyms, description: str) -> Dataset:
+@dataclass(frozen=True)
+class Profile:
+    """Hold how images lose their identity.
+
+    Parameters
+    ----------
+    names : Pseudonyms
+    retain : tuple of str
+        Options of `RETAINED`.
+
+    Raises
+    ------
+    Rejected
+        Where an option is not known.
+    """
+
+    names: Pseudonyms
+    retain: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.retain if name not in RETAINED]:
+            raise Rejected(f"{', '.join(unknown)}: what can be retained is {', '.join(RETAINED)}")
+
+
+def without_identity(ds: Dataset, profile: Profile, description: str) -> Dataset:
     """Return a CT instance without identity; the caller adds its pixels.
 
     Parameters
     ----------
     ds : Dataset
         As stored; not changed.
-    names : Pseudonyms
+    profile : Profile
     description : str
         The new Series Description.
 
@@ -146,9 +210,13 @@ def without_identity(ds: Dataset, names: Pseudonyms, description: str) -> Datase
     """
     if str(ds.get("BurnedInAnnotation") or "NO").upper() != "NO":
         raise Rejected(f"SOP instance {ds.SOPInstanceUID} has annotations burned in: not de-identified")
+    names = profile.names
     out = _kept(ds, ds, names)
+    for option in profile.retain:
+        _retain(ds, out, RETAINED[option].keywords)
     for keyword in EMPTY:
-        setattr(out, keyword, "")
+        if keyword not in out:
+            setattr(out, keyword, "")
     out.PatientID = names.patient(ds)
     out.PatientName = f"{out.PatientID}^"
     out.SeriesDescription = description
@@ -157,7 +225,8 @@ def without_identity(ds: Dataset, names: Pseudonyms, description: str) -> Datase
     out.PatientIdentityRemoved = "YES"
     out.LongitudinalTemporalInformationModified = "MODIFIED"
     out.DeidentificationMethod = "PS3.15 Annex E: all but listed attributes removed"
-    out.DeidentificationMethodCodeSequence = [_code(value, meaning) for value, meaning in METHOD]
+    options = [(RETAINED[name].code, RETAINED[name].meaning) for name in profile.retain]
+    out.DeidentificationMethodCodeSequence = [_code(value, meaning) for value, meaning in (*METHOD, *options)]
     out.ensure_file_meta()
     out.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     out.file_meta.MediaStorageSOPClassUID = out.SOPClassUID
@@ -185,6 +254,21 @@ def _kept(ds: Dataset, root: Dataset, names: Pseudonyms) -> Dataset:
         except MALFORMED:
             continue
     return out
+
+
+def _retain(ds: Dataset, out: Dataset, keywords: Collection[str]) -> None:
+    """Copy attributes as they are, except that an age is at most `OLDEST`, and follows from the birth date."""
+    for keyword in keywords:
+        try:
+            if ds.get(keyword) not in (None, ""):
+                out[keyword] = ds[keyword]
+        except MALFORMED:
+            continue
+    if "PatientAge" in keywords:
+        years = years_of_age(ds)
+        out.pop("PatientAge", None)
+        if years is not None:
+            out.PatientAge = f"{min(int(years), OLDEST):03d}Y"
 
 
 def _code(value: str, meaning: str) -> Dataset:

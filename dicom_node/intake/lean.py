@@ -53,11 +53,16 @@ class Order:
 
 def accept(order: Order, pipe: Any) -> None:
     """Receive until the node ends (the target of the process)."""
+    shut_out()
+    from .receivers import accept as receive
+
+    receive(order, pipe)
+
+
+def shut_out() -> None:
+    """Let nothing import the libraries that this process does without."""
     for name in SHUT_OUT:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # an import of it raises ImportError
     private = ModuleType(PRIVATE)
     private.private_dictionaries = {}  # type: ignore[attr-defined]
     sys.modules.setdefault(PRIVATE, private)
-    from .receivers import accept as receive
-
-    receive(order, pipe)

@@ -7,7 +7,6 @@ import logging
 import sqlalchemy as sa
 
 from ..errors import Rejected, Unavailable
-from ..results.record import NAME, without_patient
 from ..settings.layout import Layout
 from ..store.database import Database
 from ..store.durable import make_folder, write_file
@@ -40,6 +39,9 @@ def strip(layout: Layout, database: Database) -> int:
 
 
 def _strip(layout: Layout, number: int) -> None:
+    # here, because the analysis comes with it, which a node that has no older results does not need
+    from ..results.record import NAME, without_patient
+
     path = layout.results_of(number) / NAME
     try:
         content = path.read_bytes()

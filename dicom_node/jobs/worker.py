@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -17,21 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis import errors as analysis_errors
-from analysis.parameters import PictureStyle
 
 from ..delivery import queue as deliver
 from ..dicom.pixels import load_volume
 from ..errors import Rejected, Unavailable
 from ..pairing.analyse import analyse_pair, share_done
 from ..pairing.lobes_program import draw_lobes
-from ..processes import begin
 from ..results.context import read_case
 from ..results.files import picture, record_of
 from ..results.kinds import DEFAULT_OBJECTS, build_objects
 from ..results.measures_file import NAME as MEASURES
 from ..results.measures_file import measures_bytes
 from ..results.record import NAME as RECORD
-from ..settings.config import Config
 from ..settings.layout import Layout
 from ..store.archive import Archive
 from ..store.database import Database
@@ -40,6 +37,7 @@ from ..store.keys import keyed, patients_key
 from ..store.tables import result
 from . import priors
 from . import queue as jobs
+from .order import Order
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -50,50 +48,12 @@ LOG = logging.getLogger(__name__)
 VERDICT_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Order:
-    """The arguments of a worker process."""
-
-    database_url: str
-    storage: Path
-    job_id: int
-    attempt: int
-    destinations: tuple[tuple[str, tuple[str, ...]], ...]
-    nice: int
-    memory_mb: int
-    lobes_command: tuple[str, ...]
-    style: PictureStyle
-    prepare: Callable[[], None] | None
-
-
-def order_of(config: Config, job_id: int, attempt: int, prepare: Callable[[], None] | None) -> Order:
-    """Return the order to work on an attempt of a job by the settings of this machine."""
-    return Order(
-        database_url=config.database_url,
-        storage=config.storage,
-        job_id=job_id,
-        attempt=attempt,
-        destinations=tuple((d.name, d.objects) for d in config.destinations),
-        nice=config.jobs.nice,
-        memory_mb=config.jobs.memory_mb,
-        lobes_command=config.jobs.lobes_command,
-        style=config.pictures,
-        prepare=prepare,
-    )
-
-
-def run(order: Order) -> None:
-    """Run one job until it has a verdict (the target of the worker process).
+def work(order: Order) -> None:
+    """Work on one job until it has a verdict, in a process that is set up already; see `order.run`.
 
     Every error becomes a state of the job with one sentence. The log gets the trace of a bug without the exception's
     message, which may quote patient data.
     """
-    begin(order.prepare, order.nice, order.memory_mb << 20)
-    work(order)
-
-
-def work(order: Order) -> None:
-    """Work on one job until it has a verdict, in a process that is set up already; see `run`."""
     # `tempfile` writes here; the node removes what a killed worker leaves
     workspace = make_folder(Layout(order.storage).workspace(order.job_id, order.attempt))
     tempfile.tempdir = str(workspace)

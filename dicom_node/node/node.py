@@ -23,9 +23,9 @@ from ..intake.header_reader import Reader
 from ..intake.indexing import index_new
 from ..intake.receivers import LOST_SECONDS, Acceptors, keep
 from ..jobs import queue as jobs
-from ..jobs import worker
 from ..jobs.executors.kinds import ENGINES
 from ..jobs.old_records import strip
+from ..jobs.order import Order, order_of, run
 from ..metrics.answers import Answers
 from ..metrics.server import MetricsServer
 from ..model import Header
@@ -92,7 +92,7 @@ class Node:
         self,
         config: Config,
         prepare: Callable[[], None] | None = None,
-        run: Callable[[worker.Order], None] = worker.run,
+        run: Callable[[Order], None] = run,
     ) -> None:
         self.config, self._prepare = config, prepare
         self.port = 0
@@ -267,7 +267,7 @@ class Node:
         while self._executor.free > 0 and (job := jobs.start_next(self.database, time.time(), owner)):
             LOG.info("job %d: study %s, attempt %d", job.id, job.study_uid, job.attempt)
             try:
-                self._executor.start(worker.order_of(self.config, job.id, job.attempt, self._prepare))
+                self._executor.start(order_of(self.config, job.id, job.attempt, self._prepare))
             except Unavailable as error:
                 jobs.postponed(self.database, job.id, job.attempt, str(error), time.time())
                 raise

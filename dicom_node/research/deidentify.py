@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydicom import dcmread, dcmwrite
 
-from ..dicom.deidentification import Pseudonyms, without_identity
+from ..dicom.deidentification import Profile, Pseudonyms, without_identity
 from ..dicom.pixels import load_volume, stored_values
 from ..errors import Rejected, Unavailable
 from ..model import Pair, Series
@@ -23,7 +23,7 @@ from ..results.record import Record
 
 
 def deidentify(
-    record: Record, pair: Pair, paths: Mapping[str, Path], out: Path, names: Pseudonyms, progress: Progress
+    record: Record, pair: Pair, paths: Mapping[str, Path], out: Path, profile: Profile, progress: Progress
 ) -> tuple[Path, ...]:
     """Write the images of a result without identity, and the result made again from them.
 
@@ -39,7 +39,7 @@ def deidentify(
     paths : mapping of SOP Instance UID to Path
     out : Path
         New or empty folder: ``images/inspiration``, ``images/expiration`` and ``results``.
-    names : Pseudonyms
+    profile : Profile
     progress : callable
 
     Returns
@@ -55,7 +55,7 @@ def deidentify(
     if out.exists() and any(out.iterdir()):
         raise Rejected(f"{out} is not empty")
     try:
-        renamed, files = _images(_ordered(pair, record), paths, out / "images", names, progress)
+        renamed, files = _images(_ordered(pair, record), paths, out / "images", profile, progress)
         _results(renamed, files, record, out / "results", progress)
     except OSError as error:
         raise Unavailable(f"{out} cannot be written: {error.strerror}") from error
@@ -70,7 +70,7 @@ def _ordered(pair: Pair, record: Record) -> Pair:
 
 
 def _images(
-    pair: Pair, paths: Mapping[str, Path], out: Path, names: Pseudonyms, progress: Progress
+    pair: Pair, paths: Mapping[str, Path], out: Path, profile: Profile, progress: Progress
 ) -> tuple[Pair, dict[str, Path]]:
     files: dict[str, Path] = {}
     series = {"inspiration": pair.inspiratory, "expiration": pair.expiratory}
@@ -83,19 +83,19 @@ def _images(
             if uid not in paths:
                 raise Rejected(f"SOP instance {uid} is not in the archive")
             target = out / phase / f"{n:04d}.dcm"
-            new = names.uid(uid)
+            new = profile.names.uid(uid)
             if new not in files:
-                _image(paths[uid], target, names, description)
+                _image(paths[uid], target, profile, description)
                 files[new] = target
             progress("images", len(files) / total)
-    renamed = [_renamed(stack, names, phase.capitalize()) for phase, stack in series.items()]
+    renamed = [_renamed(stack, profile.names, phase.capitalize()) for phase, stack in series.items()]
     reason = "decided on the images before they were de-identified"
     return Pair(renamed[0], renamed[1], pair.decided, reason), files
 
 
-def _image(source: Path, target: Path, names: Pseudonyms, description: str) -> None:
+def _image(source: Path, target: Path, profile: Profile, description: str) -> None:
     """Write an image without identity, decoded: a compressed stream may hold more than its pixels."""
-    ds = without_identity(dcmread(source, stop_before_pixels=True, force=True), names, description)
+    ds = without_identity(dcmread(source, stop_before_pixels=True, force=True), profile, description)
     values = stored_values(source)
     ds.BitsAllocated = 8 * values.itemsize
     data = values.astype(values.dtype.newbyteorder("<")).tobytes()

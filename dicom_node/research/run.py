@@ -9,7 +9,7 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from analysis.parameters import Parameters
+from analysis.parameters import Parameters, PictureStyle
 from analysis.pipeline.pipeline import Analysis
 from analysis.volume.image_files import is_image_file
 
@@ -38,11 +38,14 @@ class Recipe:
     rules : PairingRules
     objects : tuple of str
         Kinds of DICOM objects, of `results.kinds.OBJECT_KINDS`.
+    style : PictureStyle
+        How pictures show V and Q.
     """
 
     parameters: Parameters = field(default_factory=Parameters)
     rules: PairingRules = field(default_factory=PairingRules)
     objects: tuple[str, ...] = DEFAULT_OBJECTS
+    style: PictureStyle = field(default_factory=PictureStyle)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +93,7 @@ def run(
         insp, exp = sources
         record = analyse_images(insp, exp, recipe.parameters, progress, given)
         with whole_folder(out) as draft:
-            files = write(record, (), draft)
+            files = write(record, (), draft, recipe.style)
         return Outcome(record.analysis, tuple(out / path.relative_to(draft) for path in files))
     with tempfile.TemporaryDirectory(prefix="dicom-node-") as folder:
         piles = []
@@ -109,7 +112,7 @@ def _of_dicom(
 ) -> Outcome:
     """Analyse a pair of DICOM series and write its results."""
     mark = fingerprint(found, recipe.parameters, version("vq-dicom-node"))
-    case = read_case(found, paths, datetime.now().astimezone(), mark)
+    case = replace(read_case(found, paths, datetime.now().astimezone(), mark), style=recipe.style)
     source, own = given.lobe_source(), given.read()
     analysis, found = analyse_pair(found, paths, recipe.parameters, progress, source, own)
     progress("objects", 0.0)
@@ -117,7 +120,7 @@ def _of_dicom(
     analysis = replace(analysis, findings=(*analysis.findings, *case.findings()))
     objects = build_objects(analysis, case, lambda: load_volume(found.expiratory, paths), recipe.objects)
     with whole_folder(out) as draft:
-        files = write(record_of(analysis, case), objects, draft)
+        files = write(record_of(analysis, case), objects, draft, recipe.style)
     progress("objects", 1.0)
     return Outcome(analysis, tuple(out / path.relative_to(draft) for path in files))
 

@@ -36,7 +36,9 @@ def picture(analysis: Analysis, style: PictureStyle | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def write(record: Record, objects: Iterable[tuple[str, Dataset]], out: Path) -> tuple[Path, ...]:
+def write(
+    record: Record, objects: Iterable[tuple[str, Dataset]], out: Path, style: PictureStyle | None = None
+) -> tuple[Path, ...]:
     """Write a result into a folder: a kind's only object as a file of its name, a series as a folder.
 
     Parameters
@@ -46,6 +48,8 @@ def write(record: Record, objects: Iterable[tuple[str, Dataset]], out: Path) -> 
     objects : iterable of (kind, Dataset)
     out : Path
         Folder; made where it does not exist.
+    style : PictureStyle, optional
+        Of the picture.
 
     Returns
     -------
@@ -63,7 +67,7 @@ def write(record: Record, objects: Iterable[tuple[str, Dataset]], out: Path) -> 
         if kind == "maps":  # most of a map is "no value"
             ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
         dcmwrite(files[-1], ds, enforce_file_format=True)
-    (out / "overview.png").write_bytes(picture(record.analysis))
+    (out / "overview.png").write_bytes(picture(record.analysis, style))
     measures = write_measures(record, out)
     (out / NAME).write_bytes(record.dump())
     return (*files, out / "overview.png", measures, out / NAME)

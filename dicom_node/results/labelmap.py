@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from highdicom.seg import Segmentation
+from highdicom.seg import Segmentation, SegmentationTypeValues
 from pydicom import Dataset
 
 from analysis.pipeline.pipeline import Analysis
@@ -28,4 +28,4 @@ def build_labelmap(analysis: Analysis, case: Case) -> Segmentation:
     labels = np.where(analysis.lungs > 0, analysis.lungs + np.uint8(len(CLASS_SEGMENTS)), 0).astype(np.uint8)
     for number, c in CLASS_SEGMENTS.items():
         labels[analysis.classes == c] = number
-    return segmentation(analysis, case, "labelmap", labels)
+    return segmentation(analysis, case, "labelmap", labels, SegmentationTypeValues.LABELMAP)

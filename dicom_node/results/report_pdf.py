@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
-from datetime import datetime
 
 from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
@@ -14,6 +12,7 @@ from analysis.figures.report import TITLE, Facts, report_pdf
 from analysis.measures.reference import Person
 from analysis.pipeline.pipeline import Analysis
 
+from ..dicom.age import years_of_age
 from ..model import ACQUISITION, Series
 from . import codes
 from .context import Case, printed_date, printed_name
@@ -46,7 +45,7 @@ def build_pdf(analysis: Analysis, case: Case) -> Dataset:
 def _facts(case: Case) -> Facts:
     """Return patient, dates, institution and technique; what the images do not say stays empty."""
     exp, insp = case.expiratory[0], case.inspiratory[0]
-    age = _age(exp)
+    age = years_of_age(exp)
     who = [
         ("Patient", printed_name(exp.PatientName)[:36]),
         ("Patient ID", str(exp.PatientID or "")[:36]),
@@ -90,15 +89,3 @@ def _number(ds: Dataset, keyword: str) -> float | None:
 def _height(ds: Dataset) -> str:
     height = _number(ds, "PatientSize")
     return "" if height is None else f"{height:.2f} m"
-
-
-def _age(ds: Dataset) -> float | None:
-    """Return the patient's age in years: at the study by the birth date, or as Patient's Age (0010,1010) says."""
-    try:
-        born, then = (
-            datetime.strptime(str(ds.get(k) or "")[:8], "%Y%m%d") for k in ("PatientBirthDate", "StudyDate")
-        )
-        return (then - born).days / 365.25
-    except ValueError:
-        said = re.fullmatch(r"(\d{3})Y", str(ds.get("PatientAge") or ""))
-        return float(said[1]) if said else None

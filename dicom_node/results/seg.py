@@ -1,4 +1,9 @@
-"""Classes and lungs on the expiratory CT's own grid -> Segmentation (PS3.3 A.51), BINARY."""
+"""Classes and lungs on the expiratory CT's own grid -> Segmentation (PS3.3 A.51), BINARY.
+
+Where a frame fills no whole number of bytes (rows times columns is no multiple of 8), the bits of a BINARY Segmentation
+run on from frame to frame (PS3.5 8.1.1). OHIF 3.13.2 then draws most frames in wrong places, and Orthanc 1.10.1 gives
+none. Such a Segmentation is FRACTIONAL, with the values 0 and 255 only: a byte a pixel.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,13 @@ from highdicom import (
     PlanePositionSequence,
 )
 from highdicom.color import CIELabColor
-from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
+from highdicom.seg import (
+    SegmentAlgorithmTypeValues,
+    Segmentation,
+    SegmentationFractionalTypeValues,
+    SegmentationTypeValues,
+    SegmentDescription,
+)
 from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom import Dataset
@@ -37,8 +48,10 @@ LUNG_SEGMENTS: Mapping[int, int] = {5: 1, 6: 2}
 #: Region of `analysis.anatomy.regions.REGIONS` -> the segment that covers exactly this region.
 REGION_SEGMENT: Mapping[str, int] = {"right": 5, "left": 6}
 TITLES: Mapping[str, str] = {"seg": "SEG", "labelmap": "label map"}
-#: Frames packed at a time: any eight frames fill whole bytes.
+#: Frames packed at a time, which limits the memory that unpacked ones take.
 CHUNK = 8
+#: Maximum Fractional Value (0062,000E): what a pixel of a segment is.
+WHOLE = 255
 
 
 def build(making: Making) -> Iterator[Dataset]:
@@ -65,20 +78,25 @@ def build_segmentation(analysis: Analysis, case: Case) -> Segmentation:
     grid = analysis.expiratory.shape
     # highdicom makes the attributes from an empty stand-in that takes no memory; the bits are packed below.
     empty = np.broadcast_to(np.uint8(0), (*grid, len(CLASS_SEGMENTS) + len(LUNG_SEGMENTS)))
-    ds = segmentation(analysis, case, "seg", empty)
+    whole_bytes = grid[1] * grid[2] % 8 == 0
+    how = SegmentationTypeValues.BINARY if whole_bytes else SegmentationTypeValues.FRACTIONAL
+    ds = segmentation(analysis, case, "seg", empty, how)
     _fill(ds, analysis)
     return ds
 
 
-def segmentation(analysis: Analysis, case: Case, kind: str, pixels: NDArray[np.uint8]) -> Segmentation:
+def segmentation(
+    analysis: Analysis, case: Case, kind: str, pixels: NDArray[np.uint8], how: SegmentationTypeValues
+) -> Segmentation:
     """Make a Segmentation of all segments, with one kind of pixels, in the series of kind ``kind``."""
     slices = case.pair.expiratory.slices
     first = slices[0]
-    types = {"seg": SegmentationTypeValues.BINARY, "labelmap": SegmentationTypeValues.LABELMAP}
     ds = Segmentation(
         source_images=list(case.expiratory),
         pixel_array=pixels,
-        segmentation_type=types[kind],
+        segmentation_type=how,
+        fractional_type=SegmentationFractionalTypeValues.OCCUPANCY,
+        max_fractional_value=1,  # highdicom would multiply the stand-in, which cannot be written to
         segment_descriptions=_segments(analysis, case),
         **case.series_of(analysis, kind),
         omit_empty_frames=False,
@@ -143,7 +161,7 @@ def _segments(analysis: Analysis, case: Case) -> list[SegmentDescription]:
 
 
 def _fill(ds: Segmentation, analysis: Analysis) -> None:
-    """Fill Pixel Data from the analysis' arrays, in the order of the frames (PS3.5 8.2: bits without gaps)."""
+    """Fill Pixel Data from the analysis' arrays, in the order of the frames."""
     order = [
         (
             int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber),
@@ -154,11 +172,20 @@ def _fill(ds: Segmentation, analysis: Analysis) -> None:
     chunks = []
     for start in range(0, len(order), CHUNK):
         frames = [_mask(analysis, segment, k) for segment, k in order[start : start + CHUNK]]
-        chunks.append(np.packbits(np.stack(frames), bitorder="little").tobytes())
+        chunks.append(_packed(np.stack(frames), ds.BitsAllocated))
     data = b"".join(chunks)
     ds.PixelData = data + b"\0" * (len(data) % 2)
+    if ds.SegmentationType == "FRACTIONAL":
+        ds.MaximumFractionalValue = WHOLE
     # A voxel of a class is also a voxel of a lung.
     ds.SegmentsOverlap = "YES"
+
+
+def _packed(masks: NDArray[np.bool_], bits: int) -> bytes:
+    """Return frames as Pixel Data holds them: a bit a pixel, or a byte."""
+    if bits == 1:
+        return np.packbits(masks, bitorder="little").tobytes()
+    return (masks * np.uint8(WHOLE)).tobytes()
 
 
 def _mask(analysis: Analysis, segment: int, k: int) -> NDArray[np.bool_]:

@@ -31,7 +31,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..errors import Rejected, Unavailable
 from .durable import open_file
-from .tables import MIGRATIONS, SCHEMA, metadata, schema
+from .tables import MIGRATIONS, PARTIAL, SCHEMA, metadata, schema
 
 DIALECTS = "sqlite", "postgresql"
 
@@ -96,6 +96,9 @@ class Database:
         if prepare:
             with self.writing() as connection:
                 self.alone(connection, "tables")
+                # told here, because a table that names a dialect loads it, where it is not used too
+                for index, rows in PARTIAL:
+                    index.dialect_kwargs[f"{self.engine.dialect.name}_where"] = rows
                 metadata.create_all(connection)
                 version = connection.scalar(sa.select(schema.c.version))
                 if version is None:

@@ -90,20 +90,11 @@ instance = sa.Table(
 
 
 UNINDEXED = sa.and_(instance.c.header.is_(None), instance.c.problem.is_(None))
-sa.Index(
-    "ix_instance_unindexed",
-    instance.c.received_at,
-    sqlite_where=UNINDEXED,
-    postgresql_where=UNINDEXED,
-)
-
-
 UNREADABLE = instance.c.problem.is_not(None)
-sa.Index(
-    "ix_instance_unreadable",
-    instance.c.received_at,
-    sqlite_where=UNREADABLE,
-    postgresql_where=UNREADABLE,
+#: Indexes of some rows only, and which rows.
+PARTIAL = (
+    (sa.Index("ix_instance_unindexed", instance.c.received_at), UNINDEXED),
+    (sa.Index("ix_instance_unreadable", instance.c.received_at), UNREADABLE),
 )
 sa.Index("ix_instance_series", instance.c.series_uid)
 

@@ -12,7 +12,7 @@ import pytest
 from dicom_node.errors import Unavailable
 from dicom_node.jobs.executors import watch
 from dicom_node.jobs.executors.dask import LOST, DaskExecutor
-from dicom_node.jobs.worker import Order, order_of
+from dicom_node.jobs.order import Order, order_of
 from dicom_node.processes import Ended
 from dicom_node.settings.config import Config
 from dicom_node.settings.dask import DaskSettings

@@ -46,7 +46,12 @@ def dciodvfy(path: Path) -> str:
 def by_position(ds: Dataset, grid: Grid) -> dict[int, NDArray[np.bool_]]:
     """Segment number -> mask (k, j, i) on a grid, from the frames' own positions, orientation and spacing."""
     n = ds.NumberOfFrames * ds.Rows * ds.Columns
-    bits = np.unpackbits(np.frombuffer(ds.PixelData, np.uint8), bitorder="little")[:n]
+    pixels = np.frombuffer(ds.PixelData, np.uint8)
+    if ds.SegmentationType == "FRACTIONAL":
+        assert set(np.unique(pixels)) <= {0, ds.MaximumFractionalValue}
+        bits = pixels[:n]
+    else:
+        bits = np.unpackbits(pixels, bitorder="little")[:n]
     frames = bits.reshape(ds.NumberOfFrames, ds.Rows, ds.Columns).astype(bool)
     shared = ds.SharedFunctionalGroupsSequence[0]
     orientation = shared.PlaneOrientationSequence[0].ImageOrientationPatient

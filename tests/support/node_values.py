@@ -20,7 +20,7 @@ from dicom_node.delivery import queue as deliver
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.jobs import queue as jobs
 from dicom_node.jobs import worker
-from dicom_node.jobs.worker import Order
+from dicom_node.jobs.order import Order
 from dicom_node.model import Pair, Series, Slice
 from dicom_node.network.association import keep_responses, no_delay
 from dicom_node.processes import begin

@@ -9,7 +9,8 @@ from pathlib import Path
 from ...printable import PrintableFormatter
 from ...processes import begin
 from ...settings.config import read_config
-from ..worker import order_of, work
+from ..order import order_of
+from ..worker import work
 
 
 def main(job_id: int, attempt: int, path: Path) -> None:

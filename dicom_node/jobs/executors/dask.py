@@ -19,7 +19,7 @@ from ...errors import NodeError, Rejected, Unavailable
 from ...processes import Ended
 from ...settings.config import JobSettings
 from ...settings.dask import DaskSettings
-from ..worker import Order
+from ..order import Order
 from . import watch
 from .executor import Executor
 

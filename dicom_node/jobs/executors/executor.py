@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ...processes import Ended
-from ..worker import Order
+from ..order import Order
 
 
 class Executor(Protocol):

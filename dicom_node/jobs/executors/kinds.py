@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ...settings.config import JobSettings
-from ..worker import Order
+from ..order import Order
 from . import dask, local
 from .executor import Executor
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ...processes import Crew
 from ...settings.config import JobSettings
-from ..worker import Order
+from ..order import Order
 from .executor import Executor
 
 

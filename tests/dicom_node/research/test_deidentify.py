@@ -20,7 +20,7 @@ from pydicom.uid import JPEG2000Lossless
 
 from analysis.pipeline.pipeline import Parameters
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
-from dicom_node.dicom.deidentification import DATES, KEPT, Pseudonyms, without_identity
+from dicom_node.dicom.deidentification import DATES, KEPT, RETAINED, Profile, Pseudonyms, without_identity
 from dicom_node.dicom.pixels import load_volume
 from dicom_node.errors import Rejected
 from dicom_node.jobs.results import find, images
@@ -121,7 +121,9 @@ def export(database: Database, tmp_path: Path, out: str) -> tuple[Path, ...]:
     url = database.engine.url.render_as_string(hide_password=False)
     layout = Layout(tmp_path / "storage")
     record = read_record(find("1", layout, url))
-    return deidentify(record, *images(1, layout, url), tmp_path / out, Pseudonyms(SECRET), lambda *_: None)
+    return deidentify(
+        record, *images(1, layout, url), tmp_path / out, Profile(Pseudonyms(SECRET)), lambda *_: None
+    )
 
 
 def test_no_byte_of_identity_is_left_and_the_pair_is_the_same(
@@ -240,7 +242,7 @@ def test_an_enhanced_ct_keeps_its_frames_and_nothing_else(tmp_path: Path) -> Non
     ds.save_as(path, enforce_file_format=True)
     folder = tmp_path / "out"
     folder.mkdir()
-    _image(path, folder / "0001.dcm", Pseudonyms(SECRET), "Expiration")
+    _image(path, folder / "0001.dcm", Profile(Pseudonyms(SECRET)), "Expiration")
     content = (folder / "0001.dcm").read_bytes()
     assert not [w for w in (b"Nirgendwo", b"PRIVATEWORD", b"Severine", b"20260314") if w in content]
     ours, theirs = one_series([folder / "0001.dcm"]), one_series([path])
@@ -256,11 +258,61 @@ def test_what_cannot_be_made_anonymous_is_refused(
     ds = dcmread(archived[0])
     ds.BurnedInAnnotation = "YES"
     with pytest.raises(Rejected, match="has annotations burned in"):
-        without_identity(ds, Pseudonyms(SECRET), "Inspiration")
+        without_identity(ds, Profile(Pseudonyms(SECRET)), "Inspiration")
     with database.writing() as connection:
         connection.execute(sa.text("DELETE FROM instance"))
     with pytest.raises(Rejected, match="is not in the archive"):
         export(database, tmp_path, "gone")
+
+
+def test_only_what_is_asked_for_is_retained_and_the_file_says_which(tmp_path: Path) -> None:
+    scan = Scan("Thorax Insp", "s", 1, acquired=datetime(2026, 3, 14, 10, 15), attributes=dict(WHO))
+    path = write_ct_series(thorax(-880), tmp_path / "in", scan)[0]
+    ds = dcmread(path)
+    ds.PatientSex, ds.PatientSize, ds.PatientWeight, ds.SmokingStatus = "F", "1.64", "58", "NO"
+    bare, told, both = (
+        without_identity(ds, Profile(Pseudonyms(SECRET), retain), "Inspiration")
+        for retain in ((), ("characteristics",), ("characteristics", "device"))
+    )
+    characteristics = RETAINED["characteristics"].keywords
+    assert [k for k in characteristics | RETAINED["device"].keywords if bare.get(k)] == []
+    assert (told.PatientSex, told.PatientAge, told.PatientSize, told.SmokingStatus) == (
+        "F",
+        "073Y",
+        1.64,
+        "NO",
+    )
+    assert (told.PatientBirthDate, told.PatientID) == ("", bare.PatientID)
+    assert "DeviceSerialNumber" not in told
+    assert (both.StationName, both.DeviceSerialNumber) == ("CTSTATION9", "SN5551234")
+    codes = [[c.CodeValue for c in one.DeidentificationMethodCodeSequence] for one in (bare, told, both)]
+    assert [c[3:] for c in codes] == [[], ["113108"], ["113108", "113109"]]
+    _image(
+        path, tmp_path / "out.dcm", Profile(Pseudonyms(SECRET), ("characteristics", "device")), "Inspiration"
+    )
+    assert dciodvfy(tmp_path / "out.dcm") == ""
+    with pytest.raises(Rejected, match="weather: what can be retained is characteristics, device"):
+        Profile(Pseudonyms(SECRET), ("weather",))
+
+
+@pytest.mark.parametrize(
+    ("born", "said", "kept"),
+    [
+        ("19260314", "", "090Y"),
+        ("20260301", "", "000Y"),
+        ("", "101Y", "090Y"),
+        ("", "18M", None),
+        ("", "", None),
+    ],
+)
+def test_an_age_is_kept_in_whole_years_and_the_oldest_are_told_apart_by_nothing(
+    born: str, said: str, kept: str | None
+) -> None:
+    ds = Dataset()
+    ds.SOPInstanceUID, ds.SOPClassUID = "1.2.3", "1.2.840.10008.5.1.4.1.1.2"
+    ds.StudyDate, ds.PatientBirthDate, ds.PatientAge = "20260314", born, said
+    out = without_identity(ds, Profile(Pseudonyms(SECRET), ("characteristics",)), "")
+    assert out.get("PatientAge") == kept
 
 
 def test_the_node_makes_its_key_once_and_for_its_owner_only(tmp_path: Path) -> None:
