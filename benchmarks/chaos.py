@@ -9,6 +9,7 @@ five minutes every study must be decided, every job ended, and every result be a
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import socket
@@ -66,21 +67,36 @@ def fixed_port() -> int:
 
 
 class Mount:
-    """A folder that is mounted from elsewhere, and may be away."""
+    """A folder that is mounted from elsewhere, and may be away: nothing can be written in its place then.
+
+    docs/keeping.md tells administrators to make it so. Else a node that is started in that moment begins anew there.
+    """
 
     def __init__(self, source: Path, at: Path) -> None:
         self.source, self.at = source, at
         source.mkdir(parents=True)
         at.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=4k", "tmpfs", str(at)], check=True)
         self.come()
 
     def come(self) -> None:
         """Mount it."""
-        if not self.at.is_mount():
+        if not self.here:
             subprocess.run(["mount", "--bind", str(self.source), str(self.at)], check=True)
 
     def leave(self) -> None:
         """Take it away from under whoever uses it."""
+        if self.here:
+            subprocess.run(["umount", "-l", str(self.at)], check=False)
+
+    @property
+    def here(self) -> bool:
+        """Return whether it is mounted."""
+        return not os.statvfs(self.at).f_flag & os.ST_RDONLY
+
+    def close(self) -> None:
+        """Remove both mounts."""
+        self.leave()
         subprocess.run(["umount", "-l", str(self.at)], check=False)
 
 
@@ -139,7 +155,7 @@ class Site:
         while not self._ending.wait(0.5):
             if self._node.poll() is not None:
                 self._ending.wait(1.0)
-                if self.storage.is_mount() and not self._ending.is_set():
+                if self.mounts["storage"].here and not self._ending.is_set():
                     self._node = self._started()
 
     def close(self) -> None:
@@ -153,7 +169,7 @@ class Site:
         if self.server is not None:
             self.server.close()
         for mount in self.mounts.values():
-            mount.leave()
+            mount.close()
         subprocess.run(["umount", "-l", str(self.disk)], check=False)
 
     @contextmanager

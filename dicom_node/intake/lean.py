@@ -40,7 +40,7 @@ def _hold(duplicate: Any) -> Held:
 
 @dataclass(frozen=True)
 class Order:
-    """The arguments of an acceptor process."""
+    """The arguments of an acceptor process; `identity` is that of the node's database, see `Database`."""
 
     config: Config
     listening: Any
@@ -49,6 +49,7 @@ class Order:
     own: int
     prepare: Callable[[], None] | None
     member: str = ""
+    identity: str = ""
 
 
 def accept(order: Order, pipe: Any) -> None:

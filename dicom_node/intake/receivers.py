@@ -65,12 +65,20 @@ class Acceptors:
         Function of a module that is called first in each process, e.g. to configure its log.
     member : str
         Name of the node, for its drafts.
+    identity : str
+        Of the node's database, so that no process opens another one in its place.
     """
 
     def __init__(
-        self, config: Config, lock: int, prepare: Callable[[], None] | None = None, member: str = ""
+        self,
+        config: Config,
+        lock: int,
+        prepare: Callable[[], None] | None = None,
+        member: str = "",
+        identity: str = "",
     ) -> None:
-        self._config, self._lock, self._prepare, self._member = config, Held(lock), prepare, member
+        self._config, self._lock, self._prepare = config, Held(lock), prepare
+        self._names = member, identity
         self._stopping = threading.Event()
         self._keepers: list[threading.Thread] = []
         self._listening: Any = None
@@ -103,7 +111,7 @@ class Acceptors:
         self._last_accepted = time.monotonic()
         for own in range(count):
             order = Order(
-                self._config, self._listening, self._lock, numbers, own, self._prepare, self._member
+                self._config, self._listening, self._lock, numbers, own, self._prepare, *self._names
             )
             keeper = threading.Thread(target=self._keep, args=(order,), name=f"acceptor-{own}", daemon=True)
             keeper.start()
@@ -198,7 +206,7 @@ def _receive(order: Order, pipe: Connection) -> None:
     # this halves the time of an A-ASSOCIATE-RQ of 128 contexts; `valid_uid` checks the UIDs that matter
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     config = order.config
-    database = Database(config.database_url)
+    database = Database(config.database_url, identity=order.identity)
     archive = Archive(config.storage, database, member=order.member)
     trail = Trail(database, config.audit, config.receive.ae_title)
     receiver = Receiver(

@@ -14,7 +14,7 @@ from ..settings.config import Config
 
 @dataclass(frozen=True)
 class Order:
-    """The arguments of a worker process."""
+    """The arguments of a worker process; `identity` is that of the node's database, see `Database`."""
 
     database_url: str
     storage: Path
@@ -26,9 +26,12 @@ class Order:
     lobes_command: tuple[str, ...]
     style: PictureStyle
     prepare: Callable[[], None] | None
+    identity: str = ""
 
 
-def order_of(config: Config, job_id: int, attempt: int, prepare: Callable[[], None] | None) -> Order:
+def order_of(
+    config: Config, job_id: int, attempt: int, prepare: Callable[[], None] | None, identity: str = ""
+) -> Order:
     """Return the order to work on an attempt of a job by the settings of this machine."""
     return Order(
         database_url=config.database_url,
@@ -41,6 +44,7 @@ def order_of(config: Config, job_id: int, attempt: int, prepare: Callable[[], No
         lobes_command=config.jobs.lobes_command,
         style=config.pictures,
         prepare=prepare,
+        identity=identity,
     )
 
 

@@ -33,6 +33,7 @@ from ..settings.layout import Layout
 from ..store.archive import Archive
 from ..store.database import Database
 from ..store.durable import make_folder, name_files, sync_folders, write_draft
+from ..store.identity import identity_of, present
 from ..store.keys import keyed, patients_key
 from ..store.tables import result
 from . import priors
@@ -54,18 +55,16 @@ def work(order: Order) -> None:
     Every error becomes a state of the job with one sentence. The log gets the trace of a bug without the exception's
     message, which may quote patient data.
     """
-    # `tempfile` writes here; the node removes what a killed worker leaves
-    workspace = make_folder(Layout(order.storage).workspace(order.job_id, order.attempt))
-    tempfile.tempdir = str(workspace)
     try:
-        database = Database(order.database_url)
-        _attempt(database, order, jobs.read(database, order.job_id))
+        # `tempfile` writes here; the node removes what a killed worker leaves
+        tempfile.tempdir = str(make_folder(Layout(order.storage).workspace(order.job_id, order.attempt)))
+        _attempt(Database(order.database_url, identity=order.identity), order)
     except Unavailable as error:
         LOG.error("job %d: its verdict cannot be written: %s", order.job_id, error)
         sys.exit(jobs.TEMPFAIL)
 
 
-def _attempt(database: Database, order: Order, job: jobs.Job) -> None:
+def _attempt(database: Database, order: Order) -> None:
     """Work on a job and record its verdict.
 
     Raises
@@ -74,24 +73,57 @@ def _attempt(database: Database, order: Order, job: jobs.Job) -> None:
         Where the verdict cannot be recorded within `VERDICT_SECONDS`.
     """
     try:
-        _work(database, order, job)
+        _work(database, order, jobs.read(database, order.job_id))
     except (Rejected, analysis_errors.Rejected) as error:
-        LOG.warning("job %d refused: %s", job.id, error)
+        LOG.warning("job %d refused: %s", order.job_id, error)
         _verdict(database, order, "refuse", reason=str(error))
     except Unavailable as error:
-        LOG.warning("job %d postponed: %s", job.id, error)
-        _verdict(database, order, "postpone", reason=str(error), due_at=time.time() + jobs.POSTPONED)
+        _postpone(database, order, str(error))
     except MemoryError:
-        LOG.error("job %d failed: out of memory", job.id)
+        LOG.error("job %d failed: out of memory", order.job_id)
         limit = f"it needs more memory than the {order.memory_mb} MB of jobs.memory_mb"
         _verdict(database, order, "fail", reason=limit)
     except Exception as error:  # noqa: BLE001  the boundary of the process: recorded as the job's state
+        if why := _disk_at_fault(database, order, error):
+            _postpone(database, order, why)
+            return
         frames = traceback.extract_tb(error.__traceback__)
         LOG.error(
-            "job %d failed: %s\n%s", job.id, type(error).__name__, "".join(traceback.format_list(frames))
+            "job %d failed: %s\n%s",
+            order.job_id, type(error).__name__, "".join(traceback.format_list(frames)),
+        )  # fmt: skip
+        _verdict(database, order, "fail", reason=_in_words(order, error, frames[-1]))
+
+
+def _postpone(database: Database, order: Order, why: str) -> None:
+    LOG.warning("job %d postponed: %s", order.job_id, why)
+    _verdict(database, order, "postpone", reason=why, due_at=time.time() + jobs.POSTPONED)
+
+
+def _disk_at_fault(database: Database, order: Order, error: Exception) -> str:
+    """Return why an attempt failed, where the storage is away or its disk fails, else ""."""
+    try:
+        present(Layout(order.storage), identity_of(database))
+    except Unavailable as away:
+        return str(away)
+    if not isinstance(error, OSError) or error.errno is None or _missing(error) is not None:
+        return ""
+    return f"the disk fails: {error.strerror}"
+
+
+def _missing(error: Exception) -> Path | None:
+    """Return the file that an error says is missing, if it is missing still."""
+    if not isinstance(error, FileNotFoundError) or error.filename is None:
+        return None
+    return None if Path(error.filename).exists() else Path(error.filename)
+
+
+def _in_words(order: Order, error: Exception, where: traceback.FrameSummary) -> str:
+    if (file := _missing(error)) is not None and file.is_relative_to(order.storage):
+        return (
+            f"{file.relative_to(order.storage)} is missing from the storage: send the images again, and retry"
         )
-        where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
-        _verdict(database, order, "fail", reason=f"internal error: {type(error).__name__} at {where}")
+    return f"internal error: {type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
 
 
 def _verdict(database: Database, order: Order, name: jobs.MoveName, **values: str | float) -> None:

@@ -6,16 +6,13 @@ works through its SQLAlchemy URL.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib
 import os
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import (
@@ -30,7 +27,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..errors import Rejected, Unavailable
-from .durable import open_file
+from . import sqlite
 from .tables import MIGRATIONS, PARTIAL, SCHEMA, metadata, schema
 
 DIALECTS = "sqlite", "postgresql"
@@ -67,6 +64,8 @@ class Database:
     prepare : bool
         True to make the tables, or to migrate those of an older version. Only the start of a node does so: a command
         of a newer version must not change the tables under a running node.
+    identity : str
+        Identity that a database of SQLite must have (`identity.join`); "" takes the one of the first connection.
 
     Raises
     ------
@@ -85,13 +84,13 @@ class Database:
     True
     """
 
-    def __init__(self, url: str, prepare: bool = False) -> None:
+    def __init__(self, url: str, prepare: bool = False, identity: str = "") -> None:
         try:
-            self.engine = _engine(url, prepare)
+            self.engine = _engine(url, prepare, identity)
         except (SQLAlchemyError, ImportError) as error:
             raise Rejected(f"the database URL cannot be used: {error}") from error
         file = self.engine.url.database or ":memory:"
-        self._turn: AbstractContextManager[Any] = _Turn(file) if self._is_sqlite else nullcontext()
+        self._turn: AbstractContextManager[Any] = sqlite.Turn(file) if self._is_sqlite else nullcontext()
         self._writer: sa.Connection | None = None
         if prepare:
             with self.writing() as connection:
@@ -214,35 +213,6 @@ def lock_number(name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"dicom-node {name}".encode()).digest()[:8], "big", signed=True)
 
 
-class _Turn:
-    """Lets one thread of all processes write a database file at a time; a killed process gives up its turn.
-
-    Parameters
-    ----------
-    database : str
-        Path of the file; ":memory:" is a database that no other process can see.
-    """
-
-    def __init__(self, database: str) -> None:
-        self._path = "" if database == ":memory:" else f"{database}-turn"
-        self._lock, self._held = threading.Lock(), -1
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        try:
-            if self._path:
-                self._held = _private_file(self._path)
-                fcntl.flock(self._held, fcntl.LOCK_EX)
-        except BaseException:
-            self._lock.release()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        if self._path:
-            os.close(self._held)
-        self._lock.release()
-
-
 def _migrate(connection: sa.Connection, version: int) -> None:
     """Migrate the tables from `version` to `SCHEMA`, or change nothing.
 
@@ -270,7 +240,7 @@ def _away() -> Iterator[None]:
         raise Unavailable(f"the database cannot be reached: {why}") from error
 
 
-def _engine(url: str, prepare: bool) -> sa.Engine:
+def _engine(url: str, prepare: bool, identity: str) -> sa.Engine:
     parsed = sa.make_url(url)
     name = parsed.get_backend_name()
     if name not in DIALECTS:
@@ -292,36 +262,8 @@ def _engine(url: str, prepare: bool) -> sa.Engine:
     else:
         if not prepare and not Path(parsed.database).exists():
             raise NoTables(f"no node has run with the database {parsed.database} yet: start one")
-        os.close(_private_file(parsed.database))
+        os.close(sqlite.private_file(parsed.database))
         engine = sa.create_engine(parsed, pool_size=8, max_overflow=56)
-        sa.event.listen(engine, "do_connect", _open_existing)
-    sa.event.listen(engine, "connect", _prepare_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
+        sqlite.open_one(engine, identity)
+    sqlite.prepare(engine)
     return engine
-
-
-def _private_file(path: str) -> int:
-    try:
-        return open_file(Path(path), os.O_RDWR)
-    except OSError as error:
-        raise Unavailable(f"the database {path} cannot be opened: {error.strerror}") from error
-
-
-def _open_existing(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> None:
-    """Let SQLite open a file that is there; an empty one, made while the storage is away, would stay in use."""
-    arguments[0] = f"file:{quote(arguments[0])}?mode=rw"
-    options["uri"] = True
-
-
-def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
-    dbapi_connection.isolation_level = None  # sqlite3 must not begin transactions by itself
-    cursor = dbapi_connection.cursor()
-    for setting in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {setting}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    # IMMEDIATE: a writer waits for its turn at BEGIN, while a read that becomes a write could only fail
-    how = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
-    connection.exec_driver_sql(f"BEGIN {how}")

@@ -39,13 +39,30 @@ def join(layout: Layout, database: Database) -> str:
         with database.writing() as connection:
             database.alone(connection, "identity")
             known, own = _adopt(layout, database, connection), _name(database, connection)
-    if not layout.identity.exists():
+    found = _read(layout)
+    if found is None:
         raise Unavailable(
             f"{layout.storage} is not the storage of this database, or not mounted: no {layout.identity}"
         )
-    if layout.identity.read_text() != known:
+    if found != known:
         raise Rejected(f"the database belongs to another storage than {layout.storage}")
     return own
+
+
+def _read(layout: Layout) -> str | None:
+    """Return the identity of the storage that lies there; None where there is none.
+
+    Raises
+    ------
+    Unavailable
+        Where it cannot be read.
+    """
+    try:
+        return layout.identity.read_text()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Unavailable(f"{layout.identity} cannot be read: {error.strerror}") from error
 
 
 def _adopt(layout: Layout, database: Database, connection: sa.Connection) -> str:
@@ -53,9 +70,10 @@ def _adopt(layout: Layout, database: Database, connection: sa.Connection) -> str
     known = connection.scalar(sa.select(storage.c.identity))
     if known is None:
         make_folder(layout.storage)
-        if not layout.identity.exists():
-            write_file(layout.identity, [uuid.uuid4().hex.encode()], make_folder(layout.incoming))
-        known = layout.identity.read_text()
+        known = _read(layout)
+        if known is None:
+            known = uuid.uuid4().hex
+            write_file(layout.identity, [known.encode()], make_folder(layout.incoming))
         last = max(_last_results(layout), connection.scalar(sa.select(sa.func.max(job.c.id))) or 0)
         connection.execute(sa.insert(storage).values(identity=known))
         database.begin_after(connection, "job", last)
@@ -79,11 +97,7 @@ def present(layout: Layout, known: str | None) -> None:
     Unavailable
         Where it is another one, or not mounted: what is written there now would be missing later.
     """
-    try:
-        found = layout.identity.read_text() if known is not None else None
-    except OSError:
-        found = ""
-    if found != known:
+    if known is not None and _read(layout) != known:
         raise Unavailable(
             f"the storage {layout.storage} is not mounted: no {layout.identity} of this database"
         )

@@ -14,9 +14,11 @@ from sqlalchemy import exc
 from dicom_node.errors import Unavailable
 from dicom_node.network.storage_scp import Received, Receiver
 from dicom_node.settings.config import ReceiveSettings
+from dicom_node.settings.layout import Layout
 from dicom_node.store.archive import Archive
 from dicom_node.store.database import Database
-from dicom_node.store.tables import SCHEMA, schema
+from dicom_node.store.identity import join
+from dicom_node.store.tables import SCHEMA, database_id, schema
 
 
 def raising(error: BaseException) -> None:
@@ -104,3 +106,26 @@ def test_a_database_that_comes_back_with_its_disk_is_used_again_at_once(tmp_path
     with database.reading() as connection:
         assert connection.scalar(sa.select(schema.c.version)) == SCHEMA
     database.close()
+
+
+def test_another_database_that_lies_at_the_path_while_the_disk_is_away_is_not_opened(tmp_path: Path) -> None:
+    disk, away, other = tmp_path / "disk", tmp_path / "away", tmp_path / "other"
+    for folder in (other, disk):
+        folder.mkdir()
+        made = Database(f"sqlite:///{folder / 'node.db'}", prepare=True)
+        own = join(Layout(folder), made)
+        made.close()
+    database = Database(f"sqlite:///{disk / 'node.db'}")
+    database.engine.dispose()  # connections that are open outlive a mount
+    disk.rename(away)
+    other.rename(disk)
+    with pytest.raises(Unavailable, match="another one lies in its place"), database.reading():
+        pass
+    with pytest.raises(Unavailable, match="another one lies in its place"):
+        Database(f"sqlite:///{disk / 'node.db'}", identity=own)  # as a process that is started meanwhile
+    disk.rename(other)
+    away.rename(disk)
+    for again in (database, Database(f"sqlite:///{disk / 'node.db'}", identity=own)):
+        with again.reading() as connection:
+            assert connection.scalar(sa.select(database_id.c.identity)) == own
+        again.close()
