@@ -30,6 +30,11 @@ class WebTls:
     key: Path
     authorities: Path | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return every file that these settings name."""
+        return (self.certificate, self.key, *([self.authorities] if self.authorities else []))
+
     def below(self, folder: Path) -> WebTls:
         """Return the same settings with relative paths resolved against `folder`."""
         authorities = self.authorities and folder / self.authorities

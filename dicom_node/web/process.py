@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,9 +19,10 @@ from ..audit.trail import Trail
 from ..errors import Rejected, Unavailable
 from ..intake.header_reader import Reader
 from ..metrics.answers import Answers
+from ..network.tls import page_context
 from ..processes import begin
 from ..settings.config import Config
-from ..settings.web import WebSettings, WebTls
+from ..settings.web import WebSettings
 from ..store.archive import Archive
 from ..store.database import Database
 from ..store.heartbeat import read_pulse
@@ -75,7 +75,7 @@ class Page:
             raise Rejected("the page needs the table [web]")
         self._config, self._settings, self._prepare = config, config.web, prepare
         if config.web.tls is not None:
-            tls_context(config.web.tls)
+            page_context(config.web.tls)
         self._stopping = threading.Event()
         self._listening: socket.socket | None = None
         self._keeper: threading.Thread | None = None
@@ -140,27 +140,6 @@ class Page:
         process.kill()
         process.join()
         return f"ended ({process.exitcode})"
-
-
-def tls_context(tls: WebTls) -> ssl.SSLContext:
-    """Return the context by which browsers are served: TLS 1.2 or later.
-
-    Raises
-    ------
-    Rejected
-        Where a file cannot be used.
-    """
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(tls.certificate, tls.key, password=lambda: b"")
-        if tls.authorities is not None:
-            context.load_verify_locations(tls.authorities)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        why = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
-        raise Rejected(f"the certificate of the page cannot be used: {why}") from error
-    return context
 
 
 def _serve(order: _Order, pipe: Connection) -> None:
@@ -244,5 +223,5 @@ def make_server(
     )
     config.load()
     if settings.tls is not None:
-        config.ssl = tls_context(settings.tls)
+        config.ssl = page_context(settings.tls)
     return uvicorn.Server(config)
