@@ -292,7 +292,8 @@ class Config:
         """Return the certificates of each table that names some, by the name of the table."""
         named = {"receive": self.receive, "audit": self.audit, "pacs": self.pacs, "jobs.dask": self.jobs.dask}
         parts: dict[str, object] = {**named, **{f"destination {d.name}": d for d in self.destinations}}
-        found = {name: tls for name, part in parts.items() for tls in _certificates(part).values()}
+        found: dict[str, TlsSettings | WebTls] = {}
+        found |= {name: tls for name, part in parts.items() for tls in _certificates(part).values()}
         return found if self.web is None or self.web.tls is None else {**found, "web": self.web.tls}
 
     @property

@@ -165,12 +165,11 @@ def _told(events: list[Event]) -> Iterator[Moment]:
     ends: dict[int | None, float] = {}
     moments = []
     for event in reversed(events):
-        job_name = f"job {event.job_id}" if event.job_id else ""
         if event.kind == "stage":
             took = f"{ends[event.job_id] - event.at:.1f} s" if event.job_id in ends else "goes on"
-            moments.append(Moment(event.at, f"{job_name}: {event.about}", took))
+            moments.append(Moment(event.at, f"job {event.job_id}: {event.about}", took))
         else:
-            what = " ".join(part for part in (event.kind, event.about, job_name) if part)
+            what = f"{event.kind} {event.about}".strip()  # the text names the job
             moments.append(Moment(event.at, what, event.text, event.kind in ("refused", "dead", "failed")))
         ends[event.job_id] = event.at
     yield from reversed(moments)
