@@ -21,6 +21,7 @@ from .actions import ACTIONS, perform
 from .answers import HERE, POLICY, VIEWER_POLICY, Headed, failure, json
 from .calls import Call, form_of, guarded, local, to_login
 from .live import Live
+from .oidc import BACK
 from .openapi import document
 from .problems import NotLoggedIn, NotThere
 from .routes import API, BLOBS, SCREENS, Blob, Screen
@@ -47,6 +48,8 @@ def _routes(site: Site) -> Iterator[BaseRoute]:
     yield Route("/", lambda request: RedirectResponse("/studies", 303))
     yield Route("/login", let(logins.login_page, None))
     yield Route("/login", let(logins.login, None, form=False), methods=["POST"])
+    yield Route("/login/oidc", let(logins.to_provider, None))
+    yield Route(BACK, let(logins.from_provider, None))
     yield Route("/logout", let(logins.logout), methods=["POST"])
     for screen in SCREENS:
         yield Route(screen.path, let(partial(_screen, screen), screen.role))

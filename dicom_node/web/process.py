@@ -28,6 +28,7 @@ from ..store.database import Database
 from ..store.heartbeat import read_pulse
 from ..store.keys import node_key
 from .app import make_app
+from .oidc import Provider
 from .previews import preview
 from .sessions import Sessions, keep_writing
 from .site import Notebook, Site
@@ -67,7 +68,7 @@ class Page:
     Raises
     ------
     Rejected
-        Where the certificate of `[web.tls]` cannot be used.
+        Where the certificate of `[web.tls]`, or what `[web.oidc]` names, cannot be used.
     """
 
     def __init__(self, config: Config, prepare: Callable[[], None] | None = None) -> None:
@@ -76,6 +77,8 @@ class Page:
         self._config, self._settings, self._prepare = config, config.web, prepare
         if config.web.tls is not None:
             page_context(config.web.tls)
+        if config.web.oidc is not None:
+            Provider(config.web.oidc, b"")
         self._stopping = threading.Event()
         self._listening: socket.socket | None = None
         self._keeper: threading.Thread | None = None
@@ -181,15 +184,17 @@ def open_site(config: Config, settings: WebSettings, prepare: Callable[[], None]
     """
     database = Database(config.database_url)
     archive = Archive(config.storage, database)
+    key = node_key(config.layout)
     return Site(
         config,
         settings,
         database,
         archive,
         Trail(database, config.audit, config.receive.ae_title),
-        Sessions(database, settings, node_key(config.layout)),
+        Sessions(database, settings, key),
         Reader(preview, prepare),
         Notebook(),
+        None if settings.oidc is None else Provider(settings.oidc, key),
     )
 
 
