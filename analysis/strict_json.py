@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 
@@ -23,20 +24,31 @@ def encode(value: object, indent: int | None = None) -> str:
 
 def build(kind: Any, raw: Any) -> Any:
     """Return a value of the type `kind` (e.g. of a dataclass field) from its decoded JSON."""
+    return _builder(kind)(raw)
+
+
+@functools.cache
+def _builder(kind: Any) -> Callable[[Any], Any]:
+    """Return what makes a value of a type; types are looked into once, since a study has hundreds of headers."""
     if dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind)
-        return cast(Any, kind)(**{name: build(hints[name], item) for name, item in raw.items()})
+        own = {name: _builder(hint) for name, hint in get_type_hints(kind).items()}
+        return lambda raw: cast(Any, kind)(**{name: own[name](item) for name, item in raw.items()})
     origin, arguments = get_origin(kind), get_args(kind)
-    if origin is tuple and raw is not None:
-        kinds = arguments[:1] * len(raw) if arguments[-1] is ... else arguments
-        return tuple(build(k, item) for k, item in zip(kinds, raw, strict=True))
+    if origin is tuple and arguments[-1] is ...:
+        every = _builder(arguments[0])
+        return lambda raw: None if raw is None else tuple(every(item) for item in raw)
+    if origin is tuple:
+        each = [_builder(argument) for argument in arguments]
+        return lambda raw: None if raw is None else tuple(b(i) for b, i in zip(each, raw, strict=True))
     if origin is Mapping:
-        return {name: build(arguments[1], item) for name, item in raw.items()}
+        one = _builder(arguments[1])
+        return lambda raw: {name: one(item) for name, item in raw.items()}
     if origin in (Union, types.UnionType):
-        return None if raw is None else build(next(a for a in arguments if a is not type(None)), raw)
-    if kind is float and raw is None:
-        return math.nan
-    return raw if origin is Literal or raw is None else kind(raw)
+        some = _builder(next(a for a in arguments if a is not type(None)))
+        return lambda raw: None if raw is None else some(raw)
+    if kind is float:
+        return lambda raw: math.nan if raw is None else float(raw)
+    return lambda raw: raw if origin is Literal or raw is None else kind(raw)
 
 
 def plain(value: Any) -> Any:

@@ -18,4 +18,4 @@ VQ_DATABASE="postgresql+psycopg://postgres@/postgres?host=$data" .venv/bin/pytho
     tests/dicom_node/store/test_archive.py tests/dicom_node/delivery/test_delivery_queue.py tests/dicom_node/jobs/test_jobs.py \
     tests/dicom_node/node/test_schedule.py tests/dicom_node/intake/test_commitment_scp.py tests/dicom_node/intake/test_mpps.py \
     tests/dicom_node/audit/test_audit.py tests/dicom_node/store/test_retention.py \
-    tests/dicom_node/store/test_identity.py tests/dicom_node/store/test_members.py tests/dicom_node/intake/test_indexing.py
+    tests/dicom_node/store/test_identity.py tests/dicom_node/store/test_members.py tests/dicom_node/intake/test_indexing.py tests/dicom_node/web/test_plans.py

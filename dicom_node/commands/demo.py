@@ -14,17 +14,17 @@ from rich.table import Table
 from .progress import bars
 
 if TYPE_CHECKING:
-    from ..settings.config import Config
     from .demonstration import Demo
 
 
 def demo_(
     out: Annotated[Path, typer.Option(help="New folder for everything the demo makes.")] = Path("demo"),
     page: Annotated[
-        bool,
-        typer.Option("--page", help="Show the node's page afterwards, until Ctrl-C; prints its address."),
+        bool, typer.Option("--page", help="Keep the node's page open afterwards, until Ctrl-C.")
     ] = False,
-    port: Annotated[int, typer.Option(help="Port of the page; 0 for any free one.")] = 8080,
+    port: Annotated[
+        int, typer.Option(help="Port of the page; where it is taken, or 0, any free one.")
+    ] = 8080,
 ) -> None:
     """Make a thorax phantom, send it to a node on loopback, and show what arrives at a stand-in PACS."""
     from ..settings.web import WebSettings
@@ -33,11 +33,15 @@ def demo_(
     for name in ("pydicom", "pynetdicom", "highdicom", "apscheduler", "dicom_node"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    shown = _shown if page else None
     with bars() as progress:
-        made = demo(out, progress, WebSettings(port=port) if page else None, shown)
+        made = demo(out, progress, WebSettings(port=port), _opened, _kept if page else lambda made: None)
     if not page:
         _print(made)
+        print("The page has ended with the node; `dicom-node demo --page` keeps it open.")
+
+
+def _opened(address: str, name: str, password: str) -> None:
+    print(f"The node's page: {address}   (name {name}, password {password})", flush=True)
 
 
 def _print(made: Demo) -> None:
@@ -54,31 +58,14 @@ def _print(made: Demo) -> None:
         print(path)
 
 
-def _shown(settings: Config, made: Demo) -> None:
-    """Print the result and show the page of the node, to a user made for it, until Ctrl-C."""
-    import secrets
+def _kept(made: Demo) -> None:
+    """Print the result, and wait for Ctrl-C while the page shows it."""
     import signal
     import threading
-    import time
-
-    from ..store.database import Database
-    from ..web import users
-    from ..web.process import Page
 
     _print(made)
-    password = secrets.token_urlsafe(9)
-    database = Database(settings.database_url)
-    users.add(database, "demo", "admin", password, time.time())
-    database.close()
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    page = Page(settings)
-    page.start()
-    try:
-        print(
-            f"\nThe page is at {page.address} (Ctrl-C ends it)\nName: demo   Password: {password}", flush=True
-        )
-        ended.wait()
-    finally:
-        page.stop()
+    print("The page stays open until Ctrl-C.", flush=True)
+    ended.wait()

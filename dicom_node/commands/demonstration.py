@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
@@ -28,10 +30,16 @@ from ..settings.config import Config, JobSettings, ReceiveSettings
 from ..settings.destinations import CStoreDestination
 from ..settings.web import WebSettings
 from ..store.database import Database
+from ..web import users
+from ..web.process import Page
 
 MINUTES = 15
 
+#: Name of the page's user.
+USER = "demo"
+
 Progress = Callable[[str, float], None]
+Opened = Callable[[str, str, str], None]
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,8 @@ def demo(
     out: Path,
     progress: Progress,
     web: WebSettings | None = None,
-    shown: Callable[[Config, Demo], None] | None = None,
+    opened: Opened = lambda *_: None,
+    shown: Callable[[Demo], None] = lambda made: None,
 ) -> Demo:
     """Make a phantom pair, send it to a node on loopback, and wait for the results on a stand-in PACS.
 
@@ -95,9 +104,11 @@ def demo(
     progress : callable
         Called with the name of a stage and the share of it done.
     web : WebSettings, optional
-        Page of the node.
-    shown : callable, optional
-        Called with the node's settings and the outcome while the node still runs.
+        Page of the node, which is there before the first image is sent.
+    opened : callable
+        Called with the page's address, and the name and password of a user made for it.
+    shown : callable
+        Called with the outcome while the node and its page still run.
 
     Raises
     ------
@@ -109,19 +120,41 @@ def demo(
     if out.exists() and any(out.iterdir()):
         raise Rejected(f"{out} is not empty: name another folder with --out")
     progress("phantom", 0.0)
-    truth = thorax_phantom()
-    images = write_phantom(truth, out / "images", progress)
     pacs = StandInPacs(out / "pacs")
     try:
-        with _node(out / "node", pacs.port, web) as node:
+        with _node(out / "node", pacs.port, web) as node, _page(node.config, opened):
+            truth = thorax_phantom()
+            images = write_phantom(truth, out / "images", progress)
             send(images, node.port, lambda share: progress("sending", share))
             _wait(node.database, pacs, progress)
             made = _outcome(out, truth, pacs)
-            if shown is not None:
-                shown(node.config, made)
+            shown(made)
     finally:
         pacs.stop()
     return made
+
+
+@contextmanager
+def _page(config: Config, opened: Opened) -> Iterator[None]:
+    """Serve the page, where there is one, to a user made for it; on any free port where its own is taken."""
+    if config.web is None:
+        yield
+        return
+    password = secrets.token_urlsafe(9)
+    database = Database(config.database_url)
+    users.add(database, USER, "admin", password, time.time())
+    database.close()
+    page = Page(config)
+    try:
+        page.start()
+    except Unavailable:
+        page = Page(replace(config, web=replace(config.web, port=0)))
+        page.start()
+    try:
+        opened(page.address, USER, password)
+        yield
+    finally:
+        page.stop()
 
 
 def _outcome(out: Path, truth: Truth, pacs: StandInPacs) -> Demo:

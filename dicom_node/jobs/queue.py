@@ -233,11 +233,17 @@ def state_of(database: Database, job_id: int) -> str:
     return str(state)
 
 
-def progress(database: Database, job_id: int, attempt: int, stage: str, fraction: float) -> None:
-    """Record the progress of a running job."""
+def progress(database: Database, job_id: int, attempt: int, stage: str, fraction: float, now: float) -> None:
+    """Record the progress of a running job; the begin of each stage goes on the timeline of its study."""
     where = job.c.id == job_id, job.c.state == "RUNNING", job.c.attempt == attempt
     with database.writing() as connection:
+        before = connection.execute(sa.select(job.c.study_uid, job.c.stage).where(*where)).one_or_none()
+        if before is None:
+            return
         connection.execute(sa.update(job).where(*where).values(stage=stage, fraction=fraction))
+        if stage != before.stage:
+            begun = Event(now, "stage", before.study_uid, job_id, stage, f"job {job_id}: {stage}")
+            record(connection, begun, f"stage {job_id} {attempt} {stage}")
 
 
 def interrupt(database: Database, now: float, owner: str = "") -> int:

@@ -250,4 +250,4 @@ class _Report:
             return
         self._stage, self._at = stage, now
         done = share_done(stage, share)
-        jobs.progress(self._database, self._order.job_id, self._order.attempt, stage, done)
+        jobs.progress(self._database, self._order.job_id, self._order.attempt, stage, done, time.time())

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import Rejected
 from ..settings.peers import TlsSettings
+from ..settings.web import WebTls
 
 LOG = logging.getLogger(__name__)
 
@@ -60,6 +61,27 @@ def client_context(settings: TlsSettings) -> ssl.SSLContext:
         Where a file cannot be used.
     """
     return _context(ssl.PROTOCOL_TLS_CLIENT, settings)
+
+
+def page_context(settings: WebTls) -> ssl.SSLContext:
+    """Return the context by which browsers are served: TLS 1.2 or later.
+
+    Raises
+    ------
+    Rejected
+        Where a file cannot be used.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = OLDEST
+    try:
+        context.load_cert_chain(settings.certificate, settings.key, password=lambda: b"")
+        if settings.authorities is not None:
+            context.load_verify_locations(settings.authorities)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        why = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
+        raise Rejected(f"the certificate of the page cannot be used: {why}") from error
+    return context
 
 
 def _context(protocol: int, settings: TlsSettings) -> ssl.SSLContext:
@@ -177,37 +199,42 @@ def _escaped(value: str) -> str:
     return "".join(f"\\{c}" if c in ',+"\\<>;' else c for c in value)
 
 
-def expiring(settings: TlsSettings, now: float) -> list[str]:
+def expiring(settings: TlsSettings | WebTls, now: float) -> list[str]:
     """Return a sentence for each certificate and revocation list that has expired, or will in `SOON_DAYS`.
 
     Parameters
     ----------
-    settings : TlsSettings
+    settings : TlsSettings or WebTls
     now : float
         Current time (s since 1970).
     """
     sentences = []
-    for path in dict.fromkeys((settings.certificate, settings.authorities, settings.crl)):
-        for what, ends in _ends(path) if path is not None else []:
-            days, when = (
-                (ends - now) / 86400,
-                datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            )
-            if days < 0:
-                sentences.append(
-                    f"the {what} in {path} has expired on {when}: no connection is possible with it"
-                )
-            elif days < SOON_DAYS:
-                sentences.append(f"the {what} in {path} expires in {days:.0f} days, on {when}")
+    for path, what, ends in dated(settings):
+        days, when = (ends - now) / 86400, day_of(ends)
+        if days < 0:
+            sentences.append(f"the {what} in {path} has expired on {when}: no connection is possible with it")
+        elif days < SOON_DAYS:
+            sentences.append(f"the {what} in {path} expires in {days:.0f} days, on {when}")
     return sentences
 
 
-def ends(settings: TlsSettings) -> dict[str, float]:
+def day_of(seconds: float) -> str:
+    """Return the minute of a time (s since 1970) as text."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def dated(settings: TlsSettings | WebTls) -> Iterator[tuple[Path, str, float]]:
+    """Yield the file, the kind and the expiry (s since 1970) of every certificate and revocation list of some files."""
+    for path in dict.fromkeys(settings.files):
+        for what, when in _ends(path):
+            yield path, what, when
+
+
+def ends(settings: TlsSettings | WebTls) -> dict[str, float]:
     """Return when the first certificate, and the first revocation list, of some files expires (s since 1970)."""
     found: dict[str, float] = {}
-    for path in settings.files:
-        for what, when in _ends(path):
-            found[what] = min(when, found.get(what, when))
+    for _, what, when in dated(settings):
+        found[what] = min(when, found.get(what, when))
     return found
 
 

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 
 from ..delivery.kinds import SENDERS
 from ..errors import NodeError, Rejected
-from ..network.tls import expiring, server_context
+from ..network.tls import expiring, page_context, server_context
 from ..notify.kinds import WAYS
 from ..settings.config import Config
 from ..settings.destinations import StowRsDestination
+from ..settings.web import WebTls
 from ..store.database import Database, NoTables
 from ..store.heartbeat import runs
 
@@ -51,9 +52,10 @@ def check(config: Config) -> list[Check]:
         Check("database", _database(config), True),
         Check(f"port {config.receive.port} on {config.receive.host}", _port(config), True),
     ]
-    if (metrics := config.metrics) is not None:
-        problem = "" if _is_ours(config) else _free(metrics.host, metrics.port)
-        checks.append(Check(f"port {metrics.port} on {metrics.host} for the metrics", problem, True))
+    for what, table in (("metrics", config.metrics), ("page", config.web)):
+        if table is not None:
+            problem = "" if _is_ours(config) else _free(table.host, table.port)
+            checks.append(Check(f"port {table.port} on {table.host} for the {what}", problem, True))
     checks += _programs(config)
     checks += [Check("who may send", warning, False) for warning in open_to_all(config)]
     checks += _certificates(config)
@@ -92,11 +94,19 @@ def open_to_all(config: Config) -> list[str]:
             secret = " and its authorization" if destination.authorization_file else ""
             if not _is_loopback(destination.url):
                 found.append(f"results{secret} go to {destination.name} in the clear: use https://")
+    page = config.web
+    if page is not None and page.tls is None and not page.proxies and not _is_local(page.host):
+        found.append(
+            "passwords and images go to the page in the clear: name [web.tls], or the proxies before it"
+        )
     return found
 
 
 def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
+    return _is_local(urlsplit(url).hostname or "")
+
+
+def _is_local(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -108,7 +118,7 @@ def _certificates(config: Config) -> list[Check]:
     checks = []
     for name, settings in config.certificates.items():
         try:
-            server_context(settings)
+            _ = page_context(settings) if isinstance(settings, WebTls) else server_context(settings)
             problem = ""
         except Rejected as error:
             problem = str(error)

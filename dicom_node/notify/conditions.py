@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from datetime import UTC, datetime
 
-from ..network.tls import ends
+from ..network.tls import day_of, ends
 from ..settings.config import Config
 from ..store.database import Database
 from ..store.events import Event, record
@@ -51,8 +51,9 @@ def _certificates(config: Config, now: float) -> list[tuple[Event, str]]:
             left = (when - now) / 86400
             step = next((days for days in DAYS if left < days), None)
             if step is not None:
-                day = datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M UTC")
-                about = f"the {what} of {table} {'has expired on' if left < 0 else 'expires on'} {day}"
+                about = (
+                    f"the {what} of {table} {'has expired on' if left < 0 else 'expires on'} {day_of(when)}"
+                )
                 once = f"certificate {table} {what} {when:.0f} {step}"
                 found.append((Event(now, "certificate", about=about, text=about), once))
     return found

@@ -18,7 +18,7 @@ from .layout import Layout
 from .notify import Channel
 from .peers import Pacs, Peer, TlsSettings, valid_ae_title
 from .toml import _build, _line, _Wrongs
-from .web import WebSettings
+from .web import WebSettings, WebTls
 
 T = TypeVar("T")
 
@@ -288,11 +288,13 @@ class Config:
         return frozenset(peer.ae_title for peer in self.receive.peers if peer.ae_title)
 
     @property
-    def certificates(self) -> dict[str, TlsSettings]:
+    def certificates(self) -> dict[str, TlsSettings | WebTls]:
         """Return the certificates of each table that names some, by the name of the table."""
         named = {"receive": self.receive, "audit": self.audit, "pacs": self.pacs, "jobs.dask": self.jobs.dask}
         parts: dict[str, object] = {**named, **{f"destination {d.name}": d for d in self.destinations}}
-        return {name: tls for name, part in parts.items() for tls in _certificates(part).values()}
+        found: dict[str, TlsSettings | WebTls] = {}
+        found |= {name: tls for name, part in parts.items() for tls in _certificates(part).values()}
+        return found if self.web is None or self.web.tls is None else {**found, "web": self.web.tls}
 
     @property
     def layout(self) -> Layout:

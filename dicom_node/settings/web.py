@@ -6,6 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ..errors import Rejected
 
@@ -30,10 +31,57 @@ class WebTls:
     key: Path
     authorities: Path | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return every file that these settings name."""
+        return (self.certificate, self.key, *([self.authorities] if self.authorities else []))
+
     def below(self, folder: Path) -> WebTls:
         """Return the same settings with relative paths resolved against `folder`."""
         authorities = self.authorities and folder / self.authorities
         return WebTls(folder / self.certificate, folder / self.key, authorities)
+
+
+@dataclass(frozen=True)
+class OidcSettings:
+    """An OpenID provider at which users may log in (OpenID Connect Core 1.0).
+
+    Parameters
+    ----------
+    issuer : str
+        Name and address of the provider; https, or http on this machine.
+    client_id : str
+        What the provider calls this page.
+    client_secret_file : Path
+        File with the secret that the provider gave it; relative to the configuration file.
+    address : str
+        Address by which browsers call the page; the provider must know ``{address}/login/oidc/back``.
+    claim : str
+        Claim of the ID token that is the user's name here; the user must be one of the node's.
+    authorities : Path, optional
+        PEM file of the authorities that may have signed the provider's certificate; the system's without it.
+    """
+
+    issuer: str
+    client_id: str
+    client_secret_file: Path
+    address: str
+    claim: str = "preferred_username"
+    authorities: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("issuer", "address"):
+            url = urlsplit(getattr(self, name))
+            near = url.scheme == "http" and url.hostname in ("127.0.0.1", "::1", "localhost")
+            if not (url.hostname and (url.scheme == "https" or near)) or url.query or url.fragment:
+                raise Rejected(f"{name} is an address with https://, or http:// on this machine")
+        if not (self.client_id and self.claim):
+            raise Rejected("client_id and claim must not be empty")
+
+    def below(self, folder: Path) -> OidcSettings:
+        """Return the same settings with relative paths resolved against `folder`."""
+        authorities = self.authorities and folder / self.authorities
+        return replace(self, client_secret_file=folder / self.client_secret_file, authorities=authorities)
 
 
 @dataclass(frozen=True)
@@ -64,6 +112,8 @@ class WebSettings:
         Header in which such a proxy names the user that it has let in; "" for none. The user must be one of the node's.
     tls : WebTls, optional
         Serve by TLS 1.2 or later only.
+    oidc : OidcSettings, optional
+        Provider at which users may log in, besides their passwords here.
     """
 
     host: str = "127.0.0.1"
@@ -78,6 +128,7 @@ class WebSettings:
     proxies: tuple[str, ...] = ()
     proxy_header: str = ""
     tls: WebTls | None = None
+    oidc: OidcSettings | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -97,7 +148,9 @@ class WebSettings:
 
     def below(self, folder: Path) -> WebSettings:
         """Return the same settings with relative paths resolved against `folder`."""
-        return self if self.tls is None else replace(self, tls=self.tls.below(folder))
+        return replace(
+            self, tls=self.tls and self.tls.below(folder), oidc=self.oidc and self.oidc.below(folder)
+        )
 
     @property
     def names_of_host(self) -> frozenset[str]:

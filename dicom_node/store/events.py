@@ -25,6 +25,7 @@ Kind = Literal[
     "certificate",
     "decided",
     "started",
+    "stage",
     "job",
     "delivered",
     "confirmed",
@@ -48,7 +49,7 @@ class Event:
     job_id : int or None
         Job that it concerns.
     about : str
-        What else it concerns, by a name of the configuration: a destination, a certificate.
+        What else it concerns, by its name: a destination, a certificate, the stage of a job.
     text : str
         One sentence for the timeline, e.g. the reason of a decision.
     """

@@ -85,7 +85,8 @@ def retain(
     """
     finish(database, storage, now, removed)
     ended = _ended(destinations)
-    chosen = due(_candidates(database, ended), settings, now, free(), _stored(database))
+    stored = _stored(database) if settings.max_archive_gb else 0.0  # every row is read for it
+    chosen = due(_candidates(database, ended), settings, now, free(), stored)
     for candidate, why in chosen[:BATCH]:
         if _mark(database, Layout(storage), candidate.study_uid, ended, why):
             finish(database, storage, now, removed)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-SCHEMA = 6
+SCHEMA = 7
 
 
 #: Statements that migrate tables of each version to the next; missing tables are made anyway.
@@ -34,6 +34,7 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "ALTER TABLE job ADD COLUMN worker VARCHAR(255) NOT NULL DEFAULT ''",
         "ALTER TABLE delivery ADD COLUMN owner VARCHAR(32) NOT NULL DEFAULT ''",
     ),
+    6: ("CREATE INDEX ix_quarantine_sop_instance_uid ON quarantine (sop_instance_uid)",),
 }
 
 
@@ -121,7 +122,7 @@ quarantine = sa.Table(
     "quarantine",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False, index=True),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("path", sa.String(255), nullable=False, unique=True),
     sa.Column("received_at", sa.Float, nullable=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import get_args
 
@@ -30,7 +31,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Queue:
-    """A destination and its queue."""
+    """A destination and its queue; how many objects it took in the last hour, and when the last one."""
 
     name: str
     kind: str
@@ -38,6 +39,7 @@ class Queue:
     objects: tuple[str, ...]
     counts: dict[str, int]
     last_sent: float | None
+    last_hour: int
     waiting: tuple[Waiting, ...]
 
 
@@ -61,6 +63,7 @@ def deliveries(site: Site, ask: Ask) -> Deliveries:
                     *(d.name, d.kind, d.place, d.objects),
                     {state: counts.get((d.name, state), 0) for state in states},
                     _last_sent(connection, d.name),
+                    _taken(connection, d.name, time.time() - 3600),
                     tuple(_waiting(connection, d.name)),
                 )
                 for d in site.config.destinations
@@ -73,6 +76,14 @@ def _last_sent(connection: sa.Connection, name: str) -> float | None:
     last = sa.select(sa.func.max(delivery.c.due_at)).where(delivery.c.destination == name)
     found = [connection.scalar(last.where(delivery.c.state == state)) for state in ("SENT", "CONFIRMED")]
     return max((at for at in found if at is not None), default=None)
+
+
+def _taken(connection: sa.Connection, name: str, since: float) -> int:
+    """Return how many objects a destination took since a time."""
+    taken = sa.select(sa.func.count()).where(delivery.c.destination == name, delivery.c.due_at >= since)
+    return sum(
+        connection.scalar(taken.where(delivery.c.state == state)) or 0 for state in ("SENT", "CONFIRMED")
+    )
 
 
 def _waiting(connection: sa.Connection, name: str) -> list[Waiting]:

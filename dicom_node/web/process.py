@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,14 +19,16 @@ from ..audit.trail import Trail
 from ..errors import Rejected, Unavailable
 from ..intake.header_reader import Reader
 from ..metrics.answers import Answers
+from ..network.tls import page_context
 from ..processes import begin
 from ..settings.config import Config
-from ..settings.web import WebSettings, WebTls
+from ..settings.web import WebSettings
 from ..store.archive import Archive
 from ..store.database import Database
 from ..store.heartbeat import read_pulse
 from ..store.keys import node_key
 from .app import make_app
+from .oidc import Provider
 from .previews import preview
 from .sessions import Sessions, keep_writing
 from .site import Notebook, Site
@@ -67,7 +68,7 @@ class Page:
     Raises
     ------
     Rejected
-        Where the certificate of `[web.tls]` cannot be used.
+        Where the certificate of `[web.tls]`, or what `[web.oidc]` names, cannot be used.
     """
 
     def __init__(self, config: Config, prepare: Callable[[], None] | None = None) -> None:
@@ -75,7 +76,9 @@ class Page:
             raise Rejected("the page needs the table [web]")
         self._config, self._settings, self._prepare = config, config.web, prepare
         if config.web.tls is not None:
-            tls_context(config.web.tls)
+            page_context(config.web.tls)
+        if config.web.oidc is not None:
+            Provider(config.web.oidc, b"")
         self._stopping = threading.Event()
         self._listening: socket.socket | None = None
         self._keeper: threading.Thread | None = None
@@ -142,27 +145,6 @@ class Page:
         return f"ended ({process.exitcode})"
 
 
-def tls_context(tls: WebTls) -> ssl.SSLContext:
-    """Return the context by which browsers are served: TLS 1.2 or later.
-
-    Raises
-    ------
-    Rejected
-        Where a file cannot be used.
-    """
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(tls.certificate, tls.key, password=lambda: b"")
-        if tls.authorities is not None:
-            context.load_verify_locations(tls.authorities)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        why = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
-        raise Rejected(f"the certificate of the page cannot be used: {why}") from error
-    return context
-
-
 def _serve(order: _Order, pipe: Connection) -> None:
     """Serve the page, in a process of its own, until the node ends or tells it to end."""
     begin(order.prepare, nice=NICE)
@@ -202,15 +184,17 @@ def open_site(config: Config, settings: WebSettings, prepare: Callable[[], None]
     """
     database = Database(config.database_url)
     archive = Archive(config.storage, database)
+    key = node_key(config.layout)
     return Site(
         config,
         settings,
         database,
         archive,
         Trail(database, config.audit, config.receive.ae_title),
-        Sessions(database, settings, node_key(config.layout)),
+        Sessions(database, settings, key),
         Reader(preview, prepare),
         Notebook(),
+        None if settings.oidc is None else Provider(settings.oidc, key),
     )
 
 
@@ -244,5 +228,5 @@ def make_server(
     )
     config.load()
     if settings.tls is not None:
-        config.ssl = tls_context(settings.tls)
+        config.ssl = page_context(settings.tls)
     return uvicorn.Server(config)

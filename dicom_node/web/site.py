@@ -16,6 +16,7 @@ from ..settings.config import Config
 from ..settings.web import WebSettings
 from ..store.archive import Archive
 from ..store.database import Database
+from .oidc import Provider
 from .previews import Pictures
 from .sessions import Sessions
 from .users import User
@@ -65,6 +66,7 @@ class Site:
     sessions: Sessions
     previews: Reader[bytes]
     notebook: Notebook
+    provider: Provider | None = None
     stopped: threading.Event = field(default_factory=threading.Event)
     pictures: Pictures = field(default_factory=Pictures)
     decoding: threading.Lock = field(default_factory=threading.Lock)

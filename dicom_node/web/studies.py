@@ -108,7 +108,7 @@ def study_page(site: Site, ask: Ask) -> StudyPage:
         if told := timeline(
             connection, uid
         ):  # what was written down as it happened is better than what is left of it
-            moments = [*_received(connection, uid), *map(_told, told)]
+            moments = [*_received(connection, uid), *_told(told)]
             moments += [*_reviewed(connection, uid), *_quarantined(connection, uid)]
         phases = sa.select(assignment).join(instance, instance.c.series_uid == assignment.c.series_uid)
         mine = phases.where(instance.c.study_uid == uid).distinct()
@@ -160,11 +160,19 @@ def _received(connection: sa.Connection, uid: str) -> Iterator[Moment]:
         sender, last, count, size = ae, at, count + 1, size + octets
 
 
-def _told(event: Event) -> Moment:
-    what = " ".join(
-        part for part in (event.kind, event.about, f"job {event.job_id}" if event.job_id else "") if part
-    )
-    return Moment(event.at, what, event.text, event.kind in ("refused", "dead", "failed"))
+def _told(events: list[Event]) -> Iterator[Moment]:
+    """Yield a moment for each event; that of a stage says how long it took, which the next event of its job tells."""
+    ends: dict[int | None, float] = {}
+    moments = []
+    for event in reversed(events):
+        if event.kind == "stage":
+            took = f"{ends[event.job_id] - event.at:.1f} s" if event.job_id in ends else "goes on"
+            moments.append(Moment(event.at, f"job {event.job_id}: {event.about}", took))
+        else:
+            what = f"{event.kind} {event.about}".strip()  # the text names the job
+            moments.append(Moment(event.at, what, event.text, event.kind in ("refused", "dead", "failed")))
+        ends[event.job_id] = event.at
+    yield from reversed(moments)
 
 
 def _decided(line: Line) -> Iterator[Moment]:

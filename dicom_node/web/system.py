@@ -12,9 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import NodeError
-from ..network.tls import expiring
-from ..settings.peers import TlsSettings
+from ..network.tls import dated
+from ..settings.config import Config
 from ..store.tables import instance, job, quarantine, study
 from .site import Ask, Site
 
@@ -44,6 +43,27 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Certificate:
+    """A certificate or revocation list of a table of the configuration.
+
+    Parameters
+    ----------
+    file : str
+        Name of the file that holds it.
+    expires : float
+        Time (s since 1970).
+    days : float
+        How many are left; negative where it has expired.
+    """
+
+    table: str
+    what: str
+    file: str
+    expires: float
+    days: float
+
+
+@dataclass(frozen=True)
 class Setting:
     """One key of the configuration."""
 
@@ -68,7 +88,7 @@ class System:
     week: tuple[Rate, ...]
     quarantined: tuple[Problem, ...]
     unreadable: tuple[Problem, ...]
-    certificates: tuple[str, ...]
+    certificates: tuple[Certificate, ...]
     settings: tuple[Setting, ...]
 
 
@@ -90,7 +110,7 @@ def system(site: Site, ask: Ask) -> System:
             _rates(connection, now, DAY, 7),
             _quarantined(connection),
             _unreadable(connection),
-            tuple(_expiring(config, now)) if admin else (),
+            tuple(_certificates(config, now)) if admin else (),
             tuple(_settings(config, "")) if admin else (),
         )
 
@@ -126,18 +146,14 @@ def _unreadable(connection: sa.Connection) -> tuple[Problem, ...]:
     )
 
 
-def _expiring(value: Any, now: float) -> list[str]:
-    """Return a sentence for each certificate of the settings that is near its end or cannot be read."""
-    if isinstance(value, TlsSettings):
-        try:
-            return expiring(value, now)
-        except (NodeError, OSError) as error:
-            return [str(error)]
-    if dataclasses.is_dataclass(value):
-        parts = [getattr(value, f.name) for f in dataclasses.fields(value)]
-    else:
-        parts = list(value) if isinstance(value, tuple) else []
-    return list(dict.fromkeys(sentence for part in parts for sentence in _expiring(part, now)))
+def _certificates(config: Config, now: float) -> list[Certificate]:
+    """Return every certificate and revocation list of the settings, that of the page too, the first to expire first."""
+    found = [
+        Certificate(table, what, path.name, when, (when - now) / DAY)
+        for table, files in config.certificates.items()
+        for path, what, when in dated(files)
+    ]
+    return sorted(found, key=lambda one: one.expires)
 
 
 def _settings(value: Any, name: str) -> list[Setting]:

@@ -8,24 +8,21 @@ from __future__ import annotations
 import os
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from node_values import write_scan
-from page import PASSWORD, Served, config, served
-from page_rows import STUDY, filled
+from page import PASSWORD, Served
+from page_rows import STUDY
 from peers import program
+from tabs import opened
 
-from dicom_node.settings.destinations import FolderDestination
-from dicom_node.settings.web import WebSettings
 from dicom_node.store.tables import instance, job
 
 pytestmark = pytest.mark.slow
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
 AXE = "axe-core@4.14.1"
 RULES = "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'best-practice']})"
 SCREENS = {
@@ -36,25 +33,6 @@ SCREENS = {
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("page")
-    (folder / "share").mkdir()
-    share = FolderDestination("share", folder=folder / "share")
-    with served(config(folder, WebSettings(port=0), destinations=(share,))) as found:
-        filled(found)
-        yield found
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as found:
-        browser = found.chromium.launch(executable_path=program("chromium"), args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     program("npm")
     folder = tmp_path_factory.mktemp("axe")
@@ -62,23 +40,6 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     with tarfile.open(next(folder.glob("*.tgz"))) as packed:
         packed.extractall(folder, filter="data")
     return (folder / "package" / "axe.min.js").read_text(encoding="utf-8")
-
-
-def opened(chromium: Any, page: Served, name: str = "", **how: Any) -> tuple[Any, list[str]]:
-    """A tab, logged in by typing where a name is given, and what it asked elsewhere or was forbidden."""
-    wrong: list[str] = []
-    tab = chromium.new_context(**how).new_page()
-    own = (page.base, "data:", "blob:")
-    tab.on("request", lambda r: None if r.url.startswith(own) else wrong.append(r.url))
-    tab.on("console", lambda m: wrong.append(m.text) if "Content Security Policy" in m.text else None)
-    tab.on("pageerror", lambda error: wrong.append(str(error)))
-    if name:
-        tab.goto(f"{page.base}/studies")
-        tab.get_by_label("Name").fill(name)
-        tab.get_by_label("Password").fill(PASSWORD)
-        tab.get_by_role("button", name="Log in").click()
-        tab.get_by_role("heading", name="Worklist").wait_for()
-    return tab, wrong
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -132,6 +93,37 @@ def test_a_person_decides_by_clicks_and_is_asked_before(chromium: Any, page: Ser
     tab.get_by_role("button", name="Log out").click()
     tab.get_by_role("heading", name="Log in").wait_for()
     assert wrong == []
+
+
+def test_everything_is_reached_and_done_by_keyboard_alone(chromium: Any, page: Served) -> None:
+    tab, wrong = opened(chromium, page)
+    tab.goto(f"{page.base}/studies")
+    tab.keyboard.type("anna")  # the name has the focus at once
+    tab.keyboard.press("Tab")
+    tab.keyboard.type(PASSWORD)
+    tab.keyboard.press("Enter")
+    tab.get_by_role("heading", name="Worklist").wait_for()
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.textContent") == "To the content"
+    tab.keyboard.press("Enter")
+    assert tab.evaluate("document.activeElement.id") == "main"
+    reached = [_next(tab) for _ in range(60)]
+    assert "search" in reached
+    assert any(text.startswith("Decide now") for text in reached)
+    tab.goto(f"{page.base}/confirm/force?study={STUDY}&next=/studies")
+    tab.get_by_role("button", name="Yes").focus()
+    tab.keyboard.press("Enter")
+    tab.get_by_role("status").wait_for()
+    assert "is due now" in tab.get_by_role("status").inner_text()
+    assert wrong == []
+
+
+def _next(tab: Any) -> str:
+    """What has the focus after Tab, which must be seen."""
+    tab.keyboard.press("Tab")
+    seen = "getComputedStyle(document.activeElement).outlineStyle"
+    assert tab.evaluate(f"document.activeElement === document.body || {seen} !== 'none'")
+    return str(tab.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
 
 
 def test_a_person_uploads_files_and_is_told_what_became_of_them(

@@ -99,7 +99,7 @@ def dying_run(order: Order) -> None:
 def endless_run(order: Order) -> None:
     """A worker that says how far it is, and never ends."""
     begin(order.prepare)
-    jobs.progress(Database(order.database_url), order.job_id, order.attempt, "registration", 0.5)
+    jobs.progress(Database(order.database_url), order.job_id, order.attempt, "registration", 0.5, time.time())
     time.sleep(600)
 
 

@@ -10,6 +10,7 @@ import base64
 import colorsys
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from peers import free_port, program
@@ -46,7 +48,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     pictures = Path(os.environ.get("VIEWER_PICTURES", folder / "pictures"))
     pictures.mkdir(parents=True, exist_ok=True)
     subprocess.run(["npm", "install", "--silent", "--no-fund", "--no-audit"], cwd=VIEWER, check=True)
-    ports = {name: str(free_port()) for name in ("VIEWER_PORT", "PACS_PORT", "PACS_HTTP", "NODE_PORT")}
+    names = "VIEWER_PORT", "PAGE_PORT", "PACS_PORT", "PACS_HTTP", "NODE_PORT"
+    ports = {name: str(free_port()) for name in names}
     command = ["sh", str(VIEWER / "start.sh"), str(folder / "demo")]
     with (folder / "log").open("wb") as log:
         stack = subprocess.Popen(
@@ -55,6 +58,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         try:
             base = f"http://127.0.0.1:{ports['VIEWER_PORT']}"
             study = wait_for_results(base, folder / "log", stack)
+            worklist = page_of(f"http://127.0.0.1:{ports['PAGE_PORT']}", folder / "log")
             (folder / "points.json").write_text(json.dumps(planted()))
             arguments = [base, study, str(pictures), str(folder / "points.json")]
             environment = os.environ | {"VIEWER_MODULES": str(VIEWER / "node_modules")}
@@ -62,10 +66,31 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
             subprocess.run(["node", script, *arguments], env=environment, check=True, timeout=1800)
             record = read_record(folder / "demo" / "node" / "results" / "1" / NAME)
             texts = json.loads((pictures / "found.json").read_text())
-            yield {**texts, "pictures": pictures, "measures": record.analysis.measures["lungs"]}
+            yield {
+                **texts,
+                "worklist": worklist,
+                "pictures": pictures,
+                "measures": record.analysis.measures["lungs"],
+            }
         finally:
             os.killpg(stack.pid, signal.SIGTERM)
             stack.wait(60)
+
+
+def page_of(base: str, log: Path) -> str:
+    """The worklist of the node's page, for the name and password that the terminal shows."""
+    end = time.monotonic() + 120
+    while not (told := re.search(rf"Page: {base}\s+\(name (\w+), password (\w+)\)", log.read_text())):
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(1)
+    with httpx.Client(base_url=base, headers={"Origin": base}, follow_redirects=True, timeout=60) as browser:
+        return browser.post("/login", data={"name": told[1], "password": told[2]}).text
+
+
+def test_the_page_of_the_node_is_there_with_the_study_and_its_result(found: dict[str, Any]) -> None:
+    assert "Worklist" in found["worklist"]
+    assert "PAIRED" in found["worklist"]
+    assert "/results/1" in found["worklist"]
 
 
 def wait_for_results(base: str, log: Path, stack: subprocess.Popen[bytes]) -> str:

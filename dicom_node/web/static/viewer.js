@@ -56,20 +56,33 @@ async function load() {
   reading.textContent = "Click to read the values there.";
 }
 
-try {
+async function start() {
   await viewer.attachToCanvas(canvas);
   viewer.setSliceType(SLICE_TYPE.MULTIPLANAR);
   viewer.setMultiplanarLayout?.(MULTIPLANAR_TYPE.ROW);
   viewer.opts.multiplanarShowRender = SHOW_RENDER.NEVER;
   viewer.setInterpolation(false);
   await load();
-} catch (error) {
-  reading.textContent = "This browser cannot show the maps (WebGL 2 is needed).";
-  console.warn(error);
+  viewer.scene.crosshairPos = [0.7, 0.5, 0.5]; // through the right lung: between the lungs a sagittal plane shows none
+  viewer.drawScene();
 }
 
+/** Say why there is no picture, in place of the empty canvas. */
+function fail(sentence) {
+  reading.textContent = sentence;
+  canvas.parentElement.hidden = true;
+  canvas.dataset.ready = "failed";
+}
+
+if (document.createElement("canvas").getContext("webgl2"))
+  start().catch((error) => { console.warn(error); fail("The maps of this result cannot be loaded."); });
+else fail("This browser cannot show the maps: it has no WebGL 2.");
+
 for (const input of place.querySelectorAll("input[name=map]"))
-  input.addEventListener("change", () => { chosen = input.value; load(); });
+  input.addEventListener("change", () => {
+    chosen = input.value;
+    load().catch(() => (reading.textContent = "This map cannot be loaded."));
+  });
 place.querySelector("input[name=opacity]").addEventListener("input", (event) => {
   opacity = Number(event.target.value) / 100;
   if (viewer.volumes.length > 1) viewer.setOpacity(1, opacity);

@@ -16,6 +16,7 @@ from dicom_node.settings.config import AuditSettings, Config, JobSettings, Metri
 from dicom_node.settings.destinations import CStoreDestination, StowRsDestination
 from dicom_node.settings.notify import SmtpChannel
 from dicom_node.settings.peers import Pacs, Peer, TlsSettings
+from dicom_node.settings.web import WebSettings, WebTls
 from dicom_node.store.database import Database
 from dicom_node.store.durable import make_folder
 from dicom_node.store.identity import join
@@ -72,6 +73,42 @@ def test_a_door_that_is_open_to_anybody_is_named_and_keeps_no_node_from_starting
     assert open_to_all(Config(storage=tmp_path, destinations=(here,))) == []
     told = [one for one in check(Config(storage=tmp_path, receive=everywhere)) if one.name == "who may send"]
     assert [(one.problem, one.fatal) for one in told] == [(found[0], False)]
+
+
+def test_a_page_in_the_clear_and_a_certificate_of_it_that_expires_or_cannot_be_used_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clear = Config(storage=tmp_path, web=WebSettings(host="::"))
+    assert open_to_all(clear) == [
+        "passwords and images go to the page in the clear: name [web.tls], or the proxies before it"
+    ]
+    for web in (WebSettings(), WebSettings(host="::1"), WebSettings(host="::", proxies=("10.0.0.1",))):
+        assert open_to_all(replace(clear, web=web)) == []
+    own = authority(tmp_path, "page")
+    settings = Config(storage=tmp_path, web=WebSettings(host="::", tls=WebTls(own.certificate, own.key)))
+    assert open_to_all(settings) == []
+    found = [(one.problem, one.fatal) for one in check(settings) if one.name == "certificates of web"]
+    assert found[0] == ("", True)
+    assert "expires in 2 days" in found[1][0]
+    tell_expiring(settings)
+    assert "TLS of web: " in caplog.text
+    gone = WebTls(own.certificate, tmp_path / "gone")
+    (problem, *_) = [
+        one
+        for one in check(replace(settings, web=WebSettings(tls=gone)))
+        if one.name == "certificates of web"
+    ]
+    assert problem.fatal
+    assert "the certificate of the page cannot be used" in problem.problem
+
+
+def test_the_port_of_the_page_is_looked_at(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        config = Config(storage=tmp_path, receive=ReceiveSettings(port=0), web=WebSettings(port=number))
+        (found,) = [one for one in check(config) if one.name.endswith("for the page")]
+        assert found.fatal
+        assert "cannot be listened on" in found.problem
 
 
 def test_programs_that_are_missing_and_files_that_cannot_be_written_are_named(tmp_path: Path) -> None:

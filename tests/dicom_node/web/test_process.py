@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
 import socket
 import ssl
+import threading
 import time
 import warnings
 from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from certificates import authority
 from node_values import write_scan
 from page import PASSWORD, config, served
+from page_rows import filled
 from pydicom import dcmread
 
 from dicom_node.errors import Rejected, Unavailable
 from dicom_node.settings.web import WebSettings, WebTls
 from dicom_node.store.archive import Archive
 from dicom_node.store.database import Database
+from dicom_node.store.tables import instance, quarantine
 from dicom_node.web import users
 from dicom_node.web.process import Page
 
 
-def answers(page: Page, seconds: float = 60.0) -> httpx.Response:
+def answers(page: Page, seconds: float = 180.0) -> httpx.Response:
     """The first answer of a page that is starting."""
     end = time.monotonic() + seconds
     while True:
@@ -85,6 +90,82 @@ def test_a_page_that_is_killed_comes_again_and_what_it_acknowledged_is_there(tmp
         httpx.get(page.address)
 
 
+def sent_until_acknowledged(page: Page, kind: str, token: str, files: list[bytes]) -> None:
+    """Send files in one request, again and again until it is acknowledged as a whole."""
+    headers = {"Authorization": f"Bearer {token}"}
+    end = time.monotonic() + 120
+    while True:
+        try:
+            if kind == "upload":
+                parts = [("files", (f"{n}.dcm", file)) for n, file in enumerate(files)]
+                answer = httpx.post(f"{page.address}api/v1/upload", files=parts, headers=headers, timeout=30)
+            else:
+                body = b"".join(
+                    b"--edge\r\nContent-Type: application/dicom\r\n\r\n" + file + b"\r\n" for file in files
+                )
+                related = {**headers, "Content-Type": "multipart/related; boundary=edge"}
+                answer = httpx.post(
+                    f"{page.address}dicom-web/studies",
+                    content=body + b"--edge--\r\n",
+                    headers=related,
+                    timeout=30,
+                )
+            if answer.status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["upload", "stow"])
+def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged_and_keeps_nothing_twice(
+    tmp_path: Path, kind: str
+) -> None:
+    settings = config(tmp_path)
+    settings.storage.mkdir()
+    database = Database(settings.database_url, prepare=True)
+    token = users.add_token(database, "gateway", "operator", 0.0)
+    paths = write_scan(tmp_path, "Thorax Insp", 1, slices=60)
+    files = [path.read_bytes() for path in paths]
+    page, chance, killed = Page(settings), random.Random(7), threading.Event()
+
+    def kill() -> None:
+        for _ in range(5):
+            answers(page)
+            time.sleep(chance.uniform(0.0, 0.6))
+            for child in multiprocessing.active_children():
+                if child.name == "page" and child.pid:
+                    os.kill(child.pid, signal.SIGKILL)
+        killed.set()
+
+    page.start()
+    try:
+        killer = threading.Thread(target=kill)
+        killer.start()
+        rounds = 0
+        while not killed.is_set() or rounds == 0:  # the same again, as a gateway does that heard no answer
+            for at in range(0, len(files), 6):
+                sent_until_acknowledged(page, kind, token, files[at : at + 6])
+            rounds += 1
+        killer.join()
+    finally:
+        page.stop()
+    archive = Archive(settings.storage, database)
+    archive.sweep()
+    kept = archive.paths([str(dcmread(path).SOPInstanceUID) for path in paths])
+    assert len(kept) == len(paths)
+    for path in paths:
+        ds = dcmread(path)
+        assert dcmread(kept[str(ds.SOPInstanceUID)]).PixelData == ds.PixelData
+    on_disk = [file for file in settings.layout.archive.rglob("*") if file.is_file()]
+    assert len(on_disk) == len(paths)
+    with database.reading() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(instance)) == len(paths)
+        assert connection.scalar(sa.select(sa.func.count()).select_from(quarantine)) == 0
+
+
 def test_a_taken_port_and_a_wrong_certificate_are_said_at_the_start(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         page = Page(config(tmp_path, WebSettings(port=taken.getsockname()[1])))
@@ -129,6 +210,23 @@ def test_the_page_stays_up_while_the_database_is_locked_and_says_so_when_it_is_g
         file.rmdir()
         aside.rename(file)
         assert browser.get("/studies").status_code == 200
+
+
+def test_the_page_stays_up_while_the_disk_of_the_database_is_full_and_says_so(tmp_path: Path) -> None:
+    with served(config(tmp_path)) as page:
+        filled(page)
+        browser, engine = page.browser("vera"), page.site.database.engine
+        form = {"job": "1", "note": "x" * 2000, "form_token": browser.token()}
+        assert browser.post("/actions/review", form).status_code == 200
+        with engine.connect() as connection:
+            most = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        sa.event.listen(engine, "connect", lambda made, _: made.execute(f"PRAGMA max_page_count = {most}"))
+        engine.dispose()
+        answers = [browser.post("/actions/review", form) for _ in range(40)]
+        assert answers[-1].status_code == 503
+        assert "database" in answers[-1].text
+        for path in ("/studies", "/results/1", "/system", "/login"):
+            assert browser.get(path).status_code == 200, path
 
 
 def test_answers_without_login_are_mounted_by_one_mapping(tmp_path: Path) -> None:

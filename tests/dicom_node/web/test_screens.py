@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,63 @@ def test_secrets_of_the_configuration_are_hidden(tmp_path: Path) -> None:
     assert "geheim" not in text
     assert "postgresql+psycopg://vq:(hidden)@db/vq" in text
     assert "receive.port=0" in text
+
+
+def test_the_timeline_of_a_study_says_how_long_each_stage_of_a_job_took(tmp_path: Path) -> None:
+    from dicom_node.jobs import queue as jobs
+
+    with served(config(tmp_path)) as found:
+        filled(found)
+        database, begun = found.site.database, time.time() - 60
+        for at, stage in ((0.0, "lungs"), (1.0, "lungs"), (12.5, "registration")):
+            jobs.progress(database, 2, 0, stage, 0.5, begun + at)
+        jobs.progress(database, 2, 7, "of an attempt that is over", 0.5, begun + 20)
+        value = found.program("viewer").get("/api/v1/studies/1.2.4").json()
+        told = [(m["what"], m["text"]) for m in value["moments"] if "job 2: " in m["what"]]
+        assert told == [("job 2: lungs", "12.5 s"), ("job 2: registration", "goes on")]
+        jobs.cancel(database, 2, begun + 30)
+        value = found.program("viewer").get("/api/v1/studies/1.2.4").json()
+        assert ("job 2: registration", "17.5 s") in [(m["what"], m["text"]) for m in value["moments"]]
+
+
+def test_a_destination_says_how_much_it_took_in_the_last_hour(tmp_path: Path) -> None:
+    (tmp_path / "share").mkdir()
+    share = FolderDestination("share", folder=tmp_path / "share")
+    with served(config(tmp_path, destinations=(share,))) as found:
+        filled(found)
+        (queue,) = found.program("viewer").get("/api/v1/deliveries").json()["queues"]
+        assert (queue["last_hour"], queue["counts"]["SENT"]) == (1, 1)
+        with found.site.database.writing() as connection:
+            connection.execute(sa.update(t.delivery).values(due_at=time.time() - 3601))
+        (queue,) = found.program("viewer").get("/api/v1/deliveries").json()["queues"]
+        assert queue["last_hour"] == 0
+        assert "0 taken in the last hour" in found.browser("vera").get("/deliveries").text
+
+
+def test_every_certificate_is_shown_with_its_expiry_that_of_the_page_too_to_admins_only(
+    tmp_path: Path,
+) -> None:
+    from certificates import authority
+
+    from dicom_node.settings.config import ReceiveSettings
+    from dicom_node.settings.web import WebTls
+    from dicom_node.web.site import Ask
+    from dicom_node.web.system import system
+    from dicom_node.web.users import User
+
+    own = authority(tmp_path, "ours")
+    with served(config(tmp_path)) as found:
+        web = WebSettings(port=0, tls=WebTls(own.certificate, own.key))
+        receive = ReceiveSettings(port=0, min_free_mb=1, tls=own)
+        site = replace(found.site, config=config(tmp_path, web, receive=receive))
+        shown = system(site, Ask(User("anna", "admin"))).certificates
+        assert {(one.table, one.file) for one in shown} == {
+            ("receive", own.certificate.name),
+            ("receive", own.authorities.name),
+            ("web", own.certificate.name),
+        }
+        assert all(1.9 < one.days < 2.1 for one in shown)
+        assert system(site, Ask(User("otto", "operator"))).certificates == ()
 
 
 def test_names_are_shown_where_the_settings_say_so_and_as_text(tmp_path: Path) -> None:

@@ -181,6 +181,7 @@ def test_a_request_of_another_site_is_refused_though_it_knows_the_token(
     else:
         answer = browser.post("/actions/cancel", data, headers=headers)
     assert answer.status_code == 403
+    assert "a request that another site sent is refused" in page.audited()
 
 
 def test_a_request_that_changes_something_and_hides_where_it_comes_from_is_refused(page: Served) -> None:
@@ -199,6 +200,8 @@ def test_a_request_to_another_name_is_refused_as_dns_rebinding_would_send_it(pag
     answer = page.browser("vera").get("/studies", headers={"Host": host})
     assert answer.status_code in (400, 403)
     assert "Worklist" not in answer.text
+    if answer.status_code == 403:
+        assert "this address is not one of the page's" in page.audited()
 
 
 def test_a_name_of_the_settings_is_answered(tmp_path: Path) -> None:
