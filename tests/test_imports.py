@@ -70,7 +70,7 @@ NETWORK_AND_DATABASE = ("pynetdicom", "sqlalchemy", "httpx", "apscheduler")
 #: What a process imports as it starts -> libraries that it has no use for while it waits, each of many megabytes.
 ANALYSIS_LIBRARIES = ("scipy", "SimpleITK", "numba", "matplotlib", "highdicom")
 IDLE = {
-    "import dicom_node.node.node": ANALYSIS_LIBRARIES,
+    "import dicom_node.node.node, dicom_node.web.process": ANALYSIS_LIBRARIES,
     "from dicom_node.intake import lean; lean.shut_out(); import dicom_node.intake.receivers": (
         *ANALYSIS_LIBRARIES, "numpy", "PIL", "gdcm", "httpx", "sqlalchemy.dialects.postgresql",
     ),

@@ -266,7 +266,7 @@ def _measurements(analysis: Analysis, person: Person) -> list[Line]:
     columns = (*zip(("Both lungs", "Right", "Left"), (0.50, 0.575, 0.65), strict=True),)
     heads = [(x, words, {"ha": "right", "color": GREY}) for words, x in columns]
     first = _heading("Measurements")
-    lines = [Line(first.height, (*first.texts, *heads, (0.72, "Healthy (both lungs)", {"color": GREY})))]
+    lines = [Line(first.height, (*first.texts, *heads, (0.72, "Published (both lungs)", {"color": GREY})))]
     for name, measure in measures_of(analysis.parameters.ventilation).items():
         if name in ON_FIRST_PAGE:
             continue

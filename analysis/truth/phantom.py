@@ -187,7 +187,7 @@ def thorax_phantom(
     shape = shape or ThoraxShape()
     rng = np.random.default_rng(seed)
     x, y, z = _axes(shape, BOTTOM_EXP)
-    lungs = _lungs(x, y, z)
+    lungs = lung_labels(x, y, z)
     v_share, m_share = shares(defects, x, y, z)
     jac = 1 + shape.v_low + (shape.v_normal - shape.v_low) * v_share
     m = (shape.m_low + (shape.m_normal - shape.m_low) * m_share).astype(np.float32)
@@ -229,8 +229,14 @@ def _grid(shape: ThoraxShape, built: tuple[int, ...], scale: float, bottom: int)
     return Grid.axial((built[0] // shape.slice_mm, built[1], built[2]), spacing, origin)
 
 
-def _lungs(x: Float, y: Float, z: Float) -> Labels:
-    """Both lungs on expiration: domed apex, diaphragm bulging up, heart cut out."""
+def lung_labels(x: Float, y: Float, z: Float) -> Labels:
+    """Return both lungs on expiration: domed apex, diaphragm bulging up, heart cut out.
+
+    Parameters
+    ----------
+    x, y, z : float
+        mm from the apex, as `Defect` says, broadcastable to (k, j, i).
+    """
     labels = np.zeros((z.size, y.size, x.size), dtype=np.uint8)
     heart = ((x - 14) / 52) ** 2 + ((y + 34) / 46) ** 2 + ((z + 124) / 54) ** 2 < 1
     for label, xc, rx in ((1, -74.0, 55.0), (2, 74.0, 52.0)):

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from ..research.cases import BatchCase
     from ..research.run import Recipe
 
-#: Seconds of one core that a pair takes, as measured: some for any pair, and some for each million voxels of it.
-CORE_SECONDS, CORE_SECONDS_A_MVOXEL = 20.0, 1.2
+#: Seconds of one core that a pair takes: some for any pair, and some for each million voxels of both phases. From the
+#: times on two cores of docs/validation.md (analysis, 52 to 210 million voxels) and docs/operating.md (objects).
+CORE_SECONDS, CORE_SECONDS_A_MVOXEL = 50.0, 0.31
 COLUMNS = ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal", "mean_v", "mean_q")
 
 Objects = Annotated[
@@ -270,9 +271,22 @@ def _expectation(sources: list[Path]) -> str:
         if path.is_file()
     )
     cores = len(os.sched_getaffinity(0))
-    seconds = (CORE_SECONDS + CORE_SECONDS_A_MVOXEL * size / 2e6) / min(cores, 4)
+    seconds = expected_seconds(size / 2e6, cores)
     words = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{max(round(seconds, -1), 10):.0f} seconds"
-    return f"{size / 1e6:.0f} MB of images: this may take about {words} on {cores} cores."
+    return (
+        f"{size / 1e6:.0f} MB of images: this may take about {words} on {cores} cores that do nothing else."
+    )
+
+
+def expected_seconds(mvoxels: float, cores: int) -> float:
+    """Return how long a pair of so many million voxels may take (s); more than four cores hardly help.
+
+    Examples
+    --------
+    >>> round(expected_seconds(105, 2)), round(expected_seconds(210, 2))
+    (41, 58)
+    """
+    return (CORE_SECONDS + CORE_SECONDS_A_MVOXEL * mvoxels) / min(cores, 4)
 
 
 def measures_table(analysis: Analysis) -> Table:

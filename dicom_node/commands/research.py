@@ -192,11 +192,14 @@ def validate_phantom(out: Out) -> None:
 
 def validate_twin(
     ct: ImagePath,
-    motion: Annotated[Path, typer.Argument(help="Breathing motion of a patient (.npz).")],
     out: Out,
+    motion: Annotated[
+        Path | None,
+        typer.Option(help="Breathing motion of a patient (.npz). Without one: a made one, smooth and even."),
+    ] = None,
     phase: Annotated[str, typer.Option(help="What the CT plays: inspiration or expiration.")] = "inspiration",
 ) -> None:
-    """Validate on a real CT and its other phase, made by a real breathing motion with planted defects."""
+    """Validate on a real CT and its other phase, made by a breathing motion with planted defects."""
     from ..research.validate import validate_twin as validate
 
     if phase not in ("inspiration", "expiration"):

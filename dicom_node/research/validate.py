@@ -20,6 +20,7 @@ from analysis.limits_of_use import RESEARCH_USE
 from analysis.parameters import Parameters
 from analysis.pipeline.pipeline import Analysis, Phase, analyse_phases
 from analysis.truth.breathing import PhaseName, Truth
+from analysis.truth.made_motion import made_motion
 from analysis.truth.motion import Motion, Pairs, fit_motion
 from analysis.truth.phantom import thorax_phantom
 from analysis.truth.twins import make_twin
@@ -80,15 +81,16 @@ def validate_phantom(progress: Progress) -> Report:
     return _compared("thorax phantom", analysis, phases, seconds, truth, None)
 
 
-def validate_twin(ct: Path, motion: Path, phase: PhaseName, progress: Progress) -> Report:
-    """Validate on a twin: a real CT, and its other phase made by a real breathing motion and six defects.
+def validate_twin(ct: Path, motion: Path | None, phase: PhaseName, progress: Progress) -> Report:
+    """Validate on a twin: a real CT, and its other phase made by a breathing motion and six defects.
 
     Parameters
     ----------
     ct : Path
         DICOM (folder, zip archive) or any image SimpleITK reads, in HU.
-    motion : Path
-        ``.npz`` of a case: masks, keypoints and landmarks of two phases (see `read_motion`).
+    motion : Path or None
+        ``.npz`` of a case: masks, keypoints and landmarks of two phases (see `read_motion`). None for the motion that
+        `made_motion` makes.
     phase : {"inspiration", "expiration"}
         The phase that the CT stands for.
 
@@ -99,15 +101,15 @@ def validate_twin(ct: Path, motion: Path, phase: PhaseName, progress: Progress) 
     """
     progress("reading", 0.0)
     volume, _ = read_image(ct)
-    fitted = read_motion(motion)
+    fitted = made_motion() if motion is None else read_motion(motion)
     progress("twin", 0.0)
     twin = make_twin(volume, segment(volume).labels, phase, fitted)
     analysis, phases, seconds = _analyse(twin.inspiratory, twin.expiratory, progress)
     truth = twin.truth_on(analysis.grid)
     marks = twin.exp_landmarks, twin.insp_landmarks
-    return _compared(
-        f"twin: {ct.name} as {phase}, breathing {motion.stem}", analysis, phases, seconds, truth, marks
-    )
+    breathing = "a made motion" if motion is None else motion.stem
+    title = f"twin: {ct.name} as {phase}, breathing {breathing}"
+    return _compared(title, analysis, phases, seconds, truth, marks)
 
 
 def validate_landmarks(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -27,11 +27,12 @@ from ..store.archive import Archive
 from ..store.database import Database
 from ..store.heartbeat import read_pulse
 from ..store.keys import node_key
-from .app import make_app
 from .oidc import Provider
-from .previews import preview
 from .sessions import Sessions, keep_writing
-from .site import Notebook, Site
+
+# The rest of the page, and the analysis that it shows, is loaded in its own process only, not in the node's.
+if TYPE_CHECKING:
+    from .site import Site
 
 LOG = logging.getLogger(__name__)
 
@@ -182,6 +183,9 @@ def open_site(config: Config, settings: WebSettings, prepare: Callable[[], None]
     Unavailable
         Where the storage or the database cannot be reached.
     """
+    from .previews import preview
+    from .site import Notebook, Site
+
     database = Database(config.database_url)
     archive = Archive(config.storage, database)
     key = node_key(config.layout)
@@ -214,6 +218,8 @@ def make_server(
     site: Site, settings: WebSettings, bare: Mapping[str, Callable[[], Any]] | None = None
 ) -> uvicorn.Server:
     """Return a server of the page that has not started yet."""
+    from .app import make_app
+
     config = uvicorn.Config(
         make_app(site, bare),
         log_config=None,

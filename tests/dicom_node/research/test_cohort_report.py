@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +13,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made import analysis_of, case_of, thorax
+from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from analysis.cohort.gas_transfer import GLI, SI
+from analysis.figures.colours import CLASS_RGB
 from analysis.measures.table import MEASURES
 from analysis.pipeline.saved import REST
 from dicom_node.errors import Rejected
 from dicom_node.research.cohort import read_cohort
+from dicom_node.research.cohort_figure import write_figure
 from dicom_node.research.cohort_report import write_report
 from dicom_node.research.cohort_table import read_reference
+from dicom_node.results.files import record_of
 from dicom_node.results.measures_file import SCHEMA
 from dicom_node.results.record import NAME
 from dicom_node.strict_json import write_json
@@ -53,8 +60,6 @@ def results(tmp_path: Path) -> Path:
 
 
 def test_a_cohort_gives_tables_figures_and_reports(results: Path, tmp_path: Path) -> None:
-    from PIL import Image
-
     Image.new("RGB", (1600, 1200), "black").save(results / "c00" / "overview.png")
     files = {
         p.name: p for p in write_report(read_cohort(results, tmp_path / "dlco.csv"), tmp_path / "report")
@@ -271,3 +276,61 @@ def test_covariates_and_further_outcomes_stand_beside(results: Path, tmp_path: P
     outcomes = (tmp_path / "out" / "outcomes.csv").read_text()
     assert ",fev1," in outcomes
     assert ",age," not in outcomes
+
+
+def text_of_pdf(path: Path, *options: str) -> str:
+    if shutil.which("pdftotext") is None:
+        pytest.skip("pdftotext (poppler-utils) is not installed")
+    command = ["pdftotext", *options, str(path), "-"]
+    return subprocess.run(command, capture_output=True, check=True).stdout.decode()
+
+
+def test_figure_1_is_one_page_of_a_patient_in_his_cohort(results: Path, tmp_path: Path) -> None:
+    case = case_of(tmp_path / "ct", thorax(-700), thorax(-850))
+    record = record_of(analysis_of(case.pair.expiratory), case)
+    (results / "c07" / NAME).write_bytes(record.dump())
+    cohort = read_cohort(results, tmp_path / "dlco.csv")
+    files = {path.suffix: path for path in write_figure(cohort, tmp_path)}  # the only case that is kept whole
+    text = " ".join(text_of_pdf(files[".pdf"]).split())
+    dlco = next(one.dlco for one in cohort.cases if one.name == "c07")
+    for words in (
+        *("A Perfusion surrogate Q", "B Ventilation V", "C V/Q classes", "D The cohort"),
+        f"c07: total abnormal 38 %, DLCO {dlco:.0f} % (ringed).",
+        *("n = 12", "95 % CI", "PE", "ILD", "Total abnormal, % of classified lung", "DLCO, % predicted"),
+    ):
+        assert words in text, words
+    assert text_of_pdf(files[".pdf"]).count("\f") == 1
+    svg = files[".svg"].read_text()
+    assert svg.count("<image") == 6 + 2  # two planes of three layers, two scales; all else are vectors
+    with Image.open(files[".png"]) as picture:
+        width, height = picture.size
+        corner = np.asarray(picture.convert("RGB"))[height // 2 :, : width // 2].reshape(-1, 3)
+    assert (width, height) == pytest.approx((180 / 25.4 * 300, 128 / 25.4 * 300), abs=1)
+    shown = {tuple(int(v) for v in rgb) for rgb in np.unique(corner, axis=0)}
+    assert set(CLASS_RGB.values()) <= shown
+    with pytest.raises(Rejected, match="the cohort has no case nobody"):
+        write_figure(cohort, tmp_path, "nobody")
+    with pytest.raises(Rejected, match=r"c03.analysis\.npz is not there"):
+        write_figure(cohort, tmp_path, "c03")
+
+
+def test_every_word_of_the_tables_lies_on_its_page(results: Path, tmp_path: Path) -> None:
+    table = tmp_path / "dlco.csv"
+    lines = table.read_text().splitlines()
+    more = (
+        "age,sex,height,fev1,six_minute_walk",
+        *(f"{50 + n},{'MF'[n % 2]},{1.6 + n / 50:.2f},{2 + n / 9:.2f},{400 + n}" for n in range(12)),
+    )
+    table.write_text("\n".join(f"{line},{rest}" for line, rest in zip(lines, more, strict=True)))
+    write_report(read_cohort(results, table), tmp_path / "report")
+    found = text_of_pdf(tmp_path / "report" / "report.pdf", "-bbox")
+    pages = re.split(r"<page ", found)[1:]
+    landscape = [page for page in pages if page.startswith('width="841.')]  # the others are figures
+    assert len(landscape) >= 6
+    for number, page in enumerate(landscape, 1):
+        width, height = (float(v) for v in re.findall(r'width="([\d.]+)" height="([\d.]+)"', page)[0])
+        for left, top, right, bottom, word in re.findall(
+            r'xMin="([-\d.]+)" yMin="([-\d.]+)" xMax="([-\d.]+)" yMax="([-\d.]+)">(.*)</word>', page
+        ):
+            assert 0 < float(left) < float(right) < width, (number, word)
+            assert 0 < float(top) < float(bottom) < height, (number, word)

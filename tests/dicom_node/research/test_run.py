@@ -7,14 +7,19 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from made import thorax
+from made import analysis_of, thorax
 from spoilt import spoil
 
+from analysis.parameters import PictureStyle
+from analysis.pipeline.pipeline import Analysis
+from dicom_node.commands.analyse import _recipe
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.errors import Rejected
+from dicom_node.model import Pair
 from dicom_node.research import run as module
 from dicom_node.research.pile import gather
 from dicom_node.research.run import Recipe, run
+from dicom_node.results.context import Case
 
 
 class Paired(Exception):
@@ -172,3 +177,27 @@ def test_what_is_named_zip_and_is_none_is_told(plain: Path) -> None:
     assert "page.zip is no archive that can be read: copy it again" in refusal(plain / "page.zip")
     shutil.rmtree(plain / "exp")
     assert "1 file: page.zip is no archive that can be read: copy it again" in refusal(plain)
+
+
+def test_pictures_are_in_the_style_of_the_configuration(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (plain / "node.toml").write_text('storage = "s"\n[pictures]\nscale = "percentile"\nslab_mm = 20.0\n')
+    recipe = _recipe(plain / "node.toml", "none", None)
+    assert recipe.style == PictureStyle(scale="percentile", slab_mm=20.0)
+    seen: list[PictureStyle] = []
+
+    def analysed(pair: Pair, *_: object) -> tuple[Analysis, Pair]:
+        return analysis_of(pair.expiratory), pair
+
+    def built(analysis: Analysis, case: Case, *_: object) -> tuple[()]:
+        seen.append(case.style)
+        return ()
+
+    def written(record: object, objects: object, out: Path, style: PictureStyle) -> tuple[()]:
+        seen.append(style)
+        return ()
+
+    monkeypatch.setattr(module, "analyse_pair", analysed)
+    monkeypatch.setattr(module, "build_objects", built)
+    monkeypatch.setattr(module, "write", written)
+    run((plain / "insp", plain / "exp"), plain / "out", recipe, lambda stage, share: None)
+    assert seen == [recipe.style, recipe.style]

@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from typer.testing import CliRunner
 
+from analysis.truth.phantom import ThoraxShape, thorax_phantom
 from dicom_node.commands.app import app
 from dicom_node.errors import Rejected
 from dicom_node.research.validate import (
@@ -79,9 +80,26 @@ def test_what_is_no_image_and_no_motion_is_named(tmp_path: Path) -> None:
 
 
 def test_a_phase_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
-    answer = CliRunner().invoke(app, ["validate", "twin", "a", "b", str(tmp_path), "--phase", "sideways"])
+    answer = CliRunner().invoke(app, ["validate", "twin", "a", str(tmp_path), "--phase", "sideways"])
     assert answer.exit_code == 2
     assert "inspiration or expiration" in answer.output
+
+
+@pytest.mark.slow
+def test_a_twin_needs_nothing_but_a_ct(tmp_path: Path) -> None:
+    truth = thorax_phantom((), ThoraxShape(in_plane_mm=2.5, slice_mm=4))
+    image = sitk.GetImageFromArray(truth.expiratory.array)
+    image.SetSpacing(truth.expiratory.grid.spacing[::-1])
+    image.SetOrigin(truth.expiratory.grid.affine[:3, 3].tolist())
+    sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))
+    answer = CliRunner().invoke(
+        app, ["validate", "twin", str(tmp_path / "ct.nii.gz"), str(tmp_path / "out"), "--phase", "expiration"]
+    )
+    assert answer.exit_code == 0, answer.output
+    numbers = json.loads((tmp_path / "out" / "validation.json").read_text())
+    assert numbers["title"] == "twin: ct.nii.gz as expiration, breathing a made motion"
+    assert numbers["errors_mm"]["landmarks"]["n"] > 200
+    assert numbers["errors_mm"]["landmarks"]["mean"] < 2.0
 
 
 @pytest.mark.slow
