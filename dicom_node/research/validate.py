@@ -317,7 +317,10 @@ def _class_lines(found: Comparison) -> list[str]:
     return [
         f"| classes | {names} | total abnormal % | Dice of low V | Dice of low Q |",
         "|---|---|---|---|---|---|---|---|",
-        row("truth", found.truth, f"{100 - found.truth[VQClass.NORMAL]:.1f} | | "),
+        row("truth in the whole lung", found.whole, f"{100 - found.whole[VQClass.NORMAL]:.1f} | | "),
+        row(
+            "truth where the result has a class", found.truth, f"{100 - found.truth[VQClass.NORMAL]:.1f} | | "
+        ),
         *(
             row(name, a.percent, f"{a.total_abnormal:.1f} | {a.low_v:.3f} | {a.low_q:.3f}")
             for name, a in (("result", found.found), ("with the true field", found.best))
@@ -338,6 +341,7 @@ def _numbers(report: Report) -> dict[str, object]:
     if (found := report.comparison) is not None:
         named = {c: c.name.lower() for c in VQClass if c}
         out["truth_percent"] = {n: found.truth[c] for c, n in named.items()}
+        out["truth_percent_whole_lung"] = {n: found.whole[c] for c, n in named.items()}
         for name, a in (("found", found.found), ("true_field", found.best)):
             out[name] = {
                 "dice_low_v": a.low_v,
