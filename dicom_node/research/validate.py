@@ -22,6 +22,7 @@ from analysis.pipeline.pipeline import Analysis, Phase, analyse_phases
 from analysis.truth.breathing import PhaseName, Truth
 from analysis.truth.motion import Motion, Pairs, fit_motion
 from analysis.truth.phantom import thorax_phantom
+from analysis.truth.scanner import Look, Vessels
 from analysis.truth.twins import make_twin
 from analysis.truth.validation import (
     Comparison,
@@ -80,7 +81,9 @@ def validate_phantom(progress: Progress) -> Report:
     return _compared("thorax phantom", analysis, phases, seconds, truth, None)
 
 
-def validate_twin(ct: Path, motion: Path, phase: PhaseName, progress: Progress) -> Report:
+def validate_twin(
+    ct: Path, motion: Path, phase: PhaseName, progress: Progress, vessels: Vessels = "dense"
+) -> Report:
     """Validate on a twin: a real CT, and its other phase made by a real breathing motion and six defects.
 
     Parameters
@@ -91,6 +94,9 @@ def validate_twin(ct: Path, motion: Path, phase: PhaseName, progress: Progress) 
         ``.npz`` of a case: masks, keypoints and landmarks of two phases (see `read_motion`).
     phase : {"inspiration", "expiration"}
         The phase that the CT stands for.
+    progress : callable
+    vessels : {"dense", "share"}
+        What keeps its density (`scanner.Look.vessels`).
 
     Raises
     ------
@@ -101,12 +107,17 @@ def validate_twin(ct: Path, motion: Path, phase: PhaseName, progress: Progress) 
     volume, _ = read_image(ct)
     fitted = read_motion(motion)
     progress("twin", 0.0)
-    twin = make_twin(volume, segment(volume).labels, phase, fitted)
+    twin = make_twin(volume, segment(volume).labels, phase, fitted, look=Look(vessels=vessels))
     analysis, phases, seconds = _analyse(twin.inspiratory, twin.expiratory, progress)
     truth = twin.truth_on(analysis.grid)
     marks = twin.exp_landmarks, twin.insp_landmarks
     return _compared(
-        f"twin: {ct.name} as {phase}, breathing {motion.stem}", analysis, phases, seconds, truth, marks
+        f"twin: {ct.name} as {phase}, breathing {motion.stem}, vessels: {vessels}",
+        analysis,
+        phases,
+        seconds,
+        truth,
+        marks,
     )
 
 
