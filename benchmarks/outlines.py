@@ -33,7 +33,7 @@ from dicom_node.research.validate import read_motion
 #: Whole lungs: those that become twins.
 WHOLE = ("Siemens", "Philips", "tumour", "pneumonia")
 PARTS = ("POPI 10 %", "POPI 60 %", "right lung, larger", "right lung, smaller")
-#: Crops of a right lung as multi-frame secondary captures without spacing, HU + 1000; 1 mm is assumed.
+#: Crops of a right lung as multi-frame secondary captures, feet last, without spacing, HU + 1000; 1 mm is assumed.
 CROPS = {"4D-Lung exhaled": "4dlung118-phase4", "4D-Lung inhaled": "4dlung118-phase8"}
 CONTOURS = {"tumour": "real-ct/lung1-001-rtstruct.dcm"}
 #: Where planes go through, as shares of each lung's own extent.
@@ -81,7 +81,7 @@ def real(name: str) -> tuple[Phase, Labels | None]:
     """A real CT, and the lungs that an expert drew on its working grid."""
     if name in CROPS:
         with gzip.open(SHARED / "real-pair" / f"{CROPS[name]}.dcm.gz") as file:
-            array = dcmread(BytesIO(file.read())).pixel_array.astype(np.int16) - 1000
+            array = dcmread(BytesIO(file.read())).pixel_array[::-1].astype(np.int16) - 1000
         return Phase.of(Volume(array, Grid.axial(array.shape, (1.0, 1.0, 1.0))), PARAMETERS), None
     volume = read(name)
     phase = Phase.of(volume, PARAMETERS)
