@@ -157,16 +157,20 @@ CHECKS = {
 # --- real CTs ---------------------------------------------------------------------------------------------------
 
 
+def read(name: str) -> Volume:
+    """A real CT."""
+    file, _, inner = CTS[name].partition(":")
+    if not inner:
+        return read_image(SHARED / file)[0]
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(SHARED / file) as archive:
+        archive.extractall(folder)
+        return read_image(Path(folder) / inner)[0]
+
+
 @lru_cache(maxsize=len(CTS))
 def ct(name: str) -> tuple[Volume, Labels]:
     """A real CT and its lungs."""
-    file, _, inner = CTS[name].partition(":")
-    if not inner:
-        volume, _ = read_image(SHARED / file)
-        return volume, segment(volume).labels
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(SHARED / file) as archive:
-        archive.extractall(folder)
-        volume, _ = read_image(Path(folder) / inner)
+    volume = read(name)
     return volume, segment(volume).labels
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
 from ..volume import Grid, Volume
+
+#: What keeps its density as the lung changes its volume, see `Look.vessels`.
+Vessels = Literal["dense", "share"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,9 @@ class Look:
         Mean m of healthy lung, g/mL.
     variety : float
         How much of the real unevenness of ventilation is kept outside the defects: 0 none, 1 all.
+    vessels : {"dense", "share"}
+        What keeps its density as the lung changes its volume: tissue denser than -300 HU (all of it from -100 HU on),
+        or the share of blood in every voxel, from its excess over the tissue around (`analysis.truth.vessels`).
     """
 
     slice_mm: float = 2.5
@@ -37,6 +44,7 @@ class Look:
     noise_pixels: float = 0.8
     blood: float = 0.038
     variety: float = 0.5
+    vessels: Vessels = "dense"
 
 
 def made_grid(grid: Grid, look: Look) -> Grid:

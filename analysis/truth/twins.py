@@ -1,14 +1,16 @@
 """A real CT volume as one phase + a real breathing motion + chosen defects -> the other phase, and the whole truth.
 
 Lung tissue keeps its mass but for the chosen blood-mass change m: rho_i(phi(x)) J(x) = rho_e(x) + m(x), with
-rho = (HU + 1000) / 1000. Vessels and other dense tissue move without a change of density; the body follows the
-pleura and slides along it (`analysis.truth.sliding`). The made phase has its own grid, sharpness and noise.
+rho = (HU + 1000) / 1000. Vessels and other dense tissue move without a change of density (`scanner.Look.vessels`
+says what counts as such); the body follows the pleura and slides along it (`analysis.truth.sliding`). The made phase
+has its own grid, sharpness and noise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from .fields import Field, grid_points, lattice, sample
 from .motion import Motion, surface
 from .scanner import Look, made_grid, scan
 from .sliding import body_field
+from .vessels import SOLID, between_vessels, made_by_share, vessel_share
 
 STEP_MM = 5.0
 PAD_MM = 40.0
@@ -190,7 +193,7 @@ def _carry(volume: Volume, labels: Labels, breathing: Breathing, body: Field, lo
     """The other phase without its own noise, float32 HU."""
     grid = made_grid(volume.grid, look)
     tissue = _without_lungs(volume, labels)
-    lungs = Volume(_without_wall(volume, labels), volume.grid)
+    tissues = _Tissues.of(volume, labels, look)
     out = np.empty(grid.shape, dtype=np.float32)
     backward = _inverse(body) if breathing.phase == "expiration" else body
     boxes = breathing.boxes if breathing.phase == "inspiration" else {n: _reach(breathing, n) for n in (1, 2)}
@@ -200,39 +203,59 @@ def _carry(volume: Volume, labels: Labels, breathing: Breathing, body: Field, lo
             low, high = boxes[lung]
             near = np.flatnonzero(((points > low) & (points < high)).all(axis=1))
             if near.size:
-                at, values = _lung_hu(lungs, breathing, lung, points[near])
+                at, values = _lung_hu(tissues, breathing, lung, points[near])
                 hu[near[at]] = values
         out.reshape(-1)[slab] = hu
     return Volume(out, grid)
 
 
-def _lung_hu(volume: Volume, breathing: Breathing, lung: int, points: Float) -> tuple[Mask, Float]:
+@dataclass(frozen=True, eq=False)
+class _Tissues:
+    """Hold the lungs of the real phase, and what lies between their vessels where shares of blood are asked for."""
+
+    lungs: Volume
+    between: Volume | None
+
+    @classmethod
+    def of(cls, volume: Volume, labels: Labels, look: Look) -> _Tissues:
+        lungs = Volume(_without_wall(volume, labels), volume.grid)
+        return cls(lungs, between_vessels(lungs, labels) if look.vessels == "share" else None)
+
+    def at(self, points: Float) -> tuple[Float, Float | None]:
+        """Return HU (n,) at points of the real phase, and the share of blood (n,) in them where it is asked for."""
+        hu = sample(self.lungs.array, self.lungs.grid, points)
+        if self.between is None:
+            return hu, None
+        return hu, vessel_share(hu, sample(self.between.array, self.between.grid, points))
+
+
+def _lung_hu(tissues: _Tissues, breathing: Breathing, lung: int, points: Float) -> tuple[Mask, Float]:
     """Which points of the made phase lie in the lung, and their HU."""
     field = breathing.fields[lung]
     if breathing.phase == "inspiration":
         inside = breathing.lung_at(points) == lung
         x = points[inside]
-        y = x + field.displacement(x)
-        return inside, _density_change(
-            sample(volume.array, volume.grid, y), field.jacobian(x), x, breathing, lung
-        )
-    x, left = field.inverse(points)
-    inside = (breathing.lung_at(x) == lung) & (left < 0.05)
-    x = x[inside]
-    return inside, _density_change(
-        sample(volume.array, volume.grid, x), field.jacobian(x), x, breathing, lung
+        real = x + field.displacement(x)
+    else:
+        x, left = field.inverse(points)
+        inside = (breathing.lung_at(x) == lung) & (left < 0.05)
+        x = x[inside]
+        real = x
+    hu, blood = tissues.at(real)
+    change = _by_density if blood is None else partial(made_by_share, blood)
+    made = change(
+        1 + hu / np.float32(1000), field.jacobian(x), breathing.mass_change(x, lung), breathing.phase
     )
+    return inside, np.clip(1000 * made - 1000, -1000, 3071).astype(np.float32)
 
 
-def _density_change(hu: Float, jac: Float, x: Float, breathing: Breathing, lung: int) -> Float:
-    """HU of the made phase from the real phase's at the same tissue; dense tissue keeps its own."""
-    t = np.clip((hu - DENSE_HU[0]) / (DENSE_HU[1] - DENSE_HU[0]), 0, 1)
+def _by_density(rho: Float, jac: Float, m: Float, real: PhaseName) -> Float:
+    """Return density of the made phase from the real phase's at the same tissue; dense tissue keeps its own."""
+    t = np.clip((1000 * rho - 1000 - DENSE_HU[0]) / (DENSE_HU[1] - DENSE_HU[0]), 0, 1)
     air = 1 - t * t * (3 - 2 * t)
-    rho, m = hu / 1000 + 1, breathing.mass_change(x, lung) * air
     j = jac**air
-    real_exp = breathing.phase == "expiration"
-    made = (rho + m) / j if real_exp else np.minimum(rho * j - m, np.maximum(rho, 1.05))
-    return np.clip(1000 * made - 1000, -1000, 3071).astype(np.float32)
+    made = (rho + m * air) / j if real == "expiration" else rho * j - m * air
+    return made if real == "expiration" else np.minimum(made, np.maximum(rho, SOLID))
 
 
 def _reach(breathing: Breathing, lung: int) -> tuple[Array, Array]:

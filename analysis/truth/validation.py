@@ -54,7 +54,7 @@ class ClassAgreement:
     low_v, low_q : float
         Dice of the lung of low V and of low Q, 0…1.
     percent : mapping of VQClass to float
-        Share of the classified lung.
+        Share of the voxels that have a class and a true one.
     """
 
     low_v: float
@@ -80,7 +80,9 @@ class Comparison:
     found, best : ClassAgreement
         Of the result, and of what the same images give with the *true* field: the most that any registration can reach.
     truth : mapping of VQClass to float
-        True percent.
+        True percent of the voxels that the result classified: its rim and its vessels have no class to compare.
+    whole : mapping of VQClass to float
+        True percent of the whole lung.
     """
 
     error: Distances
@@ -88,6 +90,7 @@ class Comparison:
     found: ClassAgreement
     best: ClassAgreement
     truth: Mapping[VQClass, float]
+    whole: Mapping[VQClass, float]
 
 
 def compare(
@@ -120,8 +123,24 @@ def compare(
         Distances.of(marks),
         _agreement(found, truth.classes),
         _agreement(best, truth.classes),
+        true_percent(analysis, truth),
         _percent(truth.classes),
     )
+
+
+def true_percent(analysis: Analysis, truth: Truth) -> dict[VQClass, float]:
+    """Return the true percent of every class in the voxels that a result classified.
+
+    Fractions of a result are those of its classified voxels. The truth of the whole lung differs from the truth there,
+    because defects reach the rim and the vessels, which a result leaves out, to another share than healthy lung does.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    truth : breathing.Truth
+        On ``analysis.grid``.
+    """
+    return _percent(truth.classes[on_working_grid(analysis.classes, analysis) > 0])
 
 
 def classes_of_true_field(analysis: Analysis, phases: tuple[Phase, Phase], truth: Truth) -> Labels:
@@ -167,7 +186,7 @@ def _agreement(classes: Labels, truth: Labels) -> ClassAgreement:
     low_v, low_q = (
         dice(np.isin(classes, names) & known, np.isin(truth, names) & known) for names in (LOW_V, LOW_Q)
     )
-    return ClassAgreement(low_v, low_q, _percent(classes))
+    return ClassAgreement(low_v, low_q, _percent(classes[known]))
 
 
 def _percent(classes: Labels) -> dict[VQClass, float]:

@@ -49,7 +49,9 @@ def _print(made: Demo) -> None:
     from analysis.figures.colours import CLASS_NAME
     from analysis.limits_of_use import RESEARCH_USE
 
-    table = Table("class", "truth %", "result %", title="Fractions of the lung", title_justify="left")
+    table = Table(
+        "class", "truth %", "result %", title="Fractions of the classified lung", title_justify="left"
+    )
     for c, truth in made.truth.items():
         table.add_row(CLASS_NAME[c], f"{truth:.1f}", f"{made.measured[c]:g}")
     Console().print(table)

@@ -19,6 +19,7 @@ from pynetdicom.presentation import build_context
 
 from analysis.measures.table import MEASURES
 from analysis.truth.phantom import Truth, thorax_phantom
+from analysis.truth.validation import phantom_truth_on, true_percent
 from analysis.vq.classes import VQClass
 
 from ..dicom.ct_writer import Scan, write_ct_series
@@ -26,6 +27,8 @@ from ..errors import Rejected, Unavailable
 from ..network.association import associate
 from ..node.node import Node
 from ..node.status import Delivery, status
+from ..results.record import NAME as RECORD
+from ..results.record import read_record
 from ..settings.config import Config, JobSettings, ReceiveSettings
 from ..settings.destinations import CStoreDestination
 from ..settings.web import WebSettings
@@ -49,7 +52,8 @@ class Demo:
     Attributes
     ----------
     truth, measured : mapping of class to percent
-        Fractions of the phantom, and those in the Structured Report that the stand-in PACS received.
+        Fractions of the phantom in the voxels that the node classified, and those in the Structured Report that the
+        stand-in PACS received.
     files : tuple of Path
         What the PACS received, except colour captures, and the picture.
     """
@@ -159,8 +163,9 @@ def _page(config: Config, opened: Opened) -> Iterator[None]:
 
 def _outcome(out: Path, truth: Truth, pacs: StandInPacs) -> Demo:
     picture = next((out / "node" / "results").glob("*/overview.png"))
+    analysis = read_record(picture.with_name(RECORD)).analysis
     return Demo(
-        truth={c: 100 * share for c, share in truth.fractions().items()},
+        truth=true_percent(analysis, phantom_truth_on(truth, analysis.grid)),
         measured=fractions(dcmread(out / "pacs" / "sr.dcm")),
         files=(*(p for p in sorted(pacs.received) if not p.name.startswith("9")), picture),
     )

@@ -198,13 +198,19 @@ def validate_twin(
         typer.Option(help="Breathing motion of a patient (.npz). Without one: a made one, smooth and even."),
     ] = None,
     phase: Annotated[str, typer.Option(help="What the CT plays: inspiration or expiration.")] = "inspiration",
+    vessels: Annotated[
+        str,
+        typer.Option(help="What keeps its density: dense tissue (dense) or blood in every voxel (share)."),
+    ] = "dense",
 ) -> None:
     """Validate on a real CT and its other phase, made by a breathing motion with planted defects."""
     from ..research.validate import validate_twin as validate
 
     if phase not in ("inspiration", "expiration"):
         raise typer.BadParameter("inspiration or expiration", param_hint="--phase")
-    _validated(lambda progress: validate(ct, motion, phase, progress), out)  # type: ignore[arg-type]
+    if vessels not in ("dense", "share"):
+        raise typer.BadParameter("dense or share", param_hint="--vessels")
+    _validated(lambda progress: validate(ct, motion, phase, progress, vessels), out)  # type: ignore[arg-type]
 
 
 def validate_landmarks(

@@ -23,6 +23,7 @@ from analysis.truth.breathing import PhaseName, Truth
 from analysis.truth.made_motion import made_motion
 from analysis.truth.motion import Motion, Pairs, fit_motion
 from analysis.truth.phantom import thorax_phantom
+from analysis.truth.scanner import Look, Vessels
 from analysis.truth.twins import make_twin
 from analysis.truth.validation import (
     Comparison,
@@ -81,7 +82,9 @@ def validate_phantom(progress: Progress) -> Report:
     return _compared("thorax phantom", analysis, phases, seconds, truth, None)
 
 
-def validate_twin(ct: Path, motion: Path | None, phase: PhaseName, progress: Progress) -> Report:
+def validate_twin(
+    ct: Path, motion: Path | None, phase: PhaseName, progress: Progress, vessels: Vessels = "dense"
+) -> Report:
     """Validate on a twin: a real CT, and its other phase made by a breathing motion and six defects.
 
     Parameters
@@ -93,6 +96,9 @@ def validate_twin(ct: Path, motion: Path | None, phase: PhaseName, progress: Pro
         `made_motion` makes.
     phase : {"inspiration", "expiration"}
         The phase that the CT stands for.
+    progress : callable
+    vessels : {"dense", "share"}
+        What keeps its density (`scanner.Look.vessels`).
 
     Raises
     ------
@@ -103,12 +109,12 @@ def validate_twin(ct: Path, motion: Path | None, phase: PhaseName, progress: Pro
     volume, _ = read_image(ct)
     fitted = made_motion() if motion is None else read_motion(motion)
     progress("twin", 0.0)
-    twin = make_twin(volume, segment(volume).labels, phase, fitted)
+    twin = make_twin(volume, segment(volume).labels, phase, fitted, look=Look(vessels=vessels))
     analysis, phases, seconds = _analyse(twin.inspiratory, twin.expiratory, progress)
     truth = twin.truth_on(analysis.grid)
     marks = twin.exp_landmarks, twin.insp_landmarks
     breathing = "a made motion" if motion is None else motion.stem
-    title = f"twin: {ct.name} as {phase}, breathing {breathing}"
+    title = f"twin: {ct.name} as {phase}, breathing {breathing}, vessels: {vessels}"
     return _compared(title, analysis, phases, seconds, truth, marks)
 
 
@@ -319,7 +325,10 @@ def _class_lines(found: Comparison) -> list[str]:
     return [
         f"| classes | {names} | total abnormal % | Dice of low V | Dice of low Q |",
         "|---|---|---|---|---|---|---|---|",
-        row("truth", found.truth, f"{100 - found.truth[VQClass.NORMAL]:.1f} | | "),
+        row("truth in the whole lung", found.whole, f"{100 - found.whole[VQClass.NORMAL]:.1f} | | "),
+        row(
+            "truth where the result has a class", found.truth, f"{100 - found.truth[VQClass.NORMAL]:.1f} | | "
+        ),
         *(
             row(name, a.percent, f"{a.total_abnormal:.1f} | {a.low_v:.3f} | {a.low_q:.3f}")
             for name, a in (("result", found.found), ("with the true field", found.best))
@@ -340,6 +349,7 @@ def _numbers(report: Report) -> dict[str, object]:
     if (found := report.comparison) is not None:
         named = {c: c.name.lower() for c in VQClass if c}
         out["truth_percent"] = {n: found.truth[c] for c, n in named.items()}
+        out["truth_percent_whole_lung"] = {n: found.whole[c] for c, n in named.items()}
         for name, a in (("found", found.found), ("true_field", found.best)):
             out[name] = {
                 "dice_low_v": a.low_v,

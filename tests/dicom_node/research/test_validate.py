@@ -79,10 +79,16 @@ def test_what_is_no_image_and_no_motion_is_named(tmp_path: Path) -> None:
         read_motion(tmp_path / "x.npz")
 
 
-def test_a_phase_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
-    answer = CliRunner().invoke(app, ["validate", "twin", "a", str(tmp_path), "--phase", "sideways"])
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [("--phase", "sideways", "inspiration or expiration"), ("--vessels", "most", "dense or share")],
+)
+def test_a_phase_or_vessels_that_are_none_are_wrong_usage(
+    option: str, value: str, said: str, tmp_path: Path
+) -> None:
+    answer = CliRunner().invoke(app, ["validate", "twin", "a", str(tmp_path), option, value])
     assert answer.exit_code == 2
-    assert "inspiration or expiration" in answer.output
+    assert said in answer.output
 
 
 @pytest.mark.slow
@@ -97,7 +103,7 @@ def test_a_twin_needs_nothing_but_a_ct(tmp_path: Path) -> None:
     )
     assert answer.exit_code == 0, answer.output
     numbers = json.loads((tmp_path / "out" / "validation.json").read_text())
-    assert numbers["title"] == "twin: ct.nii.gz as expiration, breathing a made motion"
+    assert numbers["title"] == "twin: ct.nii.gz as expiration, breathing a made motion, vessels: dense"
     assert numbers["errors_mm"]["landmarks"]["n"] > 200
     assert numbers["errors_mm"]["landmarks"]["mean"] < 2.0
 
