@@ -62,7 +62,7 @@ def serve(
     try:
         node.start()
         if page is not None:
-            page.start()
+            page.start(node.identity)
         while not ended.wait(1.0):
             node.check()
     finally:

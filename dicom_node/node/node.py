@@ -79,6 +79,8 @@ class Node:
     ----------
     port : int
         Port on which the node listens once it is started.
+    identity : str
+        Of its database, which its processes open and no other.
 
     Raises
     ------
@@ -99,12 +101,12 @@ class Node:
         self._started, self._ticked = time.time(), time.time()
         self._lock = StorageLock(config.layout, is_shared(config.database_url))
         self.database = Database(config.database_url, prepare=True)
-        self._identity = join(config.layout, self.database)
+        self.identity = join(config.layout, self.database)
         self._member = Member(self.database)
         self._member.join(self._lock.alone)
         key = protect(config.layout, self.database)
         if self.database.is_shared:
-            self._lock.share(self._identity)  # what only the first node does is done
+            self._lock.share(self.identity)  # what only the first node does is done
         self.archive = Archive(config.storage, self.database, member=self._member.name)
         self.trail = Trail(self.database, config.audit, config.receive.ae_title)
         self._reader: Reader[Header] = Reader(read_header, prepare)
@@ -113,7 +115,7 @@ class Node:
             server_context(config.receive.tls)  # raises here rather than in the processes that receive
         for certificates in config.client_certificates:
             client_context(certificates)
-        names = self._member.name, self._identity
+        names = self._member.name, self.identity
         self._acceptors = Acceptors(config, self._lock.descriptor, prepare, *names)
         quiet = config.receive.quiet_seconds
         # on a database of several nodes, only one at a time does each of these
@@ -268,7 +270,7 @@ class Node:
         while self._executor.free > 0 and (job := jobs.start_next(self.database, time.time(), owner)):
             LOG.info("job %d: study %s, attempt %d", job.id, job.study_uid, job.attempt)
             try:
-                order = order_of(self.config, job.id, job.attempt, self._prepare, self._identity)
+                order = order_of(self.config, job.id, job.attempt, self._prepare, self.identity)
                 self._executor.start(order)
             except Unavailable as error:
                 jobs.postponed(self.database, job.id, job.attempt, str(error), time.time())

@@ -49,11 +49,12 @@ FLUSH_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class _Order:
-    """The arguments of the page's process."""
+    """The arguments of the page's process; `identity` is that of the node's database, see `Database`."""
 
     config: Config
     listening: Any
     prepare: Callable[[], None] | None
+    identity: str
 
 
 class Page:
@@ -85,8 +86,13 @@ class Page:
         self._keeper: threading.Thread | None = None
         self.address = ""
 
-    def start(self) -> None:
+    def start(self, identity: str = "") -> None:
         """Listen, and start the process.
+
+        Parameters
+        ----------
+        identity : str
+            Of the node's database, so that the process opens no other in its place.
 
         Raises
         ------
@@ -102,7 +108,7 @@ class Page:
         scheme = "https" if self._settings.tls else "http"
         shown = f"[{host}]" if ":" in host else host
         self.address = f"{scheme}://{shown}:{self._listening.getsockname()[1]}/"
-        order = _Order(self._config, self._listening, self._prepare)
+        order = _Order(self._config, self._listening, self._prepare, identity)
         self._keeper = threading.Thread(target=self._keep, args=(order,), name="page", daemon=True)
         self._keeper.start()
         LOG.info("the page is at %s", self.address)
@@ -151,7 +157,7 @@ def _serve(order: _Order, pipe: Connection) -> None:
     begin(order.prepare, nice=NICE)
     settings = order.config.web
     assert settings is not None
-    site = open_site(order.config, settings, order.prepare)
+    site = open_site(order.config, settings, order.prepare, order.identity)
     answers = Answers(order.config, site.database, partial(read_pulse, order.config.layout))
     server = make_server(site, settings, answers.paths)
     serving = threading.Thread(target=server.run, args=([order.listening],), daemon=True)
@@ -175,7 +181,9 @@ def _told_to_end(pipe: Connection) -> bool:
         return True
 
 
-def open_site(config: Config, settings: WebSettings, prepare: Callable[[], None] | None = None) -> Site:
+def open_site(
+    config: Config, settings: WebSettings, prepare: Callable[[], None] | None = None, identity: str = ""
+) -> Site:
     """Open what the page works with.
 
     Raises
@@ -186,7 +194,7 @@ def open_site(config: Config, settings: WebSettings, prepare: Callable[[], None]
     from .previews import preview
     from .site import Notebook, Site
 
-    database = Database(config.database_url)
+    database = Database(config.database_url, identity=identity)
     archive = Archive(config.storage, database)
     key = node_key(config.layout)
     return Site(
