@@ -103,3 +103,9 @@ def main() -> None:
     except (NodeError, AnalysisError) as error:
         print(f"dicom-node: {printable(str(error))}", file=sys.stderr)
         sys.exit(next(code for kind, code in CODES if isinstance(error, kind)))
+    except OSError as error:  # a disk that went away or is read-only, no file handles left
+        if error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"dicom-node: {printable(f'{where}{error.strerror}')}", file=sys.stderr)
+        sys.exit(UNAVAILABLE)

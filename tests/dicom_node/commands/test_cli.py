@@ -161,6 +161,16 @@ def test_a_configuration_that_cannot_serve_is_wrong_usage_and_not_tried_again(co
         assert "a.crt of a certificate cannot be read: No such file or directory" in said
 
 
+def test_a_disk_that_cannot_be_used_is_one_sentence_and_tried_again(config: Path, tmp_path: Path) -> None:
+    lock = tmp_path / "node" / "node.lock"
+    lock.mkdir(parents=True)
+    config.write_text(f'storage = "{lock.parent}"\n')
+    found = run("serve", "--config", str(config))
+    assert found.returncode == 3
+    assert found.stderr.splitlines()[-1] == f"dicom-node: {lock}: Is a directory"
+    assert "Traceback" not in found.stderr
+
+
 def test_a_shell_completes_commands() -> None:
     asked = {"_DICOM_NODE_COMPLETE": "complete_bash", "COMP_WORDS": "dicom-node sta", "COMP_CWORD": "1"}
     done = subprocess.run(
