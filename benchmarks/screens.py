@@ -33,7 +33,8 @@ from dicom_node.settings.web import WebSettings
 from dicom_node.store.database import Database
 from dicom_node.store.heartbeat import Pulse
 from dicom_node.store.keys import make_key
-from dicom_node.store.tables import dlco, event, instance, outcome, quarantine, study
+from dicom_node.store.page_tables import dlco
+from dicom_node.store.tables import event, instance, outcome, quarantine, study
 from dicom_node.strict_json import dump, encode
 from dicom_node.web import users
 from dicom_node.web.app import make_app

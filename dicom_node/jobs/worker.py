@@ -36,7 +36,7 @@ from ..store.durable import make_folder, name_files, sync_folders, write_draft
 from ..store.identity import identity_of, present
 from ..store.keys import keyed, patients_key
 from ..store.tables import result
-from . import priors
+from . import attempts, priors
 from . import queue as jobs
 from .order import Order
 
@@ -61,7 +61,7 @@ def work(order: Order) -> None:
         _attempt(Database(order.database_url, identity=order.identity), order)
     except Unavailable as error:
         LOG.error("job %d: its verdict cannot be written: %s", order.job_id, error)
-        sys.exit(jobs.TEMPFAIL)
+        sys.exit(attempts.TEMPFAIL)
 
 
 def _attempt(database: Database, order: Order) -> None:
@@ -250,4 +250,4 @@ class _Report:
             return
         self._stage, self._at = stage, now
         done = share_done(stage, share)
-        jobs.progress(self._database, self._order.job_id, self._order.attempt, stage, done, time.time())
+        attempts.progress(self._database, self._order.job_id, self._order.attempt, stage, done, time.time())

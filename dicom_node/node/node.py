@@ -22,6 +22,7 @@ from ..intake import storage_commitment as commit
 from ..intake.header_reader import Reader
 from ..intake.indexing import index_new
 from ..intake.receivers import LOST_SECONDS, Acceptors, keep
+from ..jobs import attempts
 from ..jobs import queue as jobs
 from ..jobs.executors.kinds import ENGINES
 from ..jobs.old_records import strip
@@ -189,7 +190,7 @@ class Node:
         retention.finish(self.database, self.config.storage, time.time(), self.trail.deleted)
         drafts, adopted = self.archive.sweep()
         crashes, owner = self.config.jobs.max_crashes, self._member.name
-        again = jobs.reconcile(self.database, set(), crashes, time.time(), owner)
+        again = attempts.reconcile(self.database, set(), crashes, time.time(), owner)
         self._clear_workspaces()
         if drafts or adopted or again:
             LOG.info("recovered: %d drafts removed, %d files adopted, %d jobs again", drafts, adopted, again)
@@ -202,7 +203,7 @@ class Node:
         found = list(
             layout.workspaces.glob("*")
         )  # listed first: the folder of an attempt is younger than its row
-        wanted = {layout.workspace(*attempt) for attempt in jobs.running(self.database)}
+        wanted = {layout.workspace(*attempt) for attempt in attempts.running(self.database)}
         for folder in found:
             if folder not in wanted:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -233,7 +234,7 @@ class Node:
         self._schedule.stop()
         self._executor.stop()  # after the last tick, which would start their jobs again
         self._reader.close()
-        jobs.interrupt(self.database, time.time(), self._member.name)
+        attempts.interrupt(self.database, time.time(), self._member.name)
         self._end_trail()
         self._member.leave()
         self.database.close()
@@ -254,26 +255,28 @@ class Node:
     def dispatch(self) -> None:
         """Record the workers that have ended, and start jobs where there is room."""
         working = {(order.job_id, order.attempt): order for order in self._executor.orders}
-        for attempt in jobs.given_up(self.database, working.keys()):
+        for attempt in attempts.given_up(self.database, working.keys()):
             self._executor.end(working[attempt])
         for ended in self._executor.ended():
             attempt = ended.order.job_id, ended.order.attempt
             if ended.blames:
-                jobs.crashed(self.database, *attempt, self.config.jobs.max_crashes, ended.how, time.time())
+                attempts.crashed(
+                    self.database, *attempt, self.config.jobs.max_crashes, ended.how, time.time()
+                )
             else:
-                jobs.postponed(self.database, *attempt, ended.how, time.time())
+                attempts.postponed(self.database, *attempt, ended.how, time.time())
             self._executor.forget(ended.order)
             shutil.rmtree(self.config.layout.workspace(*attempt), ignore_errors=True)
         alive = {order.job_id for order in self._executor.orders}
         owner = self._member.name
-        jobs.reconcile(self.database, alive, self.config.jobs.max_crashes, time.time(), owner)
-        while self._executor.free > 0 and (job := jobs.start_next(self.database, time.time(), owner)):
+        attempts.reconcile(self.database, alive, self.config.jobs.max_crashes, time.time(), owner)
+        while self._executor.free > 0 and (job := attempts.start_next(self.database, time.time(), owner)):
             LOG.info("job %d: study %s, attempt %d", job.id, job.study_uid, job.attempt)
             try:
                 order = order_of(self.config, job.id, job.attempt, self._prepare, self.identity)
                 self._executor.start(order)
             except Unavailable as error:
-                jobs.postponed(self.database, job.id, job.attempt, str(error), time.time())
+                attempts.postponed(self.database, job.id, job.attempt, str(error), time.time())
                 raise
 
     def deliver(self, destination: Destination) -> None:

@@ -27,8 +27,9 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..errors import Rejected, Unavailable
-from . import sqlite
-from .tables import MIGRATIONS, PARTIAL, SCHEMA, metadata, schema
+from . import page_tables, sqlite  # noqa: F401  the tables of the page are made with the others
+from .migrations import MIGRATIONS, SCHEMA
+from .tables import PARTIAL, metadata, schema
 
 DIALECTS = "sqlite", "postgresql"
 

@@ -1,42 +1,8 @@
-"""The node's tables, their version, and the migrations from older versions."""
+"""The node's tables, but for those of the page and its people (`page_tables`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import sqlalchemy as sa
-
-SCHEMA = 7
-
-
-#: Statements that migrate tables of each version to the next; missing tables are made anyway.
-MIGRATIONS: Mapping[int, tuple[str, ...]] = {
-    1: (
-        "ALTER TABLE delivery ADD COLUMN transaction_uid VARCHAR(64)",
-        "CREATE INDEX ix_delivery_transaction_uid ON delivery (transaction_uid)",
-    ),
-    2: (),  # new tables only, which are made anyway: commitments, performed steps, audit
-    3: (
-        "ALTER TABLE result ADD COLUMN sha256 VARCHAR(64)",
-        "CREATE INDEX ix_delivery_open ON delivery (state, id)",
-        "CREATE INDEX ix_job_due ON job (state, created, id)",
-        "CREATE INDEX ix_study_received_at ON study (received_at)",
-    ),
-    4: (
-        "CREATE INDEX ix_study_state ON study (state, since)",
-        "CREATE INDEX ix_instance_unreadable ON instance (received_at) WHERE problem IS NOT NULL",
-        "CREATE INDEX ix_instance_series ON instance (series_uid)",
-        "ALTER TABLE job ADD COLUMN other_study_uid VARCHAR(64)",
-        "CREATE INDEX ix_job_other_study_uid ON job (other_study_uid)",
-    ),  # and new tables
-    5: (
-        "ALTER TABLE job ADD COLUMN owner VARCHAR(32) NOT NULL DEFAULT ''",
-        "ALTER TABLE job ADD COLUMN worker VARCHAR(255) NOT NULL DEFAULT ''",
-        "ALTER TABLE delivery ADD COLUMN owner VARCHAR(32) NOT NULL DEFAULT ''",
-    ),
-    6: ("CREATE INDEX ix_quarantine_sop_instance_uid ON quarantine (sop_instance_uid)",),
-}
-
 
 metadata = sa.MetaData()
 
@@ -289,64 +255,6 @@ audit_transfer = sa.Table(
     sa.Column("sop_class_uid", sa.String(64), primary_key=True),
     sa.Column("instances", sa.Integer, nullable=False),
     sa.Column("last_at", sa.Float, nullable=False),
-)
-
-
-#: People who may use the page; passwords as argon2 hashes.
-web_user = sa.Table(
-    "web_user",
-    metadata,
-    sa.Column("name", sa.String(64), primary_key=True),
-    sa.Column("role", sa.String(16), nullable=False),
-    sa.Column("password", sa.Text, nullable=False),
-    sa.Column("disabled", sa.Boolean, nullable=False, default=False),
-    sa.Column("created", sa.Float, nullable=False),
-)
-
-
-#: Logins that have not ended, by the SHA-256 of what the browser holds.
-web_session = sa.Table(
-    "web_session",
-    metadata,
-    sa.Column("digest", sa.String(64), primary_key=True),
-    sa.Column("user", sa.ForeignKey("web_user.name"), nullable=False, index=True),
-    sa.Column("created", sa.Float, nullable=False),
-    sa.Column("seen", sa.Float, nullable=False),
-)
-
-
-#: Secrets of programs that use the API, by their SHA-256.
-web_token = sa.Table(
-    "web_token",
-    metadata,
-    sa.Column("name", sa.String(64), primary_key=True),
-    sa.Column("digest", sa.String(64), nullable=False, unique=True),
-    sa.Column("role", sa.String(16), nullable=False),
-    sa.Column("created", sa.Float, nullable=False),
-)
-
-
-#: What people said of results that they looked at.
-review = sa.Table(
-    "review",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("job_id", sa.ForeignKey("job.id"), nullable=False, index=True),
-    sa.Column("user", sa.String(64), nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
-    sa.Column("note", sa.Text, nullable=False),
-)
-
-
-#: DLCO of a study's patient (% predicted), as a person entered or imported it.
-dlco = sa.Table(
-    "dlco",
-    metadata,
-    sa.Column("study_uid", sa.String(64), primary_key=True),
-    sa.Column("percent", sa.Float, nullable=False),
-    sa.Column("cohort", sa.String(64), nullable=False, default=""),
-    sa.Column("user", sa.String(64), nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
 )
 
 

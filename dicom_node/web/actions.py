@@ -16,7 +16,8 @@ from ..delivery.kinds import SENDERS
 from ..errors import Rejected
 from ..jobs import queue as jobs
 from ..research.cohort_table import PLAUSIBLE
-from ..store.tables import delivery, dlco, instance, job, result, review, study
+from ..store.page_tables import dlco, review
+from ..store.tables import delivery, instance, job, result, study
 from ..studies import queue as studies
 from .problems import Conflict, NotThere
 from .site import Ask, Site

@@ -20,7 +20,8 @@ from ..errors import Rejected
 from ..research.cohort import Folders, read_cohort
 from ..research.cohort_report import write_report
 from ..research.cohort_table import Row, read_table
-from ..store.tables import dlco, job, outcome
+from ..store.page_tables import dlco
+from ..store.tables import job, outcome
 from .problems import Conflict, NotThere
 from .site import Ask, Site
 

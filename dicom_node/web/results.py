@@ -28,7 +28,8 @@ from ..results.measures_file import NAME as MEASURES_FILE
 from ..results.measures_file import measures_bytes
 from ..results.record import NAME as RECORD
 from ..results.record import read_record
-from ..store.tables import dlco, job, outcome, result, review
+from ..store.page_tables import dlco, review
+from ..store.tables import job, outcome, result
 from .previews import Names
 from .problems import Conflict, Forbidden, NotThere
 from .site import Ask, Site

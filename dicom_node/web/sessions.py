@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from ..errors import Unavailable
 from ..settings.web import WebSettings
 from ..store.database import Database
-from ..store.tables import web_session, web_user
+from ..store.page_tables import web_session, web_user
 from . import users
 from .problems import TooMany
 from .users import User, digest

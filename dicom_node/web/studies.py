@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from ..model import Series
 from ..pairing.stacks import assemble, with_assigned
 from ..store.events import Event, timeline
-from ..store.tables import assignment, delivery, instance, job, quarantine, result, review
+from ..store.page_tables import review
+from ..store.tables import assignment, delivery, instance, job, quarantine, result
 from .previews import Names
 from .problems import NotThere
 from .site import Ask, Site

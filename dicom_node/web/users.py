@@ -20,7 +20,7 @@ from argon2.exceptions import VerificationError
 
 from ..errors import Rejected
 from ..store.database import Database
-from ..store.tables import web_session, web_token, web_user
+from ..store.page_tables import web_session, web_token, web_user
 
 Role = Literal["viewer", "operator", "admin"]
 #: What each role may do; a role may do what the roles before it may.

@@ -18,8 +18,8 @@ from pynetdicom import AE, evt
 from analysis.volume import Grid, Volume
 from dicom_node.delivery import queue as deliver
 from dicom_node.dicom.ct_writer import Scan, write_ct_series
+from dicom_node.jobs import attempts, worker
 from dicom_node.jobs import queue as jobs
-from dicom_node.jobs import worker
 from dicom_node.jobs.order import Order
 from dicom_node.model import Pair, Series, Slice
 from dicom_node.network.association import keep_responses, no_delay
@@ -99,7 +99,9 @@ def dying_run(order: Order) -> None:
 def endless_run(order: Order) -> None:
     """A worker that says how far it is, and never ends."""
     begin(order.prepare)
-    jobs.progress(Database(order.database_url), order.job_id, order.attempt, "registration", 0.5, time.time())
+    attempts.progress(
+        Database(order.database_url), order.job_id, order.attempt, "registration", 0.5, time.time()
+    )
     time.sleep(600)
 
 

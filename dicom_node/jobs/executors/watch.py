@@ -18,7 +18,7 @@ from ...processes import end_group, how_ended
 from ...settings.config import Config, read_config
 from ...store.database import Database
 from ...store.identity import join
-from .. import queue as jobs
+from .. import attempts
 
 #: The environment variable that names the configuration of this machine's workers.
 VARIABLE = "DICOM_NODE_CONFIG"
@@ -44,7 +44,7 @@ def attempt(job_id: int, number: int) -> str:
     database = Database(config.database_url)
     try:
         join(config.layout, database)
-        if not jobs.begun(database, job_id, number, f"{socket.gethostname()}:{os.getpid()}"):
+        if not attempts.begun(database, job_id, number, f"{socket.gethostname()}:{os.getpid()}"):
             return WORKER_LOST
         return _watched(config, Path(path), database, (job_id, number))
     finally:
@@ -80,6 +80,6 @@ def _watched(config: Config, path: Path, database: Database, which: tuple[int, i
 
 def _wanted(database: Database, which: tuple[int, int]) -> bool:
     try:
-        return jobs.is_wanted(database, *which)
+        return attempts.is_wanted(database, *which)
     except Unavailable:  # the work may go on; its verdict is fenced by the attempt
         return True

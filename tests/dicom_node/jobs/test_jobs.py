@@ -10,6 +10,7 @@ from node_values import make_pair
 
 from analysis.pipeline.pipeline import Parameters
 from dicom_node.errors import Rejected
+from dicom_node.jobs import attempts
 from dicom_node.jobs import queue as jobs
 from dicom_node.model import Pair
 from dicom_node.pairing.pairing import fingerprint
@@ -40,15 +41,15 @@ def move(database: Database, number: int, name: jobs.MoveName, during: int | Non
 def test_the_same_pair_is_one_job_and_what_it_holds_comes_back(database: Database) -> None:
     assert create(database, make_pair()) == 1
     assert create(database, make_pair(), now=200.0) is None
-    found = jobs.start_next(database, 100.0)
+    found = attempts.start_next(database, 100.0)
     assert found is not None
     assert (found.pair, found.parameters, found.attempt, found.revision) == (make_pair(), PARAMETERS, 1, 1)
 
 
 def test_a_job_made_before_the_clock_was_set_back_is_run(database: Database) -> None:
     create(database, make_pair(), now=90_000.0)
-    assert jobs.start_next(database, 90_000.0 - jobs.POSTPONED) is None
-    found = jobs.start_next(database, 100.0)
+    assert attempts.start_next(database, 90_000.0 - jobs.POSTPONED) is None
+    found = attempts.start_next(database, 100.0)
     assert found is not None
     assert found.attempt == 1
 
@@ -57,7 +58,7 @@ def test_more_images_make_a_revision_that_supersedes_what_has_not_begun(database
     create(database, make_pair())
     create(database, make_pair(count=4))
     assert states(database) == [(1, "SUPERSEDED"), (2, "READY")]
-    jobs.start_next(database, 200.0)
+    attempts.start_next(database, 200.0)
     create(database, make_pair(count=5))
     assert states(database) == [(1, "SUPERSEDED"), (2, "RUNNING"), (3, "READY")]
 
@@ -97,9 +98,9 @@ def test_no_sequence_of_moves_leaves_the_table(names: list[jobs.MoveName]) -> No
 
 def test_a_worker_given_up_cannot_finish_another_ones_run(database: Database) -> None:
     create(database, make_pair())
-    jobs.start_next(database, 100.0)
-    assert jobs.interrupt(database, 110.0) == 1
-    again = jobs.start_next(database, 120.0)
+    attempts.start_next(database, 100.0)
+    assert attempts.interrupt(database, 110.0) == 1
+    again = attempts.start_next(database, 120.0)
     assert again is not None
     assert again.attempt == 2
     assert not move(database, 1, "finish", during=1)
@@ -109,13 +110,13 @@ def test_a_worker_given_up_cannot_finish_another_ones_run(database: Database) ->
 def test_ends_of_the_node_are_no_crashes_but_ends_of_the_worker_are(database: Database) -> None:
     create(database, make_pair())
     for _ in range(10):
-        jobs.start_next(database, 100.0)
-        jobs.interrupt(database, 100.0)
+        attempts.start_next(database, 100.0)
+        attempts.interrupt(database, 100.0)
     assert states(database) == [(1, "READY")]
     for _ in range(3):
-        found = jobs.start_next(database, 100.0)
+        found = attempts.start_next(database, 100.0)
         assert found is not None
-        jobs.crashed(database, 1, found.attempt, 3, "ended by signal 9", 100.0)
+        attempts.crashed(database, 1, found.attempt, 3, "ended by signal 9", 100.0)
     assert states(database) == [(1, "FAILED")]
     with database.reading() as connection:
         reason = connection.scalar(sa.select(job.c.reason))
@@ -127,27 +128,27 @@ def test_a_running_job_without_a_process_is_put_back_and_counts_until_it_is_give
 ) -> None:
     create(database, make_pair())
     for _ in range(3):
-        assert jobs.start_next(database, 100.0) is not None
-        assert jobs.reconcile(database, {1}, 3, 100.0) == 0  # its process lives
-        assert jobs.reconcile(database, set(), 3, 100.0) == 1
+        assert attempts.start_next(database, 100.0) is not None
+        assert attempts.reconcile(database, {1}, 3, 100.0) == 0  # its process lives
+        assert attempts.reconcile(database, set(), 3, 100.0) == 1
     assert states(database) == [(1, "FAILED")]
-    assert jobs.start_next(database, 100.0) is None
+    assert attempts.start_next(database, 100.0) is None
 
 
 def test_a_verdict_that_cannot_be_written_is_no_crash_of_the_job(database: Database) -> None:
     create(database, make_pair())
     for _ in range(10):
-        found = jobs.start_next(database, 100.0)
+        found = attempts.start_next(database, 100.0)
         assert found is not None
-        jobs.crashed(database, 1, found.attempt, 3, jobs.NO_VERDICT, 100.0)
+        attempts.crashed(database, 1, found.attempt, 3, attempts.NO_VERDICT, 100.0)
     assert states(database) == [(1, "READY")]
 
 
 def test_a_crash_after_the_verdict_changes_nothing(database: Database) -> None:
     create(database, make_pair())
-    jobs.start_next(database, 100.0)
+    attempts.start_next(database, 100.0)
     move(database, 1, "finish")
-    jobs.crashed(database, 1, 1, 3, "ended with exit code 1", 100.0)
+    attempts.crashed(database, 1, 1, 3, "ended with exit code 1", 100.0)
     assert states(database) == [(1, "DONE")]
 
 
@@ -157,7 +158,7 @@ def test_only_a_refused_or_failed_job_is_retried(database: Database) -> None:
         jobs.retry(database, 1, 100.0)
     with pytest.raises(Rejected, match="there is no job 9"):
         jobs.retry(database, 9, 100.0)
-    jobs.start_next(database, 100.0)
+    attempts.start_next(database, 100.0)
     move(database, 1, "refuse")
     jobs.retry(database, 1, 100.0)
     assert states(database) == [(1, "READY")]
@@ -165,8 +166,8 @@ def test_only_a_refused_or_failed_job_is_retried(database: Database) -> None:
 
 def test_a_postponed_job_waits_until_it_is_due(database: Database) -> None:
     create(database, make_pair())
-    jobs.start_next(database, 100.0)
+    attempts.start_next(database, 100.0)
     with database.writing() as connection:
         jobs.move(connection, 1, "postpone", 100.0, due_at=130.0)
-    assert jobs.start_next(database, 129.0) is None
-    assert jobs.start_next(database, 130.0) is not None
+    assert attempts.start_next(database, 129.0) is None
+    assert attempts.start_next(database, 130.0) is not None

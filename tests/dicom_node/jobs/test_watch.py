@@ -10,6 +10,7 @@ from node_values import make_pair
 
 from analysis.parameters import Parameters
 from dicom_node.errors import Rejected
+from dicom_node.jobs import attempts
 from dicom_node.jobs import queue as jobs
 from dicom_node.jobs.executors import watch
 from dicom_node.settings.config import Config, JobSettings, read_config
@@ -31,7 +32,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     join(config.layout, database)
     with database.writing() as connection:
         jobs.create(database, connection, make_pair(), Parameters(), "1.0", 100.0)
-    jobs.start_next(database, 100.0)
+    attempts.start_next(database, 100.0)
     yield database
     database.close()
 
@@ -46,7 +47,7 @@ def test_an_attempt_is_worked_on_in_a_process_of_its_own_and_leaves_its_verdict(
 
 
 def test_an_attempt_that_was_begun_on_a_worker_that_is_gone_is_not_begun_again(node: Database) -> None:
-    assert jobs.begun(node, 1, 1, "gone:1")
+    assert attempts.begun(node, 1, 1, "gone:1")
     assert watch.attempt(1, 1) == watch.WORKER_LOST
     assert jobs.state_of(node, 1) == "RUNNING"
 

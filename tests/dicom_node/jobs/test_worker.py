@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from node_values import make_pair
 
 from analysis.parameters import Parameters
+from dicom_node.jobs import attempts, worker
 from dicom_node.jobs import queue as jobs
-from dicom_node.jobs import worker
 from dicom_node.jobs.order import Order, order_of
 from dicom_node.settings.config import Config
 from dicom_node.settings.layout import Layout
@@ -31,7 +31,7 @@ def order(tmp_path: Path) -> Order:
     with database.writing() as connection:
         number = jobs.create(database, connection, make_pair(), Parameters(), "1", 100.0)
     assert number
-    assert jobs.start_next(database, 100.0)
+    assert attempts.start_next(database, 100.0)
     database.close()
     return order_of(config, number, 1, None, identity)
 
@@ -108,4 +108,4 @@ def test_a_worker_that_finds_another_database_in_the_place_of_its_own_leaves_no_
     other.close()
     with pytest.raises(SystemExit) as ended:
         work(order, monkeypatch, lambda: None)
-    assert ended.value.code == jobs.TEMPFAIL
+    assert ended.value.code == attempts.TEMPFAIL

@@ -20,6 +20,7 @@ from running_node import config, done, running, until
 
 from analysis.parameters import Parameters
 from dicom_node.delivery import queue as deliver
+from dicom_node.jobs import attempts
 from dicom_node.jobs import queue as jobs
 from dicom_node.metrics.answers import Answers
 from dicom_node.metrics.collector import exposition
@@ -74,7 +75,7 @@ def test_counters_stay_when_what_they_counted_is_removed(database: Database, tmp
     with database.writing() as connection:
         number = jobs.create(database, connection, make_pair(), Parameters(), "1", 1.0)
     assert number is not None
-    assert jobs.start_next(database, 10.0) is not None
+    assert attempts.start_next(database, 10.0) is not None
     with database.writing() as connection:
         jobs.move(connection, number, "finish", 70.0)
     before = numbers(settings(tmp_path), database)

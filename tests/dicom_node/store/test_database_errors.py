@@ -18,7 +18,8 @@ from dicom_node.settings.layout import Layout
 from dicom_node.store.archive import Archive
 from dicom_node.store.database import Database
 from dicom_node.store.identity import join
-from dicom_node.store.tables import SCHEMA, database_id, schema
+from dicom_node.store.migrations import SCHEMA
+from dicom_node.store.tables import database_id, schema
 
 
 def raising(error: BaseException) -> None:

@@ -17,8 +17,9 @@ from dicom_node.settings.layout import Layout
 from dicom_node.store.database import Database
 from dicom_node.store.identity import join
 from dicom_node.store.keys import keyed_person
+from dicom_node.store.migrations import MIGRATIONS, SCHEMA
 from dicom_node.store.patients import protect
-from dicom_node.store.tables import MIGRATIONS, SCHEMA, instance, metadata
+from dicom_node.store.tables import instance, metadata
 from dicom_node.strict_json import dump, load
 
 DIGESTS = [4 * f"{n:016x}" for n in range(1, 6)]

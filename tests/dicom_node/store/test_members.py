@@ -10,6 +10,7 @@ from queued import queue, rows
 from analysis.parameters import Parameters
 from dicom_node.delivery import queue as deliver
 from dicom_node.errors import Rejected, Unavailable
+from dicom_node.jobs import attempts
 from dicom_node.jobs import queue as jobs
 from dicom_node.settings.destinations import CStoreDestination
 from dicom_node.settings.layout import Layout
@@ -59,7 +60,7 @@ def two(database: Database, clock: Clock) -> tuple[Member, Member]:
 def running(database: Database, owner: str) -> jobs.Job:
     with database.writing() as connection:
         jobs.create(database, connection, make_pair(), Parameters(), "1.0", 100.0)
-    found = jobs.start_next(database, 100.0, owner)
+    found = attempts.start_next(database, 100.0, owner)
     assert found is not None
     return found
 
@@ -70,17 +71,17 @@ def test_a_node_that_says_nothing_is_forgotten_and_its_jobs_are_taken_over(datab
     silent(database, other, LEASE_SECONDS - 2)
     clock.now += 1
     one.beat()
-    assert jobs.reconcile(database, set(), 3, 200.0, one.name) == 0
+    assert attempts.reconcile(database, set(), 3, 200.0, one.name) == 0
     silent(database, other, LEASE_SECONDS + 1)
     clock.now += 1
     one.beat()
     assert names(database) == {one.name}
-    assert jobs.reconcile(database, set(), 3, 200.0, one.name) == 1
-    again = jobs.start_next(database, 300.0, one.name)
+    assert attempts.reconcile(database, set(), 3, 200.0, one.name) == 1
+    again = attempts.start_next(database, 300.0, one.name)
     assert again is not None
     assert again.attempt == job.attempt + 1
-    assert jobs.given_up(database, {(job.id, job.attempt)}) == {(job.id, job.attempt)}
-    assert not jobs.is_wanted(database, job.id, job.attempt)
+    assert attempts.given_up(database, {(job.id, job.attempt)}) == {(job.id, job.attempt)}
+    assert not attempts.is_wanted(database, job.id, job.attempt)
 
 
 def test_after_an_outage_of_the_database_nobody_is_forgotten_before_all_could_speak(
@@ -116,25 +117,25 @@ def test_a_node_that_is_alone_on_its_storage_forgets_all_others_at_once(database
     old.join(alone=True)
     running(database, old.name)
     new.join(alone=True)
-    assert jobs.reconcile(database, set(), 3, 200.0, new.name) == 1
+    assert attempts.reconcile(database, set(), 3, 200.0, new.name) == 1
 
 
 def test_an_orderly_stop_puts_back_the_jobs_of_its_own_node_only(database: Database) -> None:
     one, other = two(database, Clock())
     running(database, other.name)
-    assert jobs.interrupt(database, 200.0, one.name) == 0
-    assert jobs.interrupt(database, 200.0, other.name) == 1
+    assert attempts.interrupt(database, 200.0, one.name) == 0
+    assert attempts.interrupt(database, 200.0, other.name) == 1
 
 
 def test_an_attempt_begins_once_though_it_is_handed_out_twice(database: Database) -> None:
     job = running(database, "node")
-    assert jobs.begun(database, job.id, job.attempt, "host:1")
-    assert not jobs.begun(database, job.id, job.attempt, "host:2")
-    assert not jobs.begun(database, job.id, job.attempt + 1, "host:2")
-    jobs.interrupt(database, 200.0, "node")
-    again = jobs.start_next(database, 300.0, "node")
+    assert attempts.begun(database, job.id, job.attempt, "host:1")
+    assert not attempts.begun(database, job.id, job.attempt, "host:2")
+    assert not attempts.begun(database, job.id, job.attempt + 1, "host:2")
+    attempts.interrupt(database, 200.0, "node")
+    again = attempts.start_next(database, 300.0, "node")
     assert again is not None
-    assert jobs.begun(database, again.id, again.attempt, "host:2")
+    assert attempts.begun(database, again.id, again.attempt, "host:2")
 
 
 def test_no_two_nodes_send_the_same_object_until_one_of_them_is_gone(

@@ -26,7 +26,8 @@ from dicom_node.notify.texts import Message, Told
 from dicom_node.settings.destinations import CStoreDestination, FolderDestination
 from dicom_node.settings.web import WebSettings
 from dicom_node.store.database import Database
-from dicom_node.store.tables import job, study, web_session, web_token, web_user
+from dicom_node.store.page_tables import web_session, web_token, web_user
+from dicom_node.store.tables import job, study
 from dicom_node.web import users
 from dicom_node.web.openapi import document
 

@@ -270,14 +270,15 @@ def test_secrets_of_the_configuration_are_hidden(tmp_path: Path) -> None:
 
 
 def test_the_timeline_of_a_study_says_how_long_each_stage_of_a_job_took(tmp_path: Path) -> None:
+    from dicom_node.jobs import attempts
     from dicom_node.jobs import queue as jobs
 
     with served(config(tmp_path)) as found:
         filled(found)
         database, begun = found.site.database, time.time() - 60
         for at, stage in ((0.0, "lungs"), (1.0, "lungs"), (12.5, "registration")):
-            jobs.progress(database, 2, 0, stage, 0.5, begun + at)
-        jobs.progress(database, 2, 7, "of an attempt that is over", 0.5, begun + 20)
+            attempts.progress(database, 2, 0, stage, 0.5, begun + at)
+        attempts.progress(database, 2, 7, "of an attempt that is over", 0.5, begun + 20)
         value = found.program("viewer").get("/api/v1/studies/1.2.4").json()
         told = [(m["what"], m["text"]) for m in value["moments"] if "job 2: " in m["what"]]
         assert told == [("job 2: lungs", "12.5 s"), ("job 2: registration", "goes on")]

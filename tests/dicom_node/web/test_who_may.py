@@ -14,7 +14,7 @@ from page import PASSWORD, Served, config, served
 from dicom_node.errors import Rejected
 from dicom_node.settings.web import WebSettings
 from dicom_node.store.database import Database
-from dicom_node.store.tables import web_session, web_token, web_user
+from dicom_node.store.page_tables import web_session, web_token, web_user
 from dicom_node.web import users
 from dicom_node.web.openapi import document
 from dicom_node.web.sessions import Attempts, Sessions
