@@ -7,6 +7,7 @@
 # %%
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from analysis import DisplacementField, Parameters, Rejected, Volume, analyse
@@ -14,8 +15,16 @@ from analysis.truth.phantom import ThoraxShape, thorax_phantom
 
 OUT = Path("example-output")
 OUT.mkdir(exist_ok=True)
+SCALE = 0.5  # a thorax of half the size, so that this takes seconds
 truth = thorax_phantom(shape=ThoraxShape(in_plane_mm=5.0, slice_mm=5))
-grid = truth.expiratory.grid
+affines = [volume.grid.affine.copy() for volume in (truth.inspiratory, truth.expiratory)]
+for affine in affines:
+    affine[:3] *= SCALE
+inspiration, expiration = (
+    Volume.from_affine(volume.array, affine)
+    for volume, affine in zip((truth.inspiratory, truth.expiratory), affines, strict=True)
+)
+grid = expiration.grid
 
 # %% [markdown]
 # ## Masks
@@ -34,10 +43,10 @@ lungs = Volume.from_sitk(sitk.ReadImage(str(OUT / "lungs.nii.gz")))
 # In mm, LPS, from every point of expiration to the same tissue on inspiration.
 
 # %%
-field = DisplacementField(truth.displacement, grid)
+field = DisplacementField((SCALE * truth.displacement).astype(np.float32), grid)
 print(field)
-parameters = Parameters(grid_mm=5.0, accept_failed_checks=True)
-result = analyse(truth.inspiratory, truth.expiratory, parameters, lungs=(None, lungs), displacement=field)
+parameters = Parameters(grid_mm=2.5, accept_failed_checks=True)
+result = analyse(inspiration, expiration, parameters, lungs=(None, lungs), displacement=field)
 print(result)
 
 # %% [markdown]
@@ -53,8 +62,8 @@ print(result.registration)
 
 # %%
 try:
-    wrong = DisplacementField(1000 * truth.displacement, grid)
-    analyse(truth.inspiratory, truth.expiratory, parameters, lungs=(None, lungs), displacement=wrong)
+    wrong = DisplacementField(1000 * field.vectors, grid)
+    analyse(inspiration, expiration, parameters, lungs=(None, lungs), displacement=wrong)
 except Rejected as refusal:
     print(f"refused: {refusal}")
 else:

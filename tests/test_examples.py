@@ -22,7 +22,11 @@ def test_every_example_is_run() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(PROMISED)
 
 
-@pytest.mark.parametrize("name", PROMISED)
+#: One registers a pair, which takes fifteen seconds.
+SLOW = {"one_pair.py": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=SLOW.get(n, ())) for n in PROMISED])
 def test_an_example_runs_as_it_stands(name: str, tmp_path: Path) -> None:
     words, files = PROMISED[name]
     command = [sys.executable, "-W", "error::DeprecationWarning:__main__", str(EXAMPLES / name)]

@@ -18,6 +18,8 @@ from .cohort import Case, Cohort
 Table = list[list[str]]
 
 PANEL_PIXELS = 900
+#: Left, top, right and bottom of the pictures on the overview, shares of it: the caption says the rest.
+PLANES = (0.0, 0.055, 0.668, 0.965)
 #: Largest number of cases whose panels are in the reports; the others stay in their folders.
 PANELS = 100
 PANELS_A_PAGE = 6
@@ -139,7 +141,8 @@ def _overview(case: Case, pixels: int) -> Image.Image | None:
     if not path.is_file():
         return None
     with Image.open(path) as image:
-        small = image.convert("RGB")
+        left, top, right, low = (share * side for share, side in zip(PLANES, image.size * 2, strict=True))
+        small = image.convert("RGB").crop((round(left), round(top), round(right), round(low)))
     small.thumbnail((pixels, pixels))
     return small
 

@@ -45,6 +45,7 @@ let page;
     args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--use-gl=angle', '--use-angle=swiftshader', '--enable-unsafe-swiftshader'],
   });
   page = await browser.newPage({ viewport: { width: 1400, height: 900 } });
+  page.setDefaultTimeout(300000); // on a busy machine a thumbnail alone may take a minute
   page.on('pageerror', e => found.errors.push(e.message));
   const picture = name => page.screenshot({ path: path.join(out, `${name}.png`) });
   await page.goto(`${base}/viewer?StudyInstanceUIDs=${study}`);
