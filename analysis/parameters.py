@@ -37,6 +37,8 @@ class Parameters:
         Smaller abnormal regions count as normal.
     rim_mm : float
         Width of the lung's rim left out of V, Q and classes.
+    lobes : {"none", "own"}
+        Where lobes come from when no mask of them is given: nowhere, or from the fissures on inspiration.
     accept_failed_checks : bool
         Produce a result although a quality check failed; the finding stays in the result.
 
@@ -59,6 +61,7 @@ class Parameters:
     low: float = 0.60
     min_defect_ml: float = 1.0
     rim_mm: float = 3.0
+    lobes: Literal["none", "own"] = "none"
     accept_failed_checks: bool = False
 
     def __post_init__(self) -> None:

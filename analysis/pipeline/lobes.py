@@ -1,4 +1,4 @@
-"""A mask of five lobes on either CT -> the lobes of both phases, by name."""
+"""A mask of five lobes on either CT, or the CT itself -> the lobes of both phases, by name."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 from ..anatomy.regions import LOBES
 from ..anatomy.sides import Lung
 from ..errors import Rejected
+from ..lobes.lobes import BORDERS, FoundLobes, find
+from ..measures.findings import Finding
 from ..volume import Float, Grid, Labels, Volume
 from .masks import nearest
 from .phase import Phase
 
 #: Least Dice coefficient of a lobe mask with the lungs that it was drawn in.
 COVER = 0.8
+#: Least share of a fissure that is seen (`Fissure.firm`) for the lobes beside it to be reported.
+SURE = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +78,39 @@ def find_lobes(mask: Volume, insp: Phase, exp: Phase) -> Lobes:
         )
     phase, labels = on[found]
     return Lobes(found, name_lobes(labels, phase.lungs, phase.work.grid))
+
+
+def own_lobes(insp: Phase) -> tuple[Lobes, Finding]:
+    """Find the lobes of the inspiratory CT, on which fissures are seen best, without anybody's mask.
+
+    Returns
+    -------
+    Lobes
+        Without the lobes beside a fissure that is less firm than `SURE`: nobody could say where they end.
+    Finding
+        How much of every fissure is seen.
+    """
+    found = find(insp.ct, insp.lungs, insp.work.grid)
+    labels = np.where(np.isin(found.labels, _sure(found)), found.labels, 0).astype(np.uint8)
+    seen = {name: max(fissure.firm, 0.0) for name, fissure in found.fissures.items()}
+    least = min(seen.values(), default=0.0)
+    said = ", ".join(f"{name} {share:.0%}" for name, share in seen.items()) or "none"
+    left_out = [name.replace("_", " ") for n, name in enumerate(LOBES, 1) if not (labels == n).any()]
+    sentence = f"Lobes found from the fissures on inspiration, of which this share is seen: {said}"
+    sentence += f"; not sure and left out: {', '.join(left_out)}." if left_out else "."
+    verdict: Literal["pass", "warn"] = "warn" if left_out else "pass"
+    return Lobes("inspiration", labels), Finding(
+        "lobes", verdict, round(100 * least, 1), "%", f"warn < {SURE:.0%} of a fissure seen", sentence
+    )
+
+
+def _sure(found: FoundLobes) -> list[int]:
+    """Return the labels of lobes all of whose fissures are seen well enough."""
+    return [
+        label
+        for label, fissures in BORDERS.items()
+        if all(name in found.fissures and found.fissures[name].firm >= SURE for name in fissures)
+    ]
 
 
 def name_lobes(labels: NDArray[np.uint16], lungs: Labels, grid: Grid) -> Labels:

@@ -26,7 +26,7 @@ from ..volume import DisplacementField, Float, Grid, Labels, Mask, Volume
 from ..vq.classes import classify
 from . import saved
 from .given_field import given_field
-from .lobes import find_lobes
+from .lobes import find_lobes, own_lobes
 from .matched import make_maps, match, vq
 from .phase import Phase, order_phases
 from .uncertainty import RegistrationError, fraction_sd, sensitivity
@@ -188,7 +188,7 @@ def analyse_phases(
     acquisitions : (Acquisition, Acquisition), optional
         What the headers say of inspiration and expiration; checked with the rest. ``parameters.gravity`` needs them.
     lobes : Volume, optional
-        Five labels, on either CT (`lobes.find_lobes`).
+        Five labels, on either CT (`lobes.find_lobes`); they go before ``parameters.lobes``.
     displacement : DisplacementField, optional
         Used instead of our own registration.
 
@@ -203,6 +203,9 @@ def analyse_phases(
     if acquisitions:
         findings += quality.acquisition_findings(*acquisitions)
     _gate(findings, parameters)
+    if drawn is None and parameters.lobes == "own":
+        drawn, seen = own_lobes(insp)
+        findings += (seen,)
     progress("registration", 0.0)
     registration = given_field(insp, exp, displacement) if displacement else _registered(insp, exp, progress)
     findings += quality.registration_findings(registration.quality)
@@ -286,7 +289,8 @@ def _regions(exp: Phase, lobes: Labels | None) -> dict[str, Mask]:
     zone = zones(exp.lungs, exp.work.grid)
     out = {region: np.isin(zone, labels) for region, labels in ZONES_OF.items()}
     if lobes is not None:
-        out |= {name: lobes == label for label, name in enumerate(LOBES, 1)}
+        known = set(np.unique(lobes).tolist())
+        out |= {name: lobes == label for label, name in enumerate(LOBES, 1) if label in known}
     return out
 
 

@@ -7,12 +7,16 @@ from numpy.typing import NDArray
 from analysis.anatomy.outline import Outline
 from analysis.anatomy.regions import LOBES
 from analysis.errors import Rejected
+from analysis.lobes.fissures import Fissure
+from analysis.lobes.lobes import FoundLobes
+from analysis.lobes.planes import Plane
 from analysis.measures.effusion import Behind
 from analysis.measures.metal import Metal
 from analysis.measures.scan import Scan
 from analysis.measures.steps import Step
 from analysis.measures.table import Densities
-from analysis.pipeline.lobes import Lobes, find_lobes, name_lobes
+from analysis.pipeline import lobes as own
+from analysis.pipeline.lobes import Lobes, find_lobes, name_lobes, own_lobes
 from analysis.pipeline.phase import Phase
 from analysis.pipeline.pipeline import _measure, _regions
 from analysis.volume import Float, Grid, Labels, Volume
@@ -116,3 +120,47 @@ def test_a_mask_without_five_lobes_is_named() -> None:
     mask[..., :20] = 0
     with pytest.raises(Rejected, match="holds 0 lobes right and 2 left"):
         name_lobes(mask, lungs(), GRID)
+
+
+def found(right_oblique: float, right_horizontal: float, left_oblique: float) -> FoundLobes:
+    """The lobes above, as if these shares of their fissures were seen."""
+    plane = Plane(np.zeros(3), np.eye(3), 1.0)
+    shares = {
+        "right oblique": right_oblique, "right horizontal": right_horizontal, "left oblique": left_oblique,
+    }  # fmt: skip
+    flat = np.zeros((2, 2), np.float32)
+    fissures = {
+        name: Fissure(plane, np.zeros(2), flat, seen, 0.0, 100.0, np.zeros((0, 3)))
+        for name, seen in shares.items()
+    }
+    return FoundLobes(lobes().astype(np.uint8), fissures)
+
+
+@pytest.mark.parametrize(
+    ("seen", "left_out"),
+    [
+        ((0.8, 0.7, 0.6), set()),
+        ((0.8, 0.1, 0.6), {1, 2}),
+        ((0.1, 0.7, 0.6), {1, 2, 3}),
+        ((0.8, 0.7, 0.1), {4, 5}),
+    ],
+)
+def test_lobes_beside_a_fissure_that_is_not_seen_are_left_out_and_named(
+    seen: tuple[float, float, float], left_out: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "find", lambda ct, lungs, grid: found(*seen))
+    drawn, finding = own_lobes(INSP)
+    assert {1, 2, 3, 4, 5} - set(np.unique(drawn.labels).tolist()) == left_out
+    assert finding.verdict == ("warn" if left_out else "pass")
+    for label, name in enumerate(LOBES, 1):
+        assert (name.replace("_", " ") in finding.sentence) == (label in left_out)
+    regions = _regions(EXP, drawn.labels)
+    assert {name for name in LOBES if name in regions} == {
+        name for label, name in enumerate(LOBES, 1) if label not in left_out
+    }
+
+
+def test_lungs_without_any_fissure_have_no_lobes() -> None:
+    drawn, finding = own_lobes(INSP)
+    assert not drawn.labels.any()
+    assert finding.verdict == "warn"

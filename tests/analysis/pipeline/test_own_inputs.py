@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from analysis import Analysis, DisplacementField, Parameters, Rejected, Volume, analyse
+from analysis.anatomy.regions import LOBES
+from analysis.lobes.fissures import Fissure
+from analysis.lobes.lobes import FoundLobes
+from analysis.lobes.planes import Plane
+from analysis.pipeline import lobes as own
 from analysis.pipeline.given_field import invert
 from analysis.pipeline.masks import with_own_lungs
 from analysis.truth.phantom import ThoraxShape, Truth, thorax_phantom
-from analysis.volume import Grid
+from analysis.volume import Grid, Labels
 
 SHAPE = ThoraxShape(in_plane_mm=4.0, slice_mm=4)
 COARSE = Parameters(grid_mm=4.0, accept_failed_checks=True)
@@ -50,6 +56,26 @@ def test_a_given_field_is_judged_like_our_own(known: Analysis) -> None:
 
 def test_our_own_lungs_given_back_change_nothing(truth: Truth, known: Analysis) -> None:
     assert float((known.lungs > 0).sum()) == pytest.approx(float((truth.lungs > 0).sum()), rel=0.01)
+
+
+def test_lobes_of_our_own_are_measured_in_both_phases_as_those_of_a_mask_are(
+    truth: Truth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(ct: Volume, lungs: Labels, grid: Grid) -> FoundLobes:
+        third = (3 * np.arange(grid.shape[0]) // grid.shape[0])[:, None, None]
+        labels = np.where(lungs == 1, 3 - third, np.where(lungs == 2, 5 - third // 2, 0)).astype(np.uint8)
+        plane, flat = Plane(np.zeros(3), np.eye(3), 1.0), np.zeros((2, 2), np.float32)
+        one = Fissure(plane, np.zeros(2), flat, 0.8, 0.0, 100.0, np.zeros((0, 3)))
+        return FoundLobes(labels, dict.fromkeys(("right oblique", "right horizontal", "left oblique"), one))
+
+    monkeypatch.setattr(own, "find", found)
+    field = DisplacementField(truth.displacement, truth.expiratory.grid)
+    parameters = replace(COARSE, lobes="own")
+    result = analyse(truth.inspiratory, truth.expiratory, parameters, displacement=field)
+    assert [f.verdict for f in result.findings if f.check == "lobes"] == ["pass"]
+    for phase in ("volume_insp", "volume_exp"):
+        total = sum(result.measures[lobe][phase] for lobe in LOBES)
+        assert total == pytest.approx(result.measures["lungs"][phase], rel=0.02)
 
 
 @pytest.mark.parametrize("numbers", [(1, 2), (2, 1), (7, 3), (1, 1)])
