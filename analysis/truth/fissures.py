@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..volume import Float, Grid, Labels, Mask, Volume
-from .phantom import BOTTOM_EXP, ThoraxShape, _axes, _body, _grid, _grow_vessels, _lungs, _scan, _thin
+from .phantom import BOTTOM_EXP, ThoraxShape, _axes, _body, _grid, _grow_vessels, _scan, _thin, lung_labels
 
 BLUR_MM = 0.6
 HILA = {1: (-24.0, 6.0, -86.0), 2: (26.0, 6.0, -90.0)}
@@ -81,7 +81,7 @@ def fissure_phantom(shape: FissureShape | None = None, seed: int = 1) -> Fissure
     rng = np.random.default_rng(seed)
     thorax = ThoraxShape(slice_mm=shape.slice_mm)
     x, y, z = _axes(thorax, BOTTOM_EXP)
-    lungs = _lungs(x, y, z)
+    lungs = lung_labels(x, y, z)
     above = _heights(shape, x, y, z)
     upper = np.where(above["right horizontal"] < 0, 2, 1)
     right = np.where(above["right oblique"] < 0, 3, upper)
