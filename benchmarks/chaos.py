@@ -345,7 +345,13 @@ def _judge(site: Site, count: int, seconds: float, left: dict[str, int], counts:
 def _same(database: Database, site: Site, uid: str) -> bool:
     with database.reading() as connection:
         path = connection.scalar(sa.select(instance.c.path).where(instance.c.sop_instance_uid == uid))
-    return path is not None and _data_set(site.storage / path) == _data_set(site.sources[uid])
+    if path is None:
+        return False
+    here, sent = _data_set(site.storage / path), _data_set(site.sources[uid])
+    if uid in site.hostile:  # storescu writes some of their values anew, as a UID with a line break
+        pixels = 2 * SHAPE[1] * SHAPE[2]
+        return here[-pixels:] == sent[-pixels:]
+    return here == sent
 
 
 def _data_set(path: Path) -> bytes:
