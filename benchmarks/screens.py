@@ -53,6 +53,7 @@ LISTS = {
     "worklist, page in the middle": "/studies?before=50000",
     "worklist, filter WAITING": "/studies?state=study:WAITING",
     "worklist, filter READY": "/studies?state=job:READY",
+    "worklist, filter DONE": "/studies?state=job:DONE",
     "worklist, filter DEAD deliveries": "/studies?state=delivery:DEAD",
     "worklist, filter PAIRED": "/studies?state=study:PAIRED",
     "worklist, search for a UID": f"/studies?search={STUDY}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -170,11 +169,3 @@ def report(site: Site, ask: Ask) -> bytes:
         if found is None:
             raise NotThere("there is no report")
         return found.read_bytes()
-
-
-def by_group(points: tuple[Point, ...]) -> Mapping[str, list[Point]]:
-    """Return the points of each group, in the order of its name."""
-    groups: dict[str, list[Point]] = {}
-    for point in sorted(points, key=lambda point: point.cohort):
-        groups.setdefault(point.cohort, []).append(point)
-    return groups

@@ -19,6 +19,8 @@ from .site import Ask, Site
 
 #: Rows of one page.
 ROWS = 50
+#: So many jobs in one state are many.
+MANY = 2000
 #: States of deliveries that a person looks for.
 OPEN = ("QUEUED", "DEAD")
 
@@ -157,13 +159,27 @@ def _wanted(
     if of == "study":
         where.append(study.c.state == name)
     elif of == "job":
-        where.append(study.c.study_uid.in_(sa.select(job.c.study_uid).where(job.c.state == name)))
+        where.append(_with_job_in(connection, name))
     elif of == "delivery":
         ids = sa.select(result.c.job_id).join(delivery).where(delivery.c.state == name)
         where.append(study.c.study_uid.in_(sa.select(job.c.study_uid).where(job.c.id.in_(ids))))
     if search:
         where.append(study.c.study_uid.in_([*meant[:ROWS], *_found(connection, search)]))
     return where
+
+
+def _with_job_in(connection: sa.Connection, state: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a study has a job in a state.
+
+    Few such jobs are listed; where there are many, the newest studies are looked through until a page is full.
+    """
+    jobs = sa.select(job.c.study_uid).where(job.c.state == state)
+    found = connection.scalar(sa.select(sa.func.count()).select_from(jobs.limit(MANY).subquery()))
+    if found == MANY:
+        own = sa.select(job.c.id).where(job.c.study_uid == study.c.study_uid)
+        # coalesce, which changes nothing: else SQLite goes through all jobs in the state, for each study
+        return sa.exists(own.where(sa.func.coalesce(job.c.state, "") == state))
+    return study.c.study_uid.in_(jobs)
 
 
 def _found(connection: sa.Connection, search: str) -> list[str]:

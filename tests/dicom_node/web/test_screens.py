@@ -64,6 +64,19 @@ def test_every_state_of_studies_jobs_and_open_deliveries_is_counted_and_leads_to
         assert bool(lines) >= (of != "job" and count > 0)
 
 
+@pytest.mark.parametrize("state", ["RUNNING", "DONE", "CANCELLED", "FAILED"])
+def test_a_filter_finds_the_same_studies_where_a_state_has_many_jobs(
+    page: Served, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    def found() -> list[str]:
+        value = page.program("viewer").get("/api/v1/studies", params={"state": f"job:{state}"}).json()
+        return [line["study_uid"] for line in value["lines"]]
+
+    few = found()
+    monkeypatch.setattr("dicom_node.web.worklist.MANY", 1)
+    assert found() == few
+
+
 def test_a_waiting_study_says_until_when_and_a_running_job_how_far_it_is(page: Served) -> None:
     text = page.browser("vera").get("/studies").text
     assert "until <time>" in text
