@@ -24,7 +24,7 @@ from ..settings.layout import SHELVES, Layout
 from ..strict_json import dump, load
 from . import tally
 from .database import Database
-from .durable import make_folder, name_files, remove, sync_folders, write_draft, write_file
+from .durable import make_folder, make_folders, name_files, remove, sync_folders, write_draft, write_file
 from .group_commit import GroupCommit
 from .identity import identity_of, present
 from .tables import UNINDEXED, data_set_uid, instance, quarantine, study_key
@@ -91,8 +91,7 @@ class Archive:
         self._shelve = GroupCommit(self._shelve_all)
         self._new_row = database.insert(instance).on_conflict_do_nothing()
         for folder in (self.layout.archive, self.layout.quarantine):
-            for shelf in SHELVES:
-                make_folder(folder / shelf)
+            make_folders(folder, SHELVES)
 
     def present(self) -> None:
         """Check that the storage is mounted.

@@ -41,6 +41,25 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
+def make_folders(folder: Path, names: Iterable[str]) -> None:
+    """Make folders in `folder` for the owner only, durably, with one sync for all of them.
+
+    Raises
+    ------
+    Unavailable
+        Where one cannot be made.
+    """
+    make_folder(folder)
+    try:
+        for path in (folder / name for name in names):
+            if not path.is_dir():
+                path.mkdir(mode=FOLDER_MODE, exist_ok=True)
+                _inherit_owner(path)
+        sync_folder(folder)  # also where another process made them, which may not have come so far
+    except OSError as error:
+        raise Unavailable(f"the folders in {folder} cannot be made: {error.strerror}") from error
+
+
 def open_file(path: Path, flags: int) -> int:
     """Open a file, which is made for its owner only where it is missing, and return its descriptor.
 
