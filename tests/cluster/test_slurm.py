@@ -136,8 +136,8 @@ def test_an_array_of_slurm_shares_a_batch_by_parts(slurm: dict[str, str], tmp_pa
         "--wrap",
         f"{words} --part $SLURM_ARRAY_TASK_ID/3",
     )
-    wait(lambda: len(list(results.glob("batch-*-of-3.csv"))) == 3, 300)
-    wait(lambda: not run(slurm, "squeue", "-h"), 300)
+    wait(lambda: len(list(results.glob("batch-*-of-3.csv"))) == 3, 900)
+    wait(lambda: not run(slurm, "squeue", "-h"), 900)
     logs = [path.read_text() for path in sorted(tmp_path.glob("part-*.log"))]
     for n in range(3):
         with (results / f"batch-{n + 1}-of-3.csv").open(newline="") as file:
