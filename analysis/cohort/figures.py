@@ -15,6 +15,8 @@ from .statistics import Correlation, regression_band
 #: Okabe and Ito's colours, told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 NO_GROUP = "#999999"
+#: Points from which on a legend has its place.
+MANY = 1000
 
 
 def group_colours(groups: Collection[str]) -> dict[str, str]:
@@ -86,7 +88,9 @@ def draw_scatter(
             a[n], b[n], s=5 * style.dot, facecolor="none", edgecolor="#000000", linewidth=1.2, zorder=4
         )
     if len(colours) > 1:
-        axes.legend(fontsize=style.words - 1, frameon=False)
+        # the best place is looked for among all points, which takes long where they are thousands
+        place = "best" if a.size < MANY else "upper right"
+        axes.legend(fontsize=style.words - 1, frameon=False, loc=place)
     axes.set_title(
         f"r² = {found.r2.value:.2f} (95 % CI {found.r2.low:.2f}–{found.r2.high:.2f}), "
         f"{p_text(found.p)}, n = {found.n}",

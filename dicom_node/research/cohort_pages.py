@@ -76,7 +76,7 @@ def html_page(cohort: Cohort, tables: Mapping[str, Table], pictures: Mapping[str
         "".join(_panel(case) for case in cohort.cases[:PANELS]),
         f"<p>{html.escape(_unseen(cohort))}</p>",
         "<h2>Every measure, both lungs</h2>",
-        f"<div class=wide>{_html_table(tables['cases'][: PANELS + 1])}</div>",
+        f"<div class=wide>{_html_table(tables['cases'])}</div>",
         f"<p>{html.escape(_unlisted(cohort))}</p>",
     ]
     style = (

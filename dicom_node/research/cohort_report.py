@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
-from itertools import chain
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from analysis.errors import AnalysisError
 from analysis.measures.table import MEASURES
 
 from .cohort import Cohort
-from .cohort_pages import CORRELATION_HEAD, Table, html_page, panel_pages, text_pages
+from .cohort_pages import CORRELATION_HEAD, PANELS, Table, html_page, panel_pages, text_pages
 
 FRACTIONS = ("total_abnormal", "shunt", "dead_space", "matched_defect")
 #: Measures from the literature to compare the fractions with: emphysema, heterogeneity of Q, air trapping.
@@ -39,7 +40,6 @@ def write_report(cohort: Cohort, out: Path) -> list[Path]:
     groups = group_comparisons(cohort)
     figures = _figures(cohort, found, groups)
     tables = {
-        "cases": _cases_table(cohort),
         "correlations": _correlations_table(found),
         "adjusted": _adjusted_table(cohort),
         "regression": _regression_table(cohort),
@@ -47,12 +47,9 @@ def write_report(cohort: Cohort, out: Path) -> list[Path]:
         "groups": _groups_table(groups),
         "group_values": _group_values_table(cohort, groups),
     }
-    files = []
-    for name, table in tables.items():
-        if len(table) > 1:
-            files.append(out / f"{name}.csv")
-            with files[-1].open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows(table)
+    files = [_write(out / f"{name}.csv", table) for name, table in tables.items() if len(table) > 1]
+    files.append(_write(out / "cases.csv", _case_rows(cohort)))
+    tables["cases"] = list(islice(_case_rows(cohort), PANELS + 1))  # the reports show no more of them
     pictures = {}
     for name, figure in figures.items():
         files.append(out / f"{name}.png")
@@ -128,23 +125,20 @@ def _title(name: str) -> str:
     return TITLES.get(name, name.replace("_", " ").capitalize())
 
 
-def _cases_table(cohort: Cohort) -> Table:
-    names = list(MEASURES)
-    values = {name: cohort.values(name) for name in names}
-    return [
-        ["case", "group", "dlco", "quality", *cohort.columns, *names],
-        *(
-            [
-                case.name,
-                case.group,
-                f"{case.dlco:.6g}",
-                case.quality,
-                *(f"{case.others[name]:.6g}" if name in case.others else "" for name in cohort.columns),
-                *(f"{values[name][n]:.6g}" for name in names),
-            ]
-            for n, case in enumerate(cohort.cases)
-        ),
-    ]
+def _write(path: Path, rows: Iterable[list[str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def _case_rows(cohort: Cohort) -> Iterator[list[str]]:
+    """Yield the table of all cases row by row: that of ten thousand is never held as a whole."""
+    names, columns = list(MEASURES), cohort.columns
+    yield ["case", "group", "dlco", "quality", *columns, *names]
+    for case in cohort.cases:
+        others = (f"{case.others[name]:.6g}" if name in case.others else "" for name in columns)
+        values = (f"{case.measures.get(name, math.nan):.6g}" for name in names)
+        yield [case.name, case.group, f"{case.dlco:.6g}", case.quality, *others, *values]
 
 
 def _correlations_table(found: Mapping[str, Correlation | str]) -> Table:

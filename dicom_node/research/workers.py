@@ -62,6 +62,7 @@ class Child:
         finally:
             theirs.close()
         self._pipe = _connection(ours.detach())
+        self._ending = threading.Lock()
 
     def call(self, work: Callable[..., T], *arguments: object) -> T:
         """Have the child call a function, and return what it returns or raise what it raises.
@@ -83,11 +84,17 @@ class Child:
             raise value
         return value
 
+    def kill(self) -> None:
+        """Kill the child and all that it started; any thread may do so, also while another one waits in `call`."""
+        with self._ending:
+            if self._process.returncode is None:  # its number may be another process's afterwards
+                with suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+
     def end(self) -> None:
-        """Kill the child and all that it started."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        """Kill the child and close the pipe to it: for the thread that calls it, which reads from the pipe."""
+        self.kill()
         self._pipe.close()
 
 
@@ -145,6 +152,7 @@ class Workers(Executor):
             queue.SimpleQueue()
         )
         self._children: set[Child] = set()
+        self._over = False
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(size)]
         for thread in self._threads:
             thread.start()
@@ -163,8 +171,9 @@ class Workers(Executor):
             with suppress(queue.Empty):
                 while task := self._tasks.get_nowait():
                     task[0].cancel()
+            self._over = True
             for child in list(self._children):
-                child.end()
+                child.kill()
         for _ in self._threads:
             self._tasks.put(None)
         if wait:
@@ -181,6 +190,8 @@ class Workers(Executor):
                 if child is None:
                     child = Child(self._memory_mb)
                     self._children.add(child)
+                    if self._over:  # `shutdown` may have looked before it was there
+                        child.kill()
                 future.set_result(child.call(work, *arguments))
             except Exception as error:  # noqa: BLE001  it belongs to the future
                 if isinstance(error, Died) and child is not None:

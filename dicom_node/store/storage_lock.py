@@ -37,11 +37,11 @@ class StorageLock:
     Raises
     ------
     Unavailable
-        Where another node uses the storage.
+        Where another node uses the storage, or it lies on a file system without locks.
     """
 
     def __init__(self, layout: Layout, shared: bool) -> None:
-        make_folder(layout.storage)
+        self._storage = make_folder(layout.storage)
         self.descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, FILE_MODE)
         end = time.monotonic() + (SHARE_SECONDS if shared else LOCK_SECONDS)
         while True:
@@ -83,8 +83,12 @@ class StorageLock:
     def _take(self, how: int) -> bool:
         try:
             fcntl.flock(self.descriptor, how | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return False
+        except OSError as error:  # NFS whose server or mount has no locks: ENOLCK, EOPNOTSUPP
+            os.close(self.descriptor)
+            why = f"the storage {self._storage} cannot be locked: {error.strerror}"
+            raise Unavailable(f"{why}; a mount must have locks that all machines see") from error
         return True
 
 

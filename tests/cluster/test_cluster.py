@@ -16,7 +16,7 @@ import sqlalchemy as sa
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-from cluster import Cluster, Scanner, write_phantoms  # noqa: E402
+from cluster_site import Cluster, Scanner, write_phantoms  # noqa: E402
 
 from dicom_node.jobs import queue as jobs  # noqa: E402
 from dicom_node.store.database import Database  # noqa: E402
@@ -34,8 +34,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if os.geteuid():
         pytest.skip("only root starts PostgreSQL as its user")
     folder = tmp_path_factory.mktemp("cluster")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)  # the user of PostgreSQL passes through
     site = Cluster(folder, more=ENDLESS)
     studies = write_phantoms(folder / "made", 2)
     scanner = Scanner(studies, site.ports, 1.0)

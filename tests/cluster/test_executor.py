@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dicom_node.errors import Unavailable
-from dicom_node.jobs.executors import watch
+from dicom_node.jobs.executors import dask, watch
 from dicom_node.jobs.executors.dask import LOST, DaskExecutor
 from dicom_node.jobs.order import Order, order_of
 from dicom_node.processes import Ended
@@ -93,6 +93,24 @@ def test_what_became_of_a_task_is_told_and_only_its_own_end_is_blamed_on_a_job()
         assert engine.orders == []
         GO_ON.set()
         wait(lambda: engine.free == 1)
+        engine.stop()
+
+
+def test_a_scheduler_that_answers_late_costs_no_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    with cluster() as local:
+        engine = DaskExecutor(DaskSettings(local.scheduler_address))
+        long = order(4)
+        engine.start(long)
+        wait(lambda: _free(engine) == 0)
+        with monkeypatch.context() as busy:
+            busy.setattr(dask, "ANSWER_SECONDS", 1e-6)
+            with pytest.raises(Unavailable, match="does not answer: TimeoutError"):
+                assert engine.free
+        assert engine.ended() == []
+        assert _free(engine) == 0
+        GO_ON.set()
+        wait(engine.ended)
+        assert [ended.how for ended in engine.ended()] == ["ended by signal 9"]
         engine.stop()
 
 

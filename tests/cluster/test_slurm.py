@@ -1,8 +1,10 @@
-"""A real SLURM on this machine runs workers of a Dask cluster: run by `sh tests/cluster.sh`."""
+"""A real SLURM on this machine runs workers of a Dask cluster and an array of parts: run by `sh tests/cluster.sh`."""
 
 from __future__ import annotations
 
+import csv
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -15,6 +17,9 @@ from pathlib import Path
 import pytest
 from certificates import authority
 from peers import free_port
+from tiny import SETTINGS, tiny_thorax
+
+from dicom_node.research.whole_folder import holds_result
 
 pytestmark = pytest.mark.slow
 distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
@@ -113,3 +118,29 @@ def test_slurm_runs_our_workers_and_is_asked_again_for_one_that_it_ended(
     finally:
         runs.terminate()
         runs.wait(30)
+
+
+def test_an_array_of_slurm_shares_a_batch_by_parts(slurm: dict[str, str], tmp_path: Path) -> None:
+    made, table, results = tiny_thorax(tmp_path / "tiny"), tmp_path / "cases.csv", tmp_path / "results"
+    lines = [f"case{n},{made.insp},{made.exp},{made.field}" for n in range(3)]
+    table.write_text("\n".join(["case,inspiratory,expiratory,field", *lines, "gone,a.nii,b.nii,"]) + "\n")
+    program = [sys.executable, "-c", "from dicom_node.commands.app import main; main()"]
+    words = shlex.join([*program, "batch", str(table), str(results), "--quiet", *SETTINGS])
+    log = f"--output={tmp_path}/part-%a.log"
+    run(
+        slurm,
+        "sbatch",
+        "--array=1-3",
+        log,
+        f"--chdir={tmp_path}",
+        "--wrap",
+        f"{words} --part $SLURM_ARRAY_TASK_ID/3",
+    )
+    wait(lambda: len(list(results.glob("batch-*-of-3.csv"))) == 3, 900)
+    wait(lambda: not run(slurm, "squeue", "-h"), 900)
+    logs = [path.read_text() for path in sorted(tmp_path.glob("part-*.log"))]
+    for n in range(3):
+        with (results / f"batch-{n + 1}-of-3.csv").open(newline="") as file:
+            found = {row["case"]: row["state"] for row in csv.DictReader(file)}
+        assert found == {f"case{n}": "done"} | ({"gone": "failed"} if n == 0 else {}), logs
+        assert holds_result(results / f"case{n}")

@@ -76,15 +76,16 @@ class DaskExecutor:
         Raises
         ------
         Unavailable
-            Where the scheduler does not answer.
+            Where the scheduler does not answer, or not in time; what the cluster works on goes on.
         """
         client = self._connected()
         try:
             threads = client.sync(client.scheduler.ncores, callback_timeout=ANSWER_SECONDS)
             busy = client.sync(client.scheduler.processing, workers=None, callback_timeout=ANSWER_SECONDS)
-        except Exception as error:  # whatever a closed connection raises
-            self._drop()
-            raise Unavailable(f"{LOST}: {type(error).__name__}") from error
+        except Exception as error:  # a timeout, or whatever a closed connection raises
+            # a busy scheduler answers late: the client is kept, and so is what the workers are at. It knows itself when
+            # its connection is lost, and `_connected` makes another one then.
+            raise Unavailable(f"the Dask scheduler does not answer: {type(error).__name__}") from error
         keys = {key for found in busy.values() for key in found} | {g.future.key for g in self._given}
         return max(0, sum(threads.values()) - len(keys))
 

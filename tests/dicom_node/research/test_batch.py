@@ -123,6 +123,17 @@ def test_a_limit_of_memory_costs_the_case_that_passes_it() -> None:
         assert workers.submit(allocate, 20).result() == 20
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.05, 1.0])
+def test_workers_that_are_ended_in_a_task_end_at_once_and_in_silence(pause: float) -> None:
+    workers = Workers(2)
+    futures = [workers.submit(time.sleep, 60) for _ in range(4)]
+    time.sleep(pause)
+    begin = time.monotonic()
+    workers.shutdown(cancel_futures=True)
+    assert time.monotonic() - begin < 20
+    assert all(future.cancelled() or isinstance(future.exception(), Died) for future in futures)
+
+
 def test_an_error_that_cannot_be_sent_comes_as_its_words() -> None:
     with Workers(1) as workers, pytest.raises(RuntimeError, match="Odd: seven"):
         workers.submit(raise_odd, 7).result()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -237,6 +240,18 @@ def test_a_node_on_sqlite_is_alone_and_says_so(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(Unavailable, match="a node on SQLite is alone on it; several nodes need PostgreSQL"):
         StorageLock(layout, shared=False)
     first.close()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_storage_that_knows_no_locks_is_named_and_not_called_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(Unavailable, match=r"storage .* cannot be locked: No locks available"):
+        StorageLock(Layout(tmp_path / "storage"), shared)
 
 
 def test_the_identity_of_a_database_stays(database: Database, tmp_path: Path) -> None:
