@@ -95,7 +95,12 @@ def _tick(step: Callable[[], object], troubles: Troubles) -> None:
         step()
     except Unavailable as error:
         troubles.again(str(error))
-    except Exception:  # the boundary of the thread: a bug in one step must not end the others
-        LOG.exception("%s failed", troubles.name)
+    except Exception as error:  # the boundary of the thread: a bug in one step must not end the others
+        if (
+            isinstance(error, OSError) and error.errno is not None
+        ):  # a disk that is away, no file handles left
+            troubles.again(str(error.strerror))
+        else:
+            LOG.exception("%s failed", troubles.name)
     else:
         troubles.over()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -68,6 +70,20 @@ def test_a_step_that_fails_is_called_again() -> None:
     schedule.start()
     assert until(lambda: calls[0] >= 4)
     schedule.stop()
+
+
+def test_a_step_that_lacks_file_handles_is_one_line_and_no_trace(caplog: pytest.LogCaptureFixture) -> None:
+    def full() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    schedule = Schedule({"index": full}, 0.02)
+    with caplog.at_level(logging.WARNING):
+        schedule.start()
+        time.sleep(0.3)
+        schedule.stop()
+    lines = [r for r in caplog.records if "Too many open files" in r.getMessage()]
+    assert len(lines) == 1
+    assert lines[0].exc_info is None
 
 
 @pytest.mark.parametrize("jump", [timedelta(days=-2), timedelta(days=20000)])
