@@ -41,7 +41,7 @@ def done(folder: Path, pair: Path, workers: int) -> tuple[Any, dict[str, Any], d
         scanner = Scanner([pair], site.ports, 1.0)
         assert site.until(lambda _: scanner.send(pair, site.ports[0]) == 0, 120)
         assert scanner.responses == len(list(pair.rglob("*.dcm"))) == 222
-        assert site.until(settled(1), 400), [p.read_text()[-2000:] for p in folder.glob("*.log")]
+        assert site.until(settled(1), 1200), [p.read_text()[-2000:] for p in folder.glob("*.log")]
         database = site.database()
         with database.reading() as connection:
             row = connection.execute(sa.select(job)).one()
