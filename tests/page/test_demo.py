@@ -39,7 +39,7 @@ def test_the_demo_prints_the_address_of_its_page_while_it_works_and_keeps_it_ope
                 assert any("stays open" in line for line in lines)
                 (line,) = browser.get("/api/v1/studies").json()["lines"]
                 assert line["job_state"] == "DONE"
-                assert "dead space" in browser.get(f"/results/{line['job_id']}").text
+                assert "dead space" in browser.get(f"/results/{line['job_id']}").text.lower()
         finally:
             os.kill(running.pid, signal.SIGTERM)
     assert running.returncode == 0
