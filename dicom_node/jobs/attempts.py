@@ -109,7 +109,7 @@ def reconcile(
     with database.reading() as connection:
         lost = [row for row in connection.execute(query) if row.owner != owner or row.id not in alive]
     for row in lost:
-        crashed(database, row.id, row.attempt, max_crashes, "the node died, or lost its process", now)
+        crashed(database, row.id, row.attempt, max_crashes, "was lost, or its node died", now)
     return len(lost)
 
 
