@@ -19,7 +19,7 @@ from .site import Ask, Site
 
 #: Rows of one page.
 ROWS = 50
-#: So many jobs in one state are many.
+#: So many jobs or studies in one state are many.
 MANY = 2000
 #: States of deliveries that a person looks for.
 OPEN = ("QUEUED", "DEAD")
@@ -157,7 +157,7 @@ def _wanted(
     of, _, name = state.partition(":")
     where: list[sa.ColumnElement[bool]] = []
     if of == "study":
-        where.append(study.c.state == name)
+        where.append(_in_state(connection, name))
     elif of == "job":
         where.append(_with_job_in(connection, name))
     elif of == "delivery":
@@ -168,14 +168,25 @@ def _wanted(
     return where
 
 
+def _many(connection: sa.Connection, rows: sa.Select[Any]) -> bool:
+    return connection.scalar(sa.select(sa.func.count()).select_from(rows.limit(MANY).subquery())) == MANY
+
+
+def _in_state(connection: sa.Connection, state: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a study is in a state; see `_with_job_in`."""
+    if _many(connection, sa.select(study.c.study_uid).where(study.c.state == state)):
+        # coalesce, which changes nothing: else SQLite sorts all studies in the state, with the images of each counted
+        return sa.func.coalesce(study.c.state, "") == state
+    return study.c.state == state
+
+
 def _with_job_in(connection: sa.Connection, state: str) -> sa.ColumnElement[bool]:
     """Return the condition that a study has a job in a state.
 
     Few such jobs are listed; where there are many, the newest studies are looked through until a page is full.
     """
     jobs = sa.select(job.c.study_uid).where(job.c.state == state)
-    found = connection.scalar(sa.select(sa.func.count()).select_from(jobs.limit(MANY).subquery()))
-    if found == MANY:
+    if _many(connection, jobs):
         own = sa.select(job.c.id).where(job.c.study_uid == study.c.study_uid)
         # coalesce, which changes nothing: else SQLite goes through all jobs in the state, for each study
         return sa.exists(own.where(sa.func.coalesce(job.c.state, "") == state))

@@ -64,12 +64,15 @@ def test_every_state_of_studies_jobs_and_open_deliveries_is_counted_and_leads_to
         assert bool(lines) >= (of != "job" and count > 0)
 
 
-@pytest.mark.parametrize("state", ["RUNNING", "DONE", "CANCELLED", "FAILED"])
-def test_a_filter_finds_the_same_studies_where_a_state_has_many_jobs(
+@pytest.mark.parametrize(
+    "state",
+    ["job:RUNNING", "job:DONE", "job:CANCELLED", "job:FAILED", "study:PAIRED", "study:WAITING", "study:x"],
+)
+def test_a_filter_finds_the_same_studies_where_many_are_in_a_state(
     page: Served, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     def found() -> list[str]:
-        value = page.program("viewer").get("/api/v1/studies", params={"state": f"job:{state}"}).json()
+        value = page.program("viewer").get("/api/v1/studies", params={"state": state}).json()
         return [line["study_uid"] for line in value["lines"]]
 
     few = found()
