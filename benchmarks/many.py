@@ -28,18 +28,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from used import children_of, held
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+from tiny import SCALE, write_scaled
+
 from analysis.truth.phantom import ThoraxShape, thorax_phantom
-from analysis.volume import Grid
 from dicom_node.research.whole_folder import DRAFTS, holds_result
 from dicom_node.results.measures_file import NAME as MEASURES
 
 COMMAND = ["nice", "-n", "10", sys.executable, "-c", "from dicom_node.commands.app import main; main()"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "NO_COLOR": "1"}
 #: Phantoms that the cases take in turn, and the size of each beside a person's.
-PHANTOMS, SCALE, VOXEL_MM = 16, 0.5, 8.0
+PHANTOMS, VOXEL_MM = 16, 8.0
 SETTINGS = (
     "--set",
     f"grid_mm={VOXEL_MM * SCALE:g}",
@@ -71,17 +72,9 @@ def write_table(out: Path, cases: int, analysed: int) -> Path:
 
 def _write_phantom(folder: Path, n: int) -> None:
     truth = thorax_phantom(shape=ThoraxShape(in_plane_mm=VOXEL_MM, slice_mm=int(VOXEL_MM)), seed=n + 1)
-    _write(folder / f"{n}-insp.mha", truth.inspiratory.array, truth.inspiratory.grid)
-    _write(folder / f"{n}-exp.mha", truth.expiratory.array, truth.expiratory.grid)
-    _write(folder / f"{n}-field.mha", truth.displacement * np.float32(SCALE), truth.expiratory.grid)
-
-
-def _write(path: Path, array: np.ndarray, grid: Grid) -> None:
-    image = sitk.GetImageFromArray(array, isVector=array.ndim == 4)
-    image.SetSpacing([SCALE * mm for mm in grid.spacing[::-1]])
-    image.SetOrigin([SCALE * mm for mm in grid.affine[:3, 3]])
-    image.SetDirection(grid.directions[:, ::-1].ravel().tolist())
-    sitk.WriteImage(image, str(path))
+    write_scaled(folder / f"{n}-insp.mha", truth.inspiratory.array, truth.inspiratory.grid)
+    write_scaled(folder / f"{n}-exp.mha", truth.expiratory.array, truth.expiratory.grid)
+    write_scaled(folder / f"{n}-field.mha", truth.displacement * np.float32(SCALE), truth.expiratory.grid)
 
 
 def finished(results: Path) -> dict[str, int]:

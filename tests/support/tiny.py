@@ -30,13 +30,14 @@ def tiny_thorax(folder: Path, seed: int = 1) -> Tiny:
     folder.mkdir(parents=True, exist_ok=True)
     truth = thorax_phantom(shape=ThoraxShape(in_plane_mm=5.0, slice_mm=5), seed=seed)
     found = Tiny(folder / "insp.nii.gz", folder / "exp.nii.gz", folder / "field.mha")
-    _write(found.insp, truth.inspiratory.array, truth.inspiratory.grid)
-    _write(found.exp, truth.expiratory.array, truth.expiratory.grid)
-    _write(found.field, truth.displacement * np.float32(SCALE), truth.expiratory.grid)
+    write_scaled(found.insp, truth.inspiratory.array, truth.inspiratory.grid)
+    write_scaled(found.exp, truth.expiratory.array, truth.expiratory.grid)
+    write_scaled(found.field, truth.displacement * np.float32(SCALE), truth.expiratory.grid)
     return found
 
 
-def _write(path: Path, array: np.ndarray, grid: Grid) -> None:
+def write_scaled(path: Path, array: np.ndarray, grid: Grid) -> None:
+    """Write an array of a grid with lengths times `SCALE`, as the ending of the path says."""
     image = sitk.GetImageFromArray(array, isVector=array.ndim == 4)
     image.SetSpacing([SCALE * mm for mm in grid.spacing[::-1]])
     image.SetOrigin([SCALE * mm for mm in grid.affine[:3, 3]])
