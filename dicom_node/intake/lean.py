@@ -7,6 +7,7 @@ libraries are shut out.
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ SHUT_OUT = ("numpy", "PIL", "gdcm", "_gdcm", "pylibjpeg", "openjpeg", "libjpeg",
 #: pydicom's names of private attributes, 6 MB: of data sets only those of MPPS and storage commitment are read here, in
 #: which none matters.
 PRIVATE = "pydicom._private_dict"
+
+#: Parameters of mallopt(3), and their values here (bytes): memory beyond the first is given back to the system, a block
+#: above the second is had from it by itself. An image needs half a megabyte.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES, BLOCK_BYTES = 32 << 20, 8 << 20
 
 
 class Held:
@@ -55,9 +61,22 @@ class Order:
 def accept(order: Order, pipe: Any) -> None:
     """Receive until the node ends (the target of the process)."""
     shut_out()
+    keep_freed_memory()
     from .receivers import accept as receive
 
     receive(order, pipe)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory that one image leaves for the next one.
+
+    glibc raises these limits by itself as large blocks are freed, which the libraries shut out here would do; without
+    them each image's memory is given back and asked for anew.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # glibc
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(M_MMAP_THRESHOLD, BLOCK_BYTES)
 
 
 def shut_out() -> None:
