@@ -21,12 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from receive import ENVIRONMENT, SETTLE_SECONDS, cpu_seconds, free_port, make_slices, send, wait_ready
+from receive import ENVIRONMENT, cpu_seconds, free_port, make_slices, send, wait_idle, wait_ready
 
 from dicom_node.store.database import Database
 from dicom_node.web import users
 
 VIEWERS = 20
+#: Until all of them hold their stream (s).
+VIEWERS_START_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def measure(slices: list[Path], disk: Path, viewers: bool) -> Run:
             order = [sys.executable, __file__, "--look", base, token]
             watching = subprocess.Popen(order, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         os.sync()
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(VIEWERS_START_SECONDS if viewers else 0)
+        wait_idle(process.pid)
         before = cpu_seconds(process.pid)
         seconds = send(slices, port)
         spent = cpu_seconds(process.pid) - before
