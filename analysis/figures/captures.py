@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -160,7 +161,7 @@ def strip(analysis: Analysis, layer: str, style: PictureStyle, columns: int, pix
     layer : str
     style : PictureStyle
     columns : int
-        Of the picture; legends of narrower pictures than 256 are cut.
+        Of the picture; the legend of one narrower than 256 is cut.
     pixel_mm : float
         Width of a pixel.
 
@@ -180,13 +181,16 @@ def strip(analysis: Analysis, layer: str, style: PictureStyle, columns: int, pix
     draw.text((width - 12 - bar, size // 2 + 2), f"{BAR_MM / 10:g} cm", font=small, anchor="rm")
     line = size * 3 // 2
     if layer == "classes":
-        _class_legend(draw, line + 2, size, small)
+        _class_legend(draw, line + 2, size, width, small)
         words = means_in_words(analysis.parameters.low)
+        lines = textwrap.wrap(words, len(words) // 2 + 8)
     else:
         scale = shown(analysis, layer, style)
         _bar_legend(image, draw, width, layer, scale, small)
-        words = scale.words
-    draw.text((4, line * 3), words, font=_fitting(words, width - 8, small))
+        lines = ["", scale.words]  # the first is that of the bar's numbers
+    letters = _fitting(max(lines, key=len), width - 8, small)
+    for n, text in enumerate(lines):
+        draw.text((4, line * (2 + n) + 2), text, font=letters)
     draw.text((4, line * 4), BRIEF, font=_fitting(BRIEF, width - 8, small), fill=YELLOW)
     return np.asarray(image)[:, :columns]
 
@@ -208,14 +212,21 @@ def captioned(legend: Labels, where: str, who: str) -> Labels:
     return np.asarray(image)
 
 
-def _class_legend(draw: ImageDraw.ImageDraw, y: int, size: int, small: ImageFont.FreeTypeFont) -> None:
+def _class_legend(
+    draw: ImageDraw.ImageDraw, y: int, size: int, width: int, small: ImageFont.FreeTypeFont
+) -> None:
+    names = [*(CLASS_NAME[c] for c in ABNORMAL), "Normal"]
+    gap = min(size, 8)
+    letters = _fitting("".join(names), width - 8 - len(names) * size - (len(names) - 1) * gap, small)
     x = 4
-    for c in ABNORMAL:
-        draw.rectangle((x, y, x + size - 3, y + size - 3), fill=CLASS_RGB[c])
-        draw.text((x + size, y - 2), CLASS_NAME[c], font=small)
-        x += size + round(draw.textlength(CLASS_NAME[c], font=small)) + size
-    draw.rectangle((x, y, x + size - 3, y + size - 3), outline="white")
-    draw.text((x + size, y - 2), "Normal", font=small)
+    for n, name in enumerate(names):
+        box = (x, y, x + size - 3, y + size - 3)
+        if n < len(ABNORMAL):
+            draw.rectangle(box, fill=CLASS_RGB[ABNORMAL[n]])
+        else:
+            draw.rectangle(box, outline="white")
+        draw.text((x + size, y - 2), name, font=letters)
+        x += size + round(draw.textlength(name, font=letters)) + gap
 
 
 def _bar_legend(

@@ -22,7 +22,7 @@ from pydicom import Dataset, dcmread
 from scipy import ndimage
 
 from analysis.anatomy.regions import REGIONS
-from analysis.figures.captures import grey, legend_bar, legend_size, lung_slices, worst_slices
+from analysis.figures.captures import grey, legend_bar, legend_size, lung_slices, strip, worst_slices
 from analysis.figures.colours import ABNORMAL, CLASS_RGB, map_rgb
 from analysis.figures.edges import edge_letters, font, letter_places, letter_size, write_letters
 from analysis.figures.impression import impression
@@ -196,6 +196,17 @@ def test_the_legend_of_the_classes_has_their_colours(
             assert np.abs(np.median(picture[:rows][inside], axis=0) - CLASS_RGB[c]).max() < 25, c
             found += 1
     assert found
+
+
+@pytest.mark.parametrize("columns", [256, 340, 512])
+def test_the_words_of_the_class_legend_are_whole_and_large_enough(analysis: Analysis, columns: int) -> None:
+    """No line runs into the right margin, and none is of letters that are less than 5 pixels high."""
+    rows = strip(analysis, "classes", PictureStyle(), columns, 0.8).max(axis=2) > 100
+    line = legend_size(columns) * 3 // 2
+    assert not rows[line:, -2:].any()
+    for n in (1, 2, 3, 4):
+        written = np.flatnonzero(rows[n * line + 2 : (n + 1) * line + 3].any(axis=1))
+        assert np.ptp(written) >= 5
 
 
 def test_normal_lung_and_mediastinum_keep_the_greys_of_the_ct(
