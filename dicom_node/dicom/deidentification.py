@@ -101,12 +101,16 @@ RETAINED: Mapping[str, Retained] = {
         "113108", "Retain Patient Characteristics Option",
         frozenset({
             "PatientSex", "PatientAge", "PatientSize", "PatientWeight", "EthnicGroup", "SmokingStatus",
-            "PregnancyStatus",
+            "PregnancyStatus", "PatientSexNeutered",
         }),
     ),
     "device": Retained(
         "113109", "Retain Device Identity Option",
-        frozenset({"StationName", "DeviceSerialNumber", "DeviceUID", "GantryID", "DetectorID", "GeneratorID"}),
+        frozenset({
+            "StationName", "ScheduledStationName", "PerformedStationName", "DeviceSerialNumber", "DeviceUID",
+            "DeviceDescription", "ManufacturerDeviceClassUID", "UniqueDeviceIdentifier", "GantryID", "DetectorID",
+            "GeneratorID", "ModifyingDeviceID", "XRayDetectorID", "XRayDetectorLabel", "XRaySourceID",
+        }),
     ),
 }  # fmt: skip
 

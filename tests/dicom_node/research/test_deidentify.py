@@ -270,6 +270,7 @@ def test_only_what_is_asked_for_is_retained_and_the_file_says_which(tmp_path: Pa
     path = write_ct_series(thorax(-880), tmp_path / "in", scan)[0]
     ds = dcmread(path)
     ds.PatientSex, ds.PatientSize, ds.PatientWeight, ds.SmokingStatus = "F", "1.64", "58", "NO"
+    ds.XRaySourceID = "TUBE 7"
     bare, told, both = (
         without_identity(ds, Profile(Pseudonyms(SECRET), retain), "Inspiration")
         for retain in ((), ("characteristics",), ("characteristics", "device"))
@@ -284,7 +285,9 @@ def test_only_what_is_asked_for_is_retained_and_the_file_says_which(tmp_path: Pa
     )
     assert (told.PatientBirthDate, told.PatientID) == ("", bare.PatientID)
     assert "DeviceSerialNumber" not in told
+    assert "XRaySourceID" not in told
     assert (both.StationName, both.DeviceSerialNumber) == ("CTSTATION9", "SN5551234")
+    assert both.XRaySourceID == "TUBE 7"
     codes = [[c.CodeValue for c in one.DeidentificationMethodCodeSequence] for one in (bare, told, both)]
     assert [c[3:] for c in codes] == [[], ["113108"], ["113108", "113109"]]
     _image(
