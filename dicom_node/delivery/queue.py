@@ -26,8 +26,6 @@ LOG = logging.getLogger(__name__)
 
 DeliveryState = Literal["QUEUED", "SENT", "CONFIRMED", "DEAD"]
 BATCH = 100
-#: Number of first attempts that ask for a damaged file to be made again; later attempts only wait for it.
-REPAIRS = 2
 
 #: Letter, source and target of each move of a delivery, which is created QUEUED (a). Where a destination offers storage
 #: commitment, `confirm` moves it on from SENT: to CONFIRMED (f), QUEUED again (g) or DEAD (h).
@@ -76,7 +74,7 @@ def deliver(
     on_sent : callable
         Called in the transaction that records an object as SENT.
     on_damaged : callable
-        Called at the first attempts for an object whose file is damaged.
+        Called at each attempt for an object whose file is damaged: earlier attempts may have failed for another reason.
     troubles : Troubles, optional
         Told of every attempt that failed; it logs the first of a kind, and the end.
     owner : str
@@ -87,8 +85,7 @@ def deliver(
     for parcel in due(database, storage, destination, clock(), owner):
         if problem := _problem(parcel):
             this_round.add(parcel, _record(database, destination, parcel, Outcome("later", problem), clock()))
-            if parcel.attempts < REPAIRS:
-                on_damaged(parcel)
+            on_damaged(parcel)
         else:
             whole.append(parcel)
             waiting[parcel.id] = parcel

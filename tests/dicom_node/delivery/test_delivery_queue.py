@@ -243,10 +243,27 @@ def test_a_damaged_file_stops_no_other_is_asked_for_again_and_has_an_end(
             )
             clock.now += 1000
         assert states(database) == [("QUEUED", 4), ("SENT", 1)]
-        assert (rows(database)[0].reason, asked) == (reason, [1] * deliver.REPAIRS)
+        assert (rows(database)[0].reason, asked) == (reason, [1] * 4)
         (tmp_path / "1.dcm").write_bytes(whole)  # made again
         deliver.deliver(database, tmp_path, destination, "VQNODE", clock)
         assert states(database) == [("SENT", 5), ("SENT", 1)]
+
+
+def test_a_file_damaged_after_many_attempts_is_asked_for_again(
+    database: Database, tmp_path: Path, clock: Clock
+) -> None:
+    """The destination was away for long, and then the file is found damaged: somebody must make it again."""
+    queue(database, tmp_path)
+    with database.writing() as connection:
+        connection.execute(sa.update(delivery).values(attempts=9))
+    asked: list[int] = []
+    (tmp_path / "1.dcm").unlink()
+    with pacs(lambda event: 0x0000) as destination:
+        deliver.deliver(
+            *(database, tmp_path, destination, "VQNODE", clock),
+            on_damaged=lambda parcel: asked.append(parcel.job_id),
+        )
+    assert (asked, states(database)) == ([1], [("QUEUED", 10), ("SENT", 10)])
 
 
 def test_a_storage_that_is_away_costs_attempts_until_it_is_too_long_and_no_result_at_once(
