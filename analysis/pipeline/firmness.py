@@ -23,9 +23,11 @@ from .uncertainty import FRACTIONS, Masks, Percents, percents
 #: density - what vessels, their blur and noise add to m: a smooth random share (Gaussian of `SHARE_MM`, SD `SHARE`) of
 #: tissue that does not breathe, which adds share (J - 1) to m;
 #: smoothing - `SMOOTHING` times what as much smoothing again changes.
-GAIN, LENGTH_MM, CLOSURE_GAIN = 6.0, 6.0, 3.0
-SHARE, SHARE_MM = 0.015, 12.0
-SMOOTHING = 1.5
+GAIN, LENGTH_MM, CLOSURE_GAIN = 4.0, 6.0, 2.0
+SHARE, SHARE_MM = 0.01, 12.0
+SMOOTHING = 1.0
+#: How many times the change that all of them make is stated.
+COVER = 1.5
 #: Working resolution, and how many errors are drawn.
 COARSE_MM, DRAWS = 4.0, 16
 
@@ -44,18 +46,21 @@ class Errors:
         Standard deviation of the share of tissue that counts as lung and does not breathe.
     smoothing : float
         How many times the effect of as much smoothing again the effect of smoothing is.
+    cover : float
+        How many times the root mean square change that all of them make is the standard uncertainty.
     """
 
     length_mm: float
     scale: float
     share: float = 0.0
     smoothing: float = 0.0
+    cover: float = 1.0
 
     @classmethod
     def of(cls, quality: RegistrationQuality) -> Errors:
         """Estimate the errors from what the registration measures of itself."""
         seen = float(np.hypot(quality.feature_residual, quality.inverse_consistency))
-        return cls(GAIN * seen, CLOSURE_GAIN * abs(quality.closure), SHARE, SMOOTHING)
+        return cls(GAIN * seen, CLOSURE_GAIN * abs(quality.closure), SHARE, SMOOTHING, COVER)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +87,8 @@ def firmness(
 
     Random errors w of the registration are carried through to first order, J' = J + div(J w) and
     rho_i' = rho_i + w . grad rho_i, with random shares s of tissue that does not breathe, m' = m + s (J - 1); then
-    averaged, normalised and classified as the maps are. The result is the root mean square change. Methods that count
-    or deposit are replaced by their continuous form.
+    averaged, normalised and classified as the maps are. The result is ``error.cover`` times the root mean square
+    change. Methods that count or deposit are replaced by their continuous form.
 
     Parameters
     ----------
@@ -104,8 +109,14 @@ def firmness(
     again = replace(stage, parameters=smoother).maps(stage.pair)
     total = _Squares.of(stage, base, drawn).plus(_Squares.of(stage, base, [again]), error.smoothing**2)
     inside = pair.mask
-    v, q = (np.where(inside, stage.fine(np.sqrt(a), pair.grid), np.float32(np.nan)) for a in total.maps)
-    root = {region: {n: float(np.sqrt(x)) for n, x in row.items()} for region, row in total.percent.items()}
+    cover = np.float32(error.cover)
+    v, q = (
+        np.where(inside, stage.fine(cover * np.sqrt(a), pair.grid), np.float32(np.nan)) for a in total.maps
+    )
+    root = {
+        region: {n: error.cover * float(np.sqrt(x)) for n, x in row.items()}
+        for region, row in total.percent.items()
+    }
     return Firmness(root, v, q)
 
 
