@@ -21,7 +21,7 @@ from ..measures.digits import UNIT_WORDS, firm_text, text_of
 from ..measures.findings import Finding
 from ..measures.reference import Person, references
 from ..measures.shares import RESECTION_SOURCE
-from ..measures.table import FIRM, FIRMNESS, measures_of
+from ..measures.table import FIRM, FIRMNESS, NEAR, measures_of
 from ..parameters import Parameters, PictureStyle
 from ..pipeline.pipeline import Analysis
 from ..vq.classes import NORMALISED_BY
@@ -48,8 +48,9 @@ METHOD = (
     "{sigma_mm:g} mm){gravity} and called low below {low:.0%} of their {by}. Dead space: Q low, V preserved. Shunt: V "
     "low, Q preserved. Matched defect: both low. Vessels and a rim of {rim_mm:g} mm are not classified; abnormal "
     "regions below {min_defect_ml:g} ml count as normal. All maps lie on the expiratory CT. A "
-    "fraction's standard uncertainty (after +/-) is its change under random errors of the registration, of the size "
-    "that the registration sees of itself; in brackets stands the fraction at the thresholds 0.50 and 0.75."
+    "fraction's standard uncertainty (after +/-, SD) is its change under random errors of registration and density and "
+    "under more smoothing, of sizes set on twins whose truth is known; in brackets stands the fraction at the "
+    "thresholds 0.50 and 0.75."
 )
 
 
@@ -231,7 +232,12 @@ def _regions(figure: Figure, analysis: Analysis, top: float) -> None:
         f"{words.lower()} {firm_text(analysis.measures['lungs'], name).split('(')[-1].rstrip(')')}"
         for name, words in FIRM.items()
     )
+    near = "; ".join(
+        f"{words.lower()} {text_of(analysis.measures['lungs'].get(f'{name}_borderline'), '%')} %"
+        for name, words in FIRM.items()
+    )
     notes = (
+        f"Part of each {NEAR}: {near}.",
         f"Both lungs, at thresholds from 50 to 75 % instead of {100 * analysis.parameters.low:.0f} %: {ranges}.",
         f"* Predicted share of V and Q of both lungs that stays after the resection: {RESECTION_SOURCE}.",
     )

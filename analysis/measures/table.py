@@ -50,7 +50,10 @@ FIRM: Mapping[str, str] = {
 }
 
 #: Measures of a fraction's uncertainty and sensitivity, shown beside it.
-FIRMNESS = frozenset(f"{name}_{kind}" for name in FIRM for kind in ("sd", "50", "75"))
+FIRMNESS = frozenset(f"{name}_{kind}" for name in FIRM for kind in ("sd", "50", "75", "borderline"))
+
+#: Where V or Q of a voxel lies whose class another draw of the errors could have changed.
+NEAR = "within one SD of the threshold"
 
 #: Share of the mean below which V or Q is a defect (129Xe convention).
 DEFECT = 0.60
@@ -65,6 +68,7 @@ MEASURES: Mapping[str, Measure] = {
     **{f"{name}_sd": Measure(f"{words}, standard uncertainty", "%") for name, words in FIRM.items()},
     **{f"{name}_50": Measure(f"{words}, at the threshold 0.50", "%") for name, words in FIRM.items()},
     **{f"{name}_75": Measure(f"{words}, at the threshold 0.75", "%") for name, words in FIRM.items()},
+    **{f"{name}_borderline": Measure(f"{words}, share of it {NEAR}", "%") for name, words in FIRM.items()},
     "classified_volume": Measure("Classified lung volume (expiration)", "ml"),
     "excluded": Measure("Lung not classified (vessels, rim), fraction of lung", "%"),
     "share_volume": Measure("Share of the volume of both lungs (expiration)", "%"),
@@ -219,7 +223,7 @@ def class_measures(classes: Labels, lung_voxels: int, voxel_ml: float) -> dict[s
 
 
 def firmness_measures(
-    curves: Mapping[str, tuple[float, ...]], errors: Mapping[str, float]
+    curves: Mapping[str, tuple[float, ...]], errors: Mapping[str, float], near: Mapping[str, float]
 ) -> dict[str, float]:
     """Return uncertainty and sensitivity of the fractions of one region.
 
@@ -228,12 +232,15 @@ def firmness_measures(
     curves : mapping of fraction to tuple of float
         Percent at thresholds from 0.50 to 0.75.
     errors : mapping of fraction to float
-        Standard uncertainty from the registration's error, percent.
+        Standard uncertainty, percent of the classified lung.
+    near : mapping of fraction to float
+        Percent of the fraction that is borderline.
     """
     return (
         {f"{name}_sd": errors[name] for name in FIRM}
         | {f"{name}_50": curves[name][0] for name in FIRM}
         | {f"{name}_75": curves[name][-1] for name in FIRM}
+        | {f"{name}_borderline": near[name] for name in FIRM}
     )
 
 

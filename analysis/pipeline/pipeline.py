@@ -25,11 +25,12 @@ from ..registration.registration import Registration, RegistrationQuality, regis
 from ..volume import DisplacementField, Float, Grid, Labels, Mask, Volume
 from ..vq.classes import classify
 from . import saved
+from .firmness import Errors, firmness
 from .given_field import given_field
 from .lobes import find_lobes, own_lobes
 from .matched import make_maps, match, vq
 from .phase import Phase, order_phases
-from .uncertainty import RegistrationError, fraction_sd, sensitivity
+from .uncertainty import borderline, sensitivity
 
 __all__ = ["Analysis", "Parameters", "Phase", "analyse", "analyse_phases", "order_phases", "vq"]
 
@@ -56,7 +57,8 @@ class Analysis:
         Working grid: the expiratory CT's axes, cropped to the lungs and averaged to about ``grid_mm``.
     maps : mapping of str to (k, j, i) float32 on `grid`
         NaN outside the classified lung: ``"V"`` (unit as in `ventilation.VENTILATIONS`), ``"Q"`` (g/ml), ``"m"``
-        (signed, g/ml), ``"V/Q"`` (normalised ratio); finite everywhere: ``"jacobian"`` (1), ``"ct_exp"``,
+        (signed, g/ml), ``"V/Q"`` (normalised ratio), ``"V uncertainty"`` and ``"Q uncertainty"`` (standard uncertainty
+        of V and Q over what they are normalised by); finite everywhere: ``"jacobian"`` (1), ``"ct_exp"``,
         ``"ct_insp"`` (HU, the latter warped to expiration).
     displacement : (k, j, i, 3) float32 on `grid`
         u(x), mm, LPS (x, y, z): x + u(x) is the inspiratory point of expiratory point x.
@@ -224,13 +226,15 @@ def analyse_phases(
     by_lobe = drawn.carried(insp, exp, registration.displacement, registration.inverse) if drawn else None
     regions = _regions(exp, by_lobe[1] if by_lobe else None)
     curves = sensitivity(v_n, q_n, mask, voxel_ml, parameters.min_defect_ml, regions)
-    errors = fraction_sd(pair, regions, parameters, RegistrationError.of(registration.quality), height)
+    firm = firmness(pair, regions, parameters, Errors.of(registration.quality), height)
+    near = borderline(classes, (v_n, q_n), (firm.v, firm.q), parameters.low, regions)
     table = _measure(insp, exp, maps, classes, mask, regions, by_lobe)
     for region, row in table.items():
-        row |= ms.firmness_measures(curves[region], errors[region])
+        row |= ms.firmness_measures(curves[region], firm.percent[region], near[region])
         row |= share_measures(table, region, parameters.ventilation)
     for name in ("V", "Q", "m", "V/Q"):
         maps[name][~mask] = np.nan
+    maps |= {"V uncertainty": firm.v, "Q uncertainty": firm.q}
     progress("measures", 1.0)
     return Analysis(
         parameters=parameters,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def export(record: Record, out: Path) -> tuple[Path, ...]:
     Unavailable
         Where the folder cannot be written.
     """
-    analysis, maps = record.analysis, maps_of(record.analysis)
+    analysis = record.analysis
+    maps = {name: kind for name, kind in maps_of(analysis).items() if name in analysis.maps}
     images = {image.file: image for image in (*maps.values(), DISPLACEMENT, *LABELS.values())}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -80,7 +82,7 @@ def _write_csv(path: Path, measures: Mapping[str, Mapping[str, float]], kinds: M
         writer.writerow(("region", "measure", "value", "unit", "meaning"))
         for region, values in measures.items():
             for name, measure in kinds.items():
-                value = values[name]
+                value = values.get(name, math.nan)  # a result of an older version
                 writer.writerow(
                     (region, name, "" if np.isnan(value) else value, measure.unit, measure.meaning)
                 )

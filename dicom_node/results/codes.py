@@ -208,7 +208,11 @@ METHODS: Mapping[str, Code] = {
     ),
     **dict.fromkeys(
         (f"{name}_sd" for name in FIRM),
-        private("REGISTRATION_SD", "Change under random errors of the registration"),
+        private("ERROR_SD", "Change under errors of registration, density and smoothing"),
+    ),
+    **dict.fromkeys(
+        (f"{name}_borderline" for name in FIRM),
+        private("BORDERLINE", "V or Q within one standard uncertainty of the threshold"),
     ),
     **dict.fromkeys(
         ("v_hu", "v_hu_corrected", "v_mcvc", "delta_svg"),

@@ -45,6 +45,8 @@ MAPS: Mapping[str, MapKind] = {
         "m.nii.gz", "g/ml", "Signed local mean of apparent mass change m", "VQ_MASS_CHANGE", "Signed mass change m"
     ),
     "V/Q": MapKind("VQ.nii.gz", "1", "Ratio of normalised V and Q", "VQ_RATIO", "Normalised V/Q"),
+    "V uncertainty": MapKind("V_uncertainty.nii.gz", "1", "Standard uncertainty of normalised V"),
+    "Q uncertainty": MapKind("Q_uncertainty.nii.gz", "1", "Standard uncertainty of normalised Q"),
     "jacobian": MapKind(
         "jacobian.nii.gz", "1", "Jacobian determinant, expiration to inspiration", "VQ_JACOBIAN", "Jacobian"
     ),

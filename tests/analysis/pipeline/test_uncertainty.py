@@ -1,6 +1,4 @@
-"""How firm a fraction is: its threshold, its normalisation, gravity, and the registration's error."""
-
-from dataclasses import replace
+"""How firm a fraction is against another threshold, its normalisation and gravity; what lies near the threshold."""
 
 import numpy as np
 import pytest
@@ -9,16 +7,13 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from analysis.parameters import Parameters
-from analysis.pipeline.matched import Matched, make_maps
 from analysis.pipeline.uncertainty import (
     FRACTIONS,
     THRESHOLDS,
-    RegistrationError,
-    fraction_sd,
+    borderline,
     percents,
     sensitivity,
 )
-from analysis.registration.registration import RegistrationQuality
 from analysis.volume import Float, Grid, Labels
 from analysis.vq.classes import VQClass, classify, normalise, normalised, without_gravity
 
@@ -33,16 +28,6 @@ def noise(seed: int, sigma: float = 2.0) -> Float:
     return out
 
 
-def pair_of(seed: int = 0) -> Matched:
-    """A lung with smooth differences of J and of blood, fully classified."""
-    jacobian = 1.4 + 0.15 * noise(seed)
-    m = 0.03 + 0.01 * noise(seed + 1)
-    rho = np.float32(0.28) + np.float32(0.02) * noise(seed + 2)
-    ct_exp, ct_insp = 1000 * rho - 1000, 1000 * (rho + m) / jacobian - 1000
-    return Matched(GRID, jacobian, ct_exp, ct_insp, ALL, ALL, 0.1, None)
-
-
-PAIR = pair_of()
 V = np.exp(0.4 * noise(5))
 Q = np.exp(0.4 * noise(6))
 
@@ -119,53 +104,20 @@ def test_sensitivity_holds_the_result_at_its_threshold_and_grows_with_it() -> No
     assert np.isnan(curves["none"]["shunt"]).all()
 
 
-def test_the_uncertainty_grows_with_the_error_and_is_zero_without() -> None:
-    regions = {"lungs": ALL, "half": np.arange(28)[:, None, None] * ALL < 14}
-    none, small, large = (
-        fraction_sd(PAIR, regions, Parameters(), RegistrationError(e, 0.0)) for e in (0.0, 0.3, 0.9)
+def test_a_fraction_is_borderline_where_v_or_q_lies_within_one_uncertainty_of_the_threshold() -> None:
+    classes = classify(V, Q, ALL, GRID.voxel_ml, 0.60, 0.0)
+    regions = {"lungs": ALL, "none": ~ALL}
+    sd = np.full(SHAPE, 0.1, np.float32)
+    narrow, wide = (
+        borderline(classes, (V, Q), (np.full(SHAPE, s, np.float32), sd), 0.60, regions)["lungs"]
+        for s in (0.01, 0.1)
     )
-    for name in FRACTIONS:
-        assert none["lungs"][name] == 0
-        assert 0 < small["lungs"][name] < large["lungs"][name]
-    assert small["half"]["total_abnormal"] > small["lungs"]["total_abnormal"] / 3
-
-
-def test_the_uncertainty_covers_errors_of_the_size_it_was_told() -> None:
-    """Fractions of a field with a known error lie within two standard uncertainties of the right ones."""
-    parameters, regions = Parameters(), {"lungs": ALL}
-    _, v_n, q_n = make_maps(PAIR, parameters)
-    right = percents(classify(v_n, q_n, ALL, GRID.voxel_ml, 0.6, 1.0), regions)["lungs"]
-    sd = fraction_sd(PAIR, regions, parameters, RegistrationError(0.6, 0.0))["lungs"]
-    rng, within = np.random.default_rng(7), []
-    for _ in range(12):
-        w = np.stack([ndimage.gaussian_filter(rng.standard_normal(SHAPE), 1.5) for _ in range(3)], axis=-1)
-        w *= 0.6 / np.sqrt((w**2).sum(axis=-1).mean())
-        divergence = sum(np.gradient(w[..., a], 4.0, axis=a) for a in range(3))
-        at = np.indices(SHAPE) + np.moveaxis(w, -1, 0) / 4.0
-        moved = [
-            ndimage.map_coordinates(a, at, order=1, mode="nearest") for a in (PAIR.jacobian, PAIR.ct_insp)
-        ]
-        wrong = replace(
-            PAIR,
-            jacobian=(moved[0] * (1 + divergence)).astype(np.float32),
-            ct_insp=moved[1].astype(np.float32),
-        )
-        _, v_n, q_n = make_maps(wrong, parameters)
-        found = percents(classify(v_n, q_n, ALL, GRID.voxel_ml, 0.6, 1.0), regions)["lungs"]
-        within += [abs(found[name] - right[name]) < 2 * sd[name] for name in FRACTIONS]
-    assert 0.8 < np.mean(within) <= 1
-
-
-def test_a_volume_that_does_not_close_makes_fractions_less_certain() -> None:
-    regions = {"lungs": ALL}
-    sd = [
-        fraction_sd(PAIR, regions, Parameters(), RegistrationError(0.3, scale))["lungs"]["dead_space"]
-        for scale in (0.0, 0.03)
-    ]
-    assert sd[1] > 1.2 * sd[0]
-
-
-def test_an_unknown_error_makes_an_unknown_uncertainty() -> None:
-    quality = RegistrationQuality(0.0, 0.0, 0.04, 0.9, float("nan"))
-    sd = fraction_sd(PAIR, {"lungs": ALL}, Parameters(), RegistrationError.of(quality))
-    assert np.isnan(list(sd["lungs"].values())).all()
+    shunt = classes == VQClass.SHUNT
+    near = (np.abs(V - 0.6) < 0.1) | (np.abs(Q - 0.6) < 0.1)
+    assert wide["shunt"] == pytest.approx(100 * near[shunt].mean())
+    assert narrow["shunt"] < wide["shunt"]
+    nothing = np.zeros(SHAPE, np.float32)
+    assert set(borderline(classes, (V, Q), (nothing, nothing), 0.60, regions)["lungs"].values()) == {0.0}
+    assert np.isnan(borderline(classes, (V, Q), (sd, sd), 0.60, regions)["none"]["shunt"])
+    unknown = np.full(SHAPE, np.nan, np.float32)
+    assert np.isnan(borderline(classes, (V, Q), (unknown, unknown), 0.60, regions)["lungs"]["shunt"])
