@@ -242,7 +242,7 @@ def _regions(figure: Figure, analysis: Analysis, top: float) -> None:
         f"* Predicted share of V and Q of both lungs that stays after the resection: {RESECTION_SOURCE}.",
     )
     for n, words in enumerate(notes):
-        figure.text(LEFT, 0.0865 - 0.0115 * n, words, fontsize=6.2, color=GREY)
+        figure.text(LEFT, 0.0985 - 0.0115 * n, words, fontsize=6.2, color=GREY)
 
 
 def _cell(row: Mapping[str, float], name: str) -> str:

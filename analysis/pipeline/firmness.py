@@ -24,7 +24,7 @@ from .uncertainty import FRACTIONS, Masks, Percents, percents
 #: tissue that does not breathe, which adds share (J - 1) to m;
 #: smoothing - `SMOOTHING` times what as much smoothing again changes.
 GAIN, LENGTH_MM, CLOSURE_GAIN = 4.0, 6.0, 2.0
-SHARE, SHARE_MM = 0.01, 12.0
+SHARE, SHARE_MM = 0.002, 12.0
 SMOOTHING = 1.0
 #: How many times the change that all of them make is stated.
 COVER = 1.5
