@@ -115,7 +115,7 @@ def test_the_test_of_a_destination_runs_no_command_in_its_name(page: Served, tmp
 
 
 def test_a_template_in_a_value_is_shown_and_not_filled_in(page: Served) -> None:
-    template = "{{ 7 * 191 }} {% for x in (1,) %} {value.__class__} ${7*191} %s"
+    template = "{{ 7919 * 104729 }} {% for x in (1,) %} {value.__class__} ${7919*104729} %s"
     browser = page.browser("vera")
     assert browser.act("review", job="1", note=template).status_code == 200
     with page.site.database.writing() as connection:
@@ -125,10 +125,10 @@ def test_a_template_in_a_value_is_shown_and_not_filled_in(page: Served) -> None:
         text = (
             browser.get(path).text if not path.startswith("/confirm") else page.browser("otto").get(path).text
         )
-        assert "1337" not in text
-        assert "{{ 7 * 191 }}" in text
+        assert "829348951" not in text
+        assert "{{ 7919 * 104729 }}" in text
     message = Message("id", template, 0.0, [Told("failed", 0.0, template, 7, template)])
-    assert "1337" not in message.subject + message.told[0].text
+    assert "829348951" not in message.subject + message.told[0].text
     assert "<class" not in message.subject + message.told[0].text
 
 
