@@ -5,24 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import ndimage
+from smooth import ALL, GRID, SHAPE, noise
 
 from analysis.parameters import Parameters
 from analysis.pipeline.firmness import Errors, firmness
 from analysis.pipeline.matched import Matched, make_maps
 from analysis.pipeline.uncertainty import FRACTIONS, percents
 from analysis.registration.registration import RegistrationQuality
-from analysis.volume import Float, Grid
+from analysis.volume import Grid
 from analysis.vq.classes import classify
-
-SHAPE = (28, 28, 28)
-GRID = Grid.axial(SHAPE, (4.0, 4.0, 4.0))
-ALL = np.ones(SHAPE, bool)
-
-
-def noise(seed: int, sigma: float = 2.0) -> Float:
-    values = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(SHAPE), sigma)
-    out: Float = (values / values.std()).astype(np.float32)
-    return out
 
 
 def pair_of(seed: int = 0) -> Matched:

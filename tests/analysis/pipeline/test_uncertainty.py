@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
+from smooth import ALL, GRID, SHAPE, noise
 
 from analysis.parameters import Parameters
 from analysis.pipeline.uncertainty import (
@@ -14,19 +14,8 @@ from analysis.pipeline.uncertainty import (
     percents,
     sensitivity,
 )
-from analysis.volume import Float, Grid, Labels
+from analysis.volume import Float, Labels
 from analysis.vq.classes import VQClass, classify, normalise, normalised, without_gravity
-
-SHAPE = (28, 28, 28)
-GRID = Grid.axial(SHAPE, (4.0, 4.0, 4.0))
-ALL = np.ones(SHAPE, bool)
-
-
-def noise(seed: int, sigma: float = 2.0) -> Float:
-    values = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(SHAPE), sigma)
-    out: Float = (values / values.std()).astype(np.float32)
-    return out
-
 
 V = np.exp(0.4 * noise(5))
 Q = np.exp(0.4 * noise(6))
