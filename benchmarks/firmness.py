@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,10 +24,9 @@ from analysis.parameters import Parameters
 from analysis.pipeline.phase import Phase
 from analysis.pipeline.pipeline import analyse_phases
 from analysis.pipeline.uncertainty import FRACTIONS, percents
-from analysis.truth.phantom import true_classes
 from analysis.truth.scanner import Look
 from analysis.truth.twins import make_twin
-from analysis.truth.validation import on_working_grid
+from analysis.truth.validation import LOW_Q, LOW_V, dice, on_working_grid, true_classes_of
 from analysis.volume import Volume
 from dicom_node.research.validate import read_motion
 
@@ -50,8 +50,10 @@ HELD_OUT: tuple[Spec, ...] = (
 )
 #: Pixels are averaged to at most this: the working grid does no less (mm).
 PIXEL_MM = 1.45
-#: Error and stated standard uncertainty of a fraction of a region, percent of the classified lung.
-Rows = dict[str, dict[str, tuple[float, float]]]
+#: Found, true, and stated standard uncertainty of a fraction of a region, percent of the classified lung; and the Dice
+#: coefficients "low V" and "low Q".
+Rows = dict[str, dict[str, tuple[float, float, float]]]
+Twin = tuple[Rows, dict[str, float]]
 
 
 @lru_cache(maxsize=1)
@@ -66,7 +68,7 @@ def inspiration(name: str) -> tuple[Volume, Phase]:
     return volume, Phase.of(volume, PARAMETERS)
 
 
-def rows_of(spec: Spec) -> Rows:
+def rows_of(spec: Spec) -> Twin:
     """Make a twin and analyse it."""
     name, case, vessels = spec
     volume, insp = inspiration(name)
@@ -74,17 +76,30 @@ def rows_of(spec: Spec) -> Rows:
     seed = sum(map(ord, ":".join(spec))) % 97
     twin = make_twin(volume, insp.fine(insp.lungs), "inspiration", motion, None, Look(vessels=vessels), seed)  # type: ignore[arg-type]
     found = analyse_phases(insp, Phase.of(twin.expiratory, PARAMETERS), PARAMETERS)
-    truth = twin.truth_on(found.grid)
-    classified = np.isfinite(found.maps["V"]).astype(np.uint8)
+    true_class = true_classes_of(found, twin.truth_on(found.grid))
     zone = zones(on_working_grid(found.lungs, found), found.grid)
-    regions = {region: np.isin(zone, labels) for region, labels in ZONES_OF.items()}
-    true = percents(true_classes(truth.jacobian, truth.mass_change, classified), regions)
-    return {
-        region: {
-            one: (row[one] - true[region][one], row[f"{one}_sd"]) for one in FRACTIONS
-        }
+    true = percents(true_class, {region: np.isin(zone, labels) for region, labels in ZONES_OF.items()})
+    rows: Rows = {
+        region: {one: (row[one], true[region][one], row[f"{one}_sd"]) for one in FRACTIONS}
         for region, row in found.measures.items()
-    }  # fmt: skip
+    }
+    classes = np.where(true_class > 0, on_working_grid(found.classes, found), 0)
+    overlap = {
+        name: dice(np.isin(classes, low), np.isin(true_class, low))
+        for name, low in (("low V", LOW_V), ("low Q", LOW_Q))
+    }
+    return rows, overlap
+
+
+def twins_table(specs: Sequence[Spec], made: Sequence[Twin]) -> list[str]:
+    """Return the lines of a table: how well each twin's low V, low Q and fractions were found."""
+    lines = ["| twin | vessels | low V | low Q | " + " | ".join(FRACTIONS) + " |"]
+    lines.append("|---|---|---|---|" + "---|" * len(FRACTIONS))
+    for (name, case, vessels), (rows, overlap) in zip(specs, made, strict=True):
+        pairs = " | ".join(f"{rows['lungs'][n][0]:.1f} / {rows['lungs'][n][1]:.1f}" for n in FRACTIONS)
+        dices = " | ".join(f"{overlap[n]:.3f}" for n in ("low V", "low Q"))
+        lines.append(f"| {name} x {case} | {vessels} | {dices} | {pairs} |")
+    return lines
 
 
 def table(rows: list[Rows]) -> list[str]:
@@ -95,7 +110,8 @@ def table(rows: list[Rows]) -> list[str]:
     for one in FRACTIONS:
         for words, wanted in (("lungs", True), ("zones", False)):
             pairs = [row[region][one] for row in rows for region in row if (region in whole) == wanted]
-            error, sd = np.array(pairs).T
+            found, true, sd = np.array(pairs).T
+            error = found - true
             z = np.abs(error) / np.maximum(sd, 1e-9)
             lines.append(
                 f"| {one} | {words} | {len(pairs)} | {100 * (z < 1).mean():.0f} % | {100 * (z < 1.96).mean():.0f} % "
@@ -113,15 +129,16 @@ def main() -> None:
     folder: Path = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     for words, specs in (("set on", SET_ON), ("held out", HELD_OUT)):
-        rows = []
+        made = []
         for spec in specs:
             file = folder / f"{' '.join(spec)}.json"
             if not file.exists():
                 part = file.with_suffix(".part")
                 part.write_text(json.dumps(rows_of(spec)))
                 os.replace(part, file)
-            rows.append(json.loads(file.read_text()))
-        print(f"\n## Twins {words}: {len(rows)}\n", *table(rows), sep="\n", flush=True)
+            made.append(json.loads(file.read_text()))
+        print(f"\n## Twins {words}: {len(made)}\n", *table([rows for rows, _ in made]), sep="\n")
+        print("\nFound / true, percent:\n", *twins_table(specs, made), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from analysis.truth.fields import Field
 from analysis.truth.motion import Motion
 from analysis.truth.scanner import Look
 from analysis.truth.twins import Twin, make_twin
+from analysis.truth.validation import true_percent
 from analysis.volume import Labels, Volume
 from analysis.vq.classes import VQClass
 from dicom_node.research.validate import read_image, read_motion
@@ -287,9 +288,7 @@ def judged(made: Twin, expiratory: Volume) -> Row:
     phases = Phase.of(made.inspiratory, PARAMETERS), Phase.of(expiratory, PARAMETERS)
     analysis = analyse_phases(*phases, PARAMETERS)
     row: Row = {n: analysis.measures["lungs"][n] for n in (*FRACTIONS, "volume_ratio")}
-    truth = made.truth_on(analysis.grid)
-    both = truth.classes[(truth.classes > 0) & (analysis.maps["V"] == analysis.maps["V"])]
-    row["true total"] = 100 - 100 * float((both == VQClass.NORMAL).mean()) if both.size else None
+    row["true total"] = 100 - true_percent(analysis, made.truth_on(analysis.grid))[VQClass.NORMAL]
     row["findings"] = [f"{f.verdict}: {f.check}" for f in analysis.findings if f.verdict != "pass"]
     found = v_band(analysis.maps["V"], phases[1].lungs, analysis.grid.spacing[0])
     row["band of V"], row["its slice"] = found.change, found.slice_index

@@ -175,7 +175,8 @@ class _Stage:
         mask = mean(pair.mask.astype(np.float32), everywhere=True) >= 0.5
         grid = pair.grid.coarsen((k, j, i))
         images = [mean(a) for a in (pair.jacobian, pair.ct_exp, pair.ct_insp)]
-        coarse = Matched(grid, images[0], images[1], images[2], mask, mask, pair.mass_change, None)
+        vessels = mean(pair.vessels.astype(np.float32)) >= 0.5
+        coarse = Matched(grid, images[0], images[1], images[2], mask, mask, vessels, pair.mass_change, None)
         spacing = grid.spacing
         gradients = (
             np.stack([*np.gradient(coarse.jacobian, *spacing)], axis=-1),

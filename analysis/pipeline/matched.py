@@ -22,6 +22,10 @@ from ..vq.ventilation import density
 from .phase import Phase
 
 VESSEL_HU = -250.0
+#: Beside what is denser than this (HU), m counts `BESIDE_VESSELS` times as much in its local mean as elsewhere: a share
+#: f of a vessel, which does not grow, adds about f (J - 1) to it. Chosen on twins (docs/validation.md, "Q beside
+#: vessels").
+BLOOD_HU, BESIDE_VESSELS = -500.0, 0.05
 #: Range of local mean HU for the formulas of ventilation from HU, whose poles are 0 and -1000.
 HU_RANGE = (-999.0, -1.0)
 
@@ -58,7 +62,15 @@ class Deposits:
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """Hold both phases at the same points: those of the expiratory working grid."""
+    """Hold both phases at the same points: those of the expiratory working grid.
+
+    Attributes
+    ----------
+    mask : (k, j, i) bool
+        Where V and Q are defined.
+    vessels : (k, j, i) bool
+        Where m is that of vessels rather than of lung.
+    """
 
     grid: Grid
     jacobian: Float
@@ -66,6 +78,7 @@ class Matched:
     ct_insp: Float
     lungs: Mask
     mask: Mask
+    vessels: Mask
     mass_change: float
     deposits: Deposits | None
 
@@ -89,10 +102,10 @@ def match(
     ct_exp = np.asarray(exp.work.array, dtype=np.float32)
     lungs = exp.lungs > 0
     rim = ndimage.distance_transform_edt(lungs, sampling=grid.spacing) > rim_mm
-    vessels = ndimage.binary_dilation((ct_exp > VESSEL_HU) | (warped > VESSEL_HU))
+    vessels, beside = (ndimage.binary_dilation((ct_exp > hu) | (warped > hu)) for hu in (VESSEL_HU, BLOOD_HU))
     before, after = exp.densities.mass_g("lungs"), insp.densities.mass_g("lungs")
     return Matched(
-        grid, jacobian, ct_exp, warped, lungs, rim & ~vessels, after / before - 1,
+        grid, jacobian, ct_exp, warped, lungs, rim & ~vessels, beside, after / before - 1,
         None if inverse is None else Deposits.of(insp, grid, inverse),
     )  # fmt: skip
 
@@ -157,18 +170,21 @@ def make_maps(
 
 
 def smooth(pair: Matched, parameters: Parameters) -> dict[str, Float]:
-    """Smooth V, Q and m to one effective resolution, less where a method has averaged already."""
+    """Smooth V, Q and m to one effective resolution, less where a method has averaged already.
+
+    m is averaged over lung; beside vessels, where it is more theirs, it counts `BESIDE_VESSELS` as much.
+    """
     (v, v_mm), (m, m_mm) = ventilation_map(pair, parameters), mass_map(pair, parameters)
     raw = {"V": (v, v_mm), "m": (m, m_mm)}
     if pair.deposits is not None:
         raw["m deposit"] = (_deposited(pair), 0.0)
     sigma = max(parameters.sigma_mm, v_mm, m_mm)
+    lung = np.where(pair.vessels, np.float32(BESIDE_VESSELS), np.float32(1))
     maps: dict[str, Float] = {}
-    for own in {mm for _, mm in raw.values()}:
-        names = [name for name, (_, mm) in raw.items() if mm == own]
+    for name, (values, own) in raw.items():
         rest = float(np.sqrt(sigma**2 - own**2))
-        means = masked_gaussian([raw[n][0] for n in names], pair.mask, pair.grid.spacing, rest)
-        maps.update(zip(names, means, strict=True))
+        certainty = None if name == "V" else lung
+        maps[name] = masked_gaussian([values], pair.mask, pair.grid.spacing, rest, certainty)[0]
     maps["Q"] = perfusion(maps["m"]).astype(np.float32)
     return maps
 

@@ -21,6 +21,7 @@ from ..vq.classes import VQClass
 from ..vq.smoothing import masked_gaussian
 from .breathing import Truth
 from .phantom import Truth as PhantomTruth
+from .phantom import true_classes
 
 LOW_V = (VQClass.SHUNT, VQClass.MATCHED_DEFECT)
 LOW_Q = (VQClass.DEAD_SPACE, VQClass.MATCHED_DEFECT)
@@ -80,7 +81,7 @@ class Comparison:
     found, best : ClassAgreement
         Of the result, and of what the same images give with the *true* field: the most that any registration can reach.
     truth : mapping of VQClass to float
-        True percent of the voxels that the result classified: its rim and its vessels have no class to compare.
+        True percent of the voxels that the result classified (`true_classes_of`).
     whole : mapping of VQClass to float
         True percent of the whole lung.
     """
@@ -116,23 +117,23 @@ def compare(
     marks = np.empty(0)
     if landmarks is not None:
         marks = landmark_errors(analysis.displacement, analysis.grid, *landmarks)
-    found = on_working_grid(analysis.classes, analysis)
+    found, true = on_working_grid(analysis.classes, analysis), true_classes_of(analysis, truth)
     best = classes_of_true_field(analysis, phases, truth)
     return Comparison(
         Distances.of(error[inside]),
         Distances.of(marks),
-        _agreement(found, truth.classes),
-        _agreement(best, truth.classes),
-        true_percent(analysis, truth),
+        _agreement(found, true),
+        _agreement(best, true),
+        _percent(true),
         _percent(truth.classes),
     )
 
 
-def true_percent(analysis: Analysis, truth: Truth) -> dict[VQClass, float]:
-    """Return the true percent of every class in the voxels that a result classified.
+def true_classes_of(analysis: Analysis, truth: Truth) -> Labels:
+    """Return the true class of every voxel that a result classified; (k, j, i) uint8, 0 elsewhere.
 
-    Fractions of a result are those of its classified voxels. The truth of the whole lung differs from the truth there,
-    because defects reach the rim and the vessels, which a result leaves out, to another share than healthy lung does.
+    True V and Q are divided by their means over the same voxels as the result's are. The means of the whole lung are
+    others: breath and defects reach the rim and the vessels, which a result leaves out, otherwise than the rest.
 
     Parameters
     ----------
@@ -140,7 +141,13 @@ def true_percent(analysis: Analysis, truth: Truth) -> dict[VQClass, float]:
     truth : breathing.Truth
         On ``analysis.grid``.
     """
-    return _percent(truth.classes[on_working_grid(analysis.classes, analysis) > 0])
+    known = (on_working_grid(analysis.classes, analysis) > 0) & (truth.lungs > 0)
+    return true_classes(truth.jacobian, truth.mass_change, known.astype(np.uint8), analysis.parameters.low)
+
+
+def true_percent(analysis: Analysis, truth: Truth) -> dict[VQClass, float]:
+    """Return the true percent of every class in the voxels that a result classified, as of `true_classes_of`."""
+    return _percent(true_classes_of(analysis, truth))
 
 
 def classes_of_true_field(analysis: Analysis, phases: tuple[Phase, Phase], truth: Truth) -> Labels:
@@ -259,8 +266,8 @@ def agreement(analysis: Analysis, truth: Truth) -> Agreement:
     truth : breathing.Truth
         On ``analysis.grid``.
     """
-    classes = on_working_grid(analysis.classes, analysis)
-    known = (classes > 0) & (truth.classes > 0)
+    classes, true_class = on_working_grid(analysis.classes, analysis), true_classes_of(analysis, truth)
+    known = true_class > 0
     sigma = analysis.parameters.sigma_mm
     v, m = masked_gaussian((truth.jacobian - 1, truth.mass_change), known, analysis.grid.spacing, sigma)
     maps = {"v": (analysis.maps["V"], v), "q": (analysis.maps["Q"], np.abs(m))}
@@ -270,7 +277,7 @@ def agreement(analysis: Analysis, truth: Truth) -> Agreement:
         for name, (found, true) in maps.items()
     }
     zone = zones(on_working_grid(analysis.lungs, analysis), analysis.grid)
-    both = classes, truth.classes
+    both = classes, true_class
     regions: dict[str, dict[str, tuple[float, float]]] = {}
     for region, labels in ZONES_OF.items():
         here = known & np.isin(zone, labels)
@@ -280,7 +287,7 @@ def agreement(analysis: Analysis, truth: Truth) -> Agreement:
             **{c.name.lower(): (percent[0][c], percent[1][c]) for c in VQClass if c > VQClass.NORMAL},
             "total_abnormal": (100 - percent[0][VQClass.NORMAL], 100 - percent[1][VQClass.NORMAL]),
         }
-    overlap = {c: dice((classes == c) & known, (truth.classes == c) & known) for c in VQClass if c}
+    overlap = {c: dice((classes == c) & known, (true_class == c) & known) for c in VQClass if c}
     return Agreement(rho["v"], rho["q"], overlap, regions)
 
 

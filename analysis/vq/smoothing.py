@@ -11,7 +11,11 @@ from ..volume import Float, Mask
 
 
 def masked_gaussian(
-    maps: Sequence[Float], mask: Mask, spacing: tuple[float, float, float], sigma_mm: float
+    maps: Sequence[Float],
+    mask: Mask,
+    spacing: tuple[float, float, float],
+    sigma_mm: float,
+    certainty: Float | None = None,
 ) -> tuple[Float, ...]:
     """Return mask-normalised Gaussian means G*(w f) / G*w (normalised convolution, Knutsson 1993).
 
@@ -24,6 +28,8 @@ def masked_gaussian(
         mm along k, j, i.
     sigma_mm : float
         Standard deviation of the Gaussian, mm.
+    certainty : (k, j, i) float32, optional
+        w of the voxels of ``mask``, more than 0; 1 everywhere without it.
 
     Returns
     -------
@@ -35,6 +41,7 @@ def masked_gaussian(
     def smooth(values: Float) -> Float:
         return ndimage.gaussian_filter(values, sigmas, mode="constant", truncate=3.0)
 
-    weight = smooth(mask.astype(np.float32))
+    w = np.where(mask, np.float32(1) if certainty is None else certainty, np.float32(0))
+    weight = smooth(w)
     weight[~mask] = np.inf
-    return tuple(smooth(np.where(mask, f, np.float32(0))) / weight for f in maps)
+    return tuple(smooth(np.where(mask, w * f, np.float32(0))) / weight for f in maps)

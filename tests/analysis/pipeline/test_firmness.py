@@ -22,7 +22,7 @@ def pair_of(seed: int = 0) -> Matched:
     m = 0.03 + 0.01 * noise(seed + 1)
     rho = np.float32(0.28) + np.float32(0.02) * noise(seed + 2)
     ct_exp, ct_insp = 1000 * rho - 1000, 1000 * (rho + m) / jacobian - 1000
-    return Matched(GRID, jacobian, ct_exp, ct_insp, ALL, ALL, 0.1, None)
+    return Matched(GRID, jacobian, ct_exp, ct_insp, ALL, ALL, ~ALL, 0.1, None)
 
 
 PAIR = pair_of()
@@ -115,7 +115,7 @@ def test_uncertainty_lies_in_every_voxel_of_a_finer_grid_and_nowhere_else() -> N
     inside[:3] = False
     rng = np.random.default_rng(3)
     fine = [rng.normal(a, s, grid.shape).astype(np.float32) for a, s in ((1.4, 0.1), (-720, 20), (-790, 20))]
-    pair = Matched(grid, fine[0], fine[1], fine[2], inside, inside, 0.1, None)
+    pair = Matched(grid, fine[0], fine[1], fine[2], inside, inside, ~inside, 0.1, None)
     found = firmness(pair, {"lungs": inside}, Parameters(), Errors(0.3, 0.01, 0.01, 1.0))
     for values in (found.v, found.q):
         assert values.shape == grid.shape

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from analysis.errors import Rejected
 from analysis.parameters import Parameters
-from analysis.pipeline.matched import Deposits, Matched, mass_map, ventilation_map
+from analysis.pipeline.matched import Deposits, Matched, mass_map, smooth, ventilation_map
 from analysis.truth.phantom import BLOCKS, Block
 from analysis.volume import Grid
 from analysis.vq.perfusion import deposit
@@ -29,7 +29,7 @@ def block(one: Block) -> Matched:
     exp, insp = (np.full(SHAPE, v, np.float32) for v in (one.hu_exp, one.hu_insp))
     inside = np.ones(SHAPE, bool)
     jacobian = np.full(SHAPE, one.jacobian, np.float32)
-    return Matched(Grid.axial(SHAPE, SPACING), jacobian, exp, insp, inside, inside, F, deposits)
+    return Matched(Grid.axial(SHAPE, SPACING), jacobian, exp, insp, inside, inside, ~inside, F, deposits)
 
 
 # V by every method, in the order of the blocks: normal, dead space, shunt, matched defect
@@ -60,6 +60,21 @@ def test_every_ventilation_of_a_block_has_the_digits_of_the_table(method: Any, n
 def test_every_perfusion_of_a_block_is_its_mass_change(method: Any, one: Block) -> None:
     m, _ = mass_map(block(one), Parameters(perfusion=method))
     assert m == pytest.approx(one.mass_change, abs=6e-5)
+
+
+def test_blood_that_does_not_grow_hardly_reaches_q_of_the_lung_beside_it() -> None:
+    one = BLOCKS[0]
+    even = block(one)
+    vessel = np.zeros(SHAPE, bool)
+    vessel[10:14] = True
+    blood = 1000 * 0.1 * (one.jacobian - 1) / one.jacobian
+    beside = replace(even, ct_insp=(even.ct_insp + blood * vessel).astype(np.float32))
+    near = (slice(7, 10),)
+    plain, apart = (smooth(replace(beside, vessels=v), Parameters()) for v in (even.vessels, vessel))
+    assert plain["Q"][near].mean() > 1.5 * one.mass_change
+    assert apart["Q"][near].mean() == pytest.approx(one.mass_change, rel=0.1)
+    for maps in (plain, apart):
+        assert maps["V"] == pytest.approx(one.jacobian - 1, abs=1e-5)
 
 
 @given(st.floats(0.05, 0.5), st.floats(1.02, 2.5), st.floats(-0.02, 0.06))
