@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -57,17 +58,21 @@ def write(
         The files, in the order of writing.
     """
     out.mkdir(parents=True, exist_ok=True)
-    files = []
-    for kind, ds in objects:
-        if kind in SEVERAL:
-            (out / kind).mkdir(exist_ok=True)
-            files.append(out / kind / f"{ds.SeriesNumber}-{int(ds.InstanceNumber):04d}.dcm")
-        else:
-            files.append(out / f"{kind}.dcm")
-        if kind == "maps":  # most of a map is "no value"
-            ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-        dcmwrite(files[-1], ds, enforce_file_format=True)
-    (out / "overview.png").write_bytes(picture(record.analysis, style))
-    measures = write_measures(record, out)
-    (out / NAME).write_bytes(record.dump())
+    with ThreadPoolExecutor(1) as beside:
+        packed = beside.submit(record.dump)  # zlib lets the objects be made meanwhile
+        files = [_write_object(kind, ds, out) for kind, ds in objects]
+        (out / "overview.png").write_bytes(picture(record.analysis, style))
+        measures = write_measures(record, out)
+        (out / NAME).write_bytes(packed.result())
     return (*files, out / "overview.png", measures, out / NAME)
+
+
+def _write_object(kind: str, ds: Dataset, out: Path) -> Path:
+    path = out / f"{kind}.dcm"
+    if kind in SEVERAL:
+        (out / kind).mkdir(exist_ok=True)
+        path = out / kind / f"{ds.SeriesNumber}-{int(ds.InstanceNumber):04d}.dcm"
+    if kind == "maps":  # most of a map is "no value"
+        ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dcmwrite(path, ds, enforce_file_format=True)
+    return path
