@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 
 from ..anatomy.regions import REGIONS, ZONES_OF
 from ..limits_of_use import RESEARCH_USE
-from ..measures.digits import text_of
+from ..measures.digits import sd_of, text_of
 from ..measures.findings import Finding
 from ..parameters import PictureStyle
 from ..pipeline.pipeline import Analysis, Parameters
@@ -233,7 +233,7 @@ def fractions(figure: Figure, analysis: Analysis, box: tuple[float, float, float
         y = 1 - (r + 3.3) * step
         axes.text(0, y, words, color=ink, fontsize=size * 0.82, va="center")
         for n, name in enumerate(COLUMNS):
-            text = text_of(values[name], "%", values.get(f"{name}_sd")).replace("-", "–")
+            text = text_of(values[name], "%", sd_of(values, name)).replace("-", "–")
             axes.text(0.48 + n * 0.13, y, text, color=ink, fontsize=size * 0.82, ha="right", va="center")
 
 

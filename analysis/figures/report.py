@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from ..anatomy.regions import REGIONS, WHOLE
 from ..limits_of_use import LIMITS, RESEARCH_USE
-from ..measures.digits import UNIT_WORDS, firm_text, text_of
+from ..measures.digits import UNIT_WORDS, firm_text, sd_of, text_of
 from ..measures.findings import Finding
 from ..measures.reference import Person, references
 from ..measures.shares import RESECTION_SOURCE
@@ -249,8 +249,8 @@ def _cell(row: Mapping[str, float], name: str) -> str:
     """Return a cell of the table of regions; empty where the region has no such measure."""
     if name not in row:
         return ""
-    sd = row.get(f"{name}_sd", np.nan)
-    if not np.isfinite(sd):
+    sd = sd_of(row, name)
+    if sd is None or not np.isfinite(sd):
         return text_of(row[name], "%").replace("-", "–")
     return f"{text_of(row[name], '%', sd)} ± {text_of(sd, '%', sd)}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeVar
 
 #: Decimals of a measure in a UCUM unit: what repeated scans of a lung could tell apart, and no more.
 DECIMALS: Mapping[str, int] = {
@@ -11,6 +12,21 @@ DECIMALS: Mapping[str, int] = {
 }  # fmt: skip
 #: What people read for a UCUM unit, where it is not the unit's own code.
 UNIT_WORDS: Mapping[str, str] = {"1": "", "[hnsf'U]": "HU"}
+
+
+T = TypeVar("T")
+
+
+def sd_of(row: Mapping[str, T], name: str) -> T | None:
+    """Return a measure's standard uncertainty, where it has one; of normal lung that of the total abnormal, its rest.
+
+    Examples
+    --------
+    >>> row = {"shunt_sd": 1.7, "total_abnormal_sd": 2.4}
+    >>> sd_of(row, "shunt"), sd_of(row, "normal"), sd_of(row, "volume_exp")
+    (1.7, 2.4, None)
+    """
+    return row.get("total_abnormal_sd" if name == "normal" else f"{name}_sd")
 
 
 def carried(value: float, unit: str, sd: float | None = None) -> float:

@@ -34,7 +34,7 @@ from analysis.anatomy.regions import REGIONS, WHOLE
 from analysis.figures.captures import means_in_words
 from analysis.figures.impression import impression
 from analysis.limits_of_use import LIMITS
-from analysis.measures.digits import carried, firm_text, text_of
+from analysis.measures.digits import carried, firm_text, sd_of, text_of
 from analysis.measures.findings import Finding
 from analysis.measures.shares import RESECTION_SOURCE
 from analysis.measures.table import FIRM, measures_of
@@ -156,8 +156,8 @@ def _measurements(analysis: Analysis, region: str) -> list[Measurement]:
 
 def _carried(name: str, values: Mapping[str, float], unit: str) -> float:
     """Return a number with the digits it carries: a fraction's by its uncertainty, the others' by their unit."""
-    of = next((fraction for fraction in FIRM if name == fraction or name.startswith(f"{fraction}_")), "")
-    return carried(values[name], unit, values.get(f"{of}_sd"))
+    of = next((fraction for fraction in FIRM if name.startswith(f"{fraction}_")), name)
+    return carried(values[name], unit, sd_of(values, of))
 
 
 def _conclusion(analysis: Analysis) -> list[TextContentItem]:

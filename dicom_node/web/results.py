@@ -17,6 +17,7 @@ from pydicom import dcmread
 
 from analysis.anatomy.regions import REGIONS
 from analysis.figures.colours import CLASS_NAME, CLASS_RGB
+from analysis.measures.digits import sd_of
 from analysis.measures.table import MEASURES
 from analysis.pipeline.saved import REST
 from analysis.volume import Grid
@@ -214,7 +215,7 @@ def _regions(measures: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -
     for name, values in measures.items():
         shown = []
         for measure in SHOWN:
-            own, sd = values.get(measure, {}), values.get(f"{measure}_sd", {})
+            own, sd = values.get(measure, {}), sd_of(values, measure) or {}
             unit = str(own.get("unit") or "")
             shown.append(Value(measure, own.get("value"), unit, sd.get("value")))
         yield Region(name, REGIONS.get(name, name), tuple(shown))

@@ -26,7 +26,7 @@ from real_pair_series import read_mha, write_pair
 from serve import COMMAND, Serve
 
 from analysis.anatomy.regions import ZONES_OF
-from analysis.measures.digits import carried
+from analysis.measures.digits import carried, sd_of
 from analysis.vq.classes import VQClass
 from dicom_node.results.codes import measure_code
 
@@ -237,7 +237,7 @@ def test_run_gives_what_the_node_gives(
     table = json.loads((tmp_path / "out" / "measures.json").read_text())["measures"]["lungs"]
     found = numbers(delivered[name].sr)
     for measure in (*FRACTIONS, "volume_exp"):
-        one, sd = table[measure], table.get(f"{measure}_sd", {}).get("value")
+        one, sd = table[measure], (sd_of(table, measure) or {}).get("value")
         assert found[measure_code(measure).meaning] == pytest.approx(carried(one["value"], one["unit"], sd))
 
 
