@@ -15,9 +15,9 @@ from ..vq.ventilation import VENTILATIONS
 
 #: What surgery removes as a whole.
 RESECTIONS = ("right", "left", *LOBES)
-#: Where the share that stays is described: postoperative function is the preoperative one times 1 less the share of
-#: perfusion of what is removed (American College of Chest Physicians, Brunelli 2013, Chest 143:e166S).
-RESECTION_SOURCE = "Brunelli 2013, doi:10.1378/chest.12-2395"
+#: Where the share that stays is described: postoperative FEV1 is the preoperative one times the share of ventilation or
+#: perfusion of what is not removed, which predict it equally well (J Thorac Cardiovasc Surg 86:186).
+RESECTION_SOURCE = "Bria 1983, PMID 6308357"
 
 
 def share_measures(

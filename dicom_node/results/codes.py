@@ -224,7 +224,7 @@ METHODS: Mapping[str, Code] = {
     ),
     **dict.fromkeys(
         ("remaining_v", "remaining_q"),
-        private("RESECTION", "1 less the share of what is removed (Brunelli 2013)"),
+        private("RESECTION", "1 less the share of what is removed (Bria 1983)"),
     ),
     "tidal_gas": private("GAS_SUM", "Sum of gas shares -HU/1000"),
     "median_vq": private("V_BY_Q", "Ratio of V and Q, each divided by its mean"),

@@ -509,7 +509,7 @@ def test_the_pdf_says_who_what_and_how_far_to_trust_it(
     sd = row["shunt_sd"]
     assert f"{text_of(row['shunt'], '%', sd)} ± {text_of(sd, '%', sd)}" in first
     assert all(REGIONS[region] in first for region in analysis.measures)
-    assert "Brunelli 2013" in first
+    assert "Bria 1983" in first
     assert "Read by" in first
     assert "shunt-like: V below 60 %, Q kept" in first
     assert all(m.meaning in second for name, m in MEASURES.items() if name not in ON_FIRST_PAGE)

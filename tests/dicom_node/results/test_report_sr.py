@@ -279,4 +279,4 @@ def test_the_fractions_are_told_in_a_sentence_too(objects: list[Dataset], analys
     assert "+/-" in told
     (shares,) = [t for t in texts if t.startswith("Right lung: ")]
     assert f"{values['share_q']:.1f} % of the perfusion surrogate Q" in shares
-    assert f"{values['remaining_q']:.1f} % of Q (Brunelli 2013" in shares
+    assert f"{values['remaining_q']:.1f} % of Q (Bria 1983" in shares
