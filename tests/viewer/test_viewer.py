@@ -179,7 +179,7 @@ def test_the_report_begins_with_its_conclusion_and_names_its_measurements(found:
         "Conclusion:",
         "of the classified lung is abnormal",
         "shunt-like: V below 60 %, Q kept",
-        "Lung volume, expiration:",
+        "Lung volume, inspiration (total lung capacity):",
         f"dead space {firm_text(measures, 'dead_space', True)}",
         "Research use",
     ):
