@@ -138,10 +138,16 @@ def stop_database(site: Site, _: random.Random) -> Undo | None:
 
 def read_only_database(site: Site, _: random.Random) -> Undo | None:
     """Make PostgreSQL refuse to write, as a standby does after a failover."""
-    assert site.server is not None
-    if not site.server.read_only(True):
+    server = site.server
+    assert server is not None
+    if not server.read_only(True):
         return None
-    return lambda: (site.server and site.server.read_only(False)) or None
+
+    def writable() -> None:
+        while not server.read_only(False):  # another fault may have stopped it
+            time.sleep(0.5)
+
+    return writable
 
 
 def damage_result(site: Site, rng: random.Random) -> Undo | None:
