@@ -244,7 +244,9 @@ def _bar_legend(
         words = f"{share * scale.top:.3g}" if share < 1 else f"≥ {scale.top:.3g} {scale.unit}"
         x = left + round(share * (length - 1))
         draw.line((x, top + height, x, top + height + 2), fill="white")
-        draw.text((x, top + height + 3), words, font=small, anchor="mt" if share < 1 else "lt")
+        last = min(x, width - 4 - round(draw.textlength(words, font=small)))  # narrow pictures keep the unit
+        place, anchor = (x, "mt") if share < 1 else (last, "lt")
+        draw.text((place, top + height + 3), words, font=small, anchor=anchor)
 
 
 def _fitting(words: str, width: int, wanted: ImageFont.FreeTypeFont) -> ImageFont.FreeTypeFont:

@@ -209,6 +209,17 @@ def test_the_words_of_the_class_legend_are_whole_and_large_enough(analysis: Anal
         assert np.ptp(written) >= 5
 
 
+@pytest.mark.parametrize("layer", ["V", "Q"])
+@pytest.mark.parametrize("columns", [256, 280, 512])
+def test_the_scale_s_last_number_keeps_its_unit(analysis: Analysis, layer: str, columns: int) -> None:
+    """It stands below the bar's end, or further left: the right margin stays free of it."""
+    _, top, _, height = legend_bar(columns)
+    rows = strip(analysis, layer, PictureStyle(), columns, 0.8).max(axis=2) > 100
+    below = rows[top + height + 3 :]
+    assert below.any()
+    assert not below[:, -2:].any()
+
+
 def test_normal_lung_and_mediastinum_keep_the_greys_of_the_ct(
     made: dict[str, list[Dataset]], analysis: Analysis
 ) -> None:
