@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from ..research.cases import BatchCase
     from ..research.run import Recipe
 
-#: Seconds of one core that a pair takes: some for any pair, and some for each million voxels of both phases. From the
-#: times on two cores of docs/validation.md (analysis, 52 to 210 million voxels) and docs/operating.md (objects).
-CORE_SECONDS, CORE_SECONDS_A_MVOXEL = 50.0, 0.31
+#: Seconds of one core that a pair takes: some for any pair, and some for each million voxels of both phases. The first
+#: from a whole run on two cores (67 million voxels in 60 s: docs/operating.md), the second from the times of
+#: docs/validation.md (52 to 210 million voxels).
+CORE_SECONDS, CORE_SECONDS_A_MVOXEL = 98.0, 0.31
 COLUMNS = ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal", "mean_v", "mean_q")
 
 Objects = Annotated[
@@ -284,7 +285,7 @@ def expected_seconds(mvoxels: float, cores: int) -> float:
     Examples
     --------
     >>> round(expected_seconds(105, 2)), round(expected_seconds(210, 2))
-    (41, 58)
+    (65, 82)
     """
     return (CORE_SECONDS + CORE_SECONDS_A_MVOXEL * mvoxels) / min(cores, 4)
 
