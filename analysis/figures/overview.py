@@ -82,14 +82,15 @@ def scales_in_words(analysis: Analysis, style: PictureStyle) -> str:
 def worst_zone(analysis: Analysis) -> str:
     """Return in words the zone with the most abnormal lung, and how much."""
     shares = {
-        words: analysis.measures[region]["total_abnormal"]
-        for region, words in REGIONS.items()
+        region: analysis.measures[region]["total_abnormal"]
+        for region in REGIONS
         if len(ZONES_OF.get(region, ())) == 1 and np.isfinite(analysis.measures[region]["total_abnormal"])
     }
     if not shares or max(shares.values()) <= 0:
         return "No zone shows abnormal lung."
-    worst = max(shares, key=lambda words: shares[words])
-    return f"Most abnormal: {worst.lower()} ({shares[worst]:.1f} %)."
+    worst = max(shares, key=lambda region: shares[region])
+    share = text_of(shares[worst], "%", sd_of(analysis.measures[worst], "total_abnormal"))
+    return f"Most abnormal: {REGIONS[worst].lower()} ({share} %)."
 
 
 def quality_in_words(findings: Sequence[Finding]) -> str:
