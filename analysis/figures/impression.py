@@ -39,6 +39,10 @@ def impression(analysis: Analysis) -> tuple[str, ...]:
     return tuple(sentence for sentence in found if sentence)
 
 
+#: Regions that are one zone.
+ONE_ZONE = tuple(region for region, parts in ZONES_OF.items() if len(parts) == 1)
+
+
 def worst_regions(analysis: Analysis, n: int = 3) -> tuple[tuple[str, float], ...]:
     """Return the smallest regions (lobes where they are known, else zones) with the most abnormal lung, worst first.
 
@@ -48,10 +52,18 @@ def worst_regions(analysis: Analysis, n: int = 3) -> tuple[tuple[str, float], ..
         Name of the region and percent of its classified lung that is abnormal.
     """
     lobes = [region for region in LOBES if region in analysis.measures]
-    small = lobes or [region for region, parts in ZONES_OF.items() if len(parts) == 1]
-    shares = {region: analysis.measures[region]["total_abnormal"] for region in small}
+    return _worst_first(analysis, lobes or ONE_ZONE)[:n]
+
+
+def worst_zones(analysis: Analysis) -> tuple[tuple[str, float], ...]:
+    """Return the zones that have abnormal lung, and how much, as `worst_regions` does."""
+    return _worst_first(analysis, ONE_ZONE)
+
+
+def _worst_first(analysis: Analysis, regions: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    shares = {region: analysis.measures[region]["total_abnormal"] for region in regions}
     known = [(region, share) for region, share in shares.items() if np.isfinite(share) and share > 0]
-    return tuple(sorted(known, key=lambda pair: -pair[1])[:n])
+    return tuple(sorted(known, key=lambda pair: -pair[1]))
 
 
 def regions_in_words(regions: Sequence[tuple[str, float]]) -> str:

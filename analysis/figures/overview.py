@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from ..anatomy.regions import REGIONS, ZONES_OF
+from ..anatomy.regions import REGIONS
 from ..limits_of_use import RESEARCH_USE
 from ..measures.digits import sd_of, text_of
 from ..measures.findings import Finding
@@ -24,6 +24,7 @@ from ..volume import Grid, Labels
 from ..vq.classes import NORMALISED_BY, VQClass
 from .captures import LAYERS, TITLES, grey, means_in_words, slice_in_words
 from .colours import ABNORMAL, CLASS_NAME, CLASS_RGB, RGB, SCALES, map_rgb, paint_classes
+from .impression import worst_zones
 from .scales import Shown, shown
 from .views import AT, EDGES, PLANES, aspect, on_working_grid, section, view, width_mm
 
@@ -81,16 +82,12 @@ def scales_in_words(analysis: Analysis, style: PictureStyle) -> str:
 
 def worst_zone(analysis: Analysis) -> str:
     """Return in words the zone with the most abnormal lung, and how much."""
-    shares = {
-        region: analysis.measures[region]["total_abnormal"]
-        for region in REGIONS
-        if len(ZONES_OF.get(region, ())) == 1 and np.isfinite(analysis.measures[region]["total_abnormal"])
-    }
-    if not shares or max(shares.values()) <= 0:
+    worst = worst_zones(analysis)
+    if not worst:
         return "No zone shows abnormal lung."
-    worst = max(shares, key=lambda region: shares[region])
-    share = text_of(shares[worst], "%", sd_of(analysis.measures[worst], "total_abnormal"))
-    return f"Most abnormal: {REGIONS[worst].lower()} ({share} %)."
+    region, share = worst[0]
+    words = text_of(share, "%", sd_of(analysis.measures[region], "total_abnormal"))
+    return f"Most abnormal: {REGIONS[region].lower()} ({words} %)."
 
 
 def quality_in_words(findings: Sequence[Finding]) -> str:

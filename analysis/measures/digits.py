@@ -6,15 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import TypeVar
 
+T = TypeVar("T")
 #: Decimals of a measure in a UCUM unit: what repeated scans of a lung could tell apart, and no more.
 DECIMALS: Mapping[str, int] = {
     "%": 1, "ml": 0, "g": 0, "[hnsf'U]": 0, "mm": 2, "1": 2, "ml/ml": 2, "ml/g": 2, "g/ml": 4,
 }  # fmt: skip
 #: What people read for a UCUM unit, where it is not the unit's own code.
 UNIT_WORDS: Mapping[str, str] = {"1": "", "[hnsf'U]": "HU"}
-
-
-T = TypeVar("T")
 
 
 def sd_of(row: Mapping[str, T], name: str) -> T | None:
@@ -79,8 +77,8 @@ def firm_text(row: Mapping[str, float], name: str, ascii_only: bool = False) -> 
     '12 +/- 2 % (8-20 %)'
     """
     plus, dash = ("+/-", "-") if ascii_only else ("±", "–")
-    sd = row.get(f"{name}_sd", math.nan)
-    known = sd if math.isfinite(sd) and sd > 0 else None
+    sd = sd_of(row, name)
+    known = sd if sd is not None and math.isfinite(sd) and sd > 0 else None
     words = text_of(row.get(name), "%", known)
     if known is not None:
         words += f" {plus} {text_of(known, '%', known)}"
