@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -165,9 +166,8 @@ def analyse(
     """
     parameters = parameters or Parameters()
     progress("lungs", 0.0)
-    insp = Phase.of(inspiratory, parameters, lungs[0])
-    progress("lungs", 0.5)
-    exp = Phase.of(expiratory, parameters, lungs[1])
+    with ThreadPoolExecutor(2) as threads:
+        insp, exp = threads.map(Phase.of, (inspiratory, expiratory), (parameters, parameters), lungs)
     return analyse_phases(insp, exp, parameters, progress, displacement=displacement)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 
 from analysis import errors as analysis_errors
 from analysis.measures.findings import Finding, QualityRejected, failed
@@ -102,32 +104,56 @@ def analyse_pair(
         Where the images cannot give a valid result, or a series' headers name one phase and its lungs show the other.
     """
     check_headers(pair, parameters)
-    own = own or Own()
-    phases, mask = [], None
-    # the second CT is read within the stage "lungs", so that progress never goes back
-    reading: tuple[Callable[[float], None], ...] = (
-        lambda share: progress("reading", share),
-        lambda share: progress("lungs", 0.4 + 0.2 * share),
-    )
-    for n, series in enumerate((pair.inspiratory, pair.expiratory)):
-        volume = load_volume(series, paths, reading[n])
-        progress("lungs", 0.6 * n)
+    own, told = own or Own(), _Told(progress)
+
+    def phase(n: int, series: Series) -> tuple[Phase, Volume | None]:
+        volume = load_volume(series, paths, lambda share: told.read(n, share))
         try:
-            phases.append(Phase.of(volume, parameters, own.lungs[n]))
+            found = Phase.of(volume, parameters, own.lungs[n])
         except analysis_errors.Rejected as error:
             raise Rejected(f"series {series.series_instance_uid}: {error}") from error
-        if lobes is not None and n == 0:
-            mask = lobes(volume)
-        del volume
-    ordered = in_order(pair, (phases[0].lung_ml, phases[1].lung_ml))
+        told.found()
+        return found, volume if n == 0 and lobes is not None else None
+
+    # NumPy and SciPy mostly work without the interpreter's lock: two CTs take little longer than one on two cores
+    with ThreadPoolExecutor(2) as threads:
+        (first, ct), (second, _) = threads.map(phase, (0, 1), (pair.inspiratory, pair.expiratory))
+    mask = lobes(ct) if lobes is not None and ct is not None else None
+    del ct
+    ordered = in_order(pair, (first.lung_ml, second.lung_ml))
     if ordered.inspiratory is not pair.inspiratory and any(own.lungs):
         raise Rejected(
             "the lung masks show the larger lungs on what is given as expiration: exchange the two phases"
         )
-    insp, exp = order_phases(*phases)
+    insp, exp = order_phases(first, second)
     made = acquisition(ordered.inspiratory), acquisition(ordered.expiratory)
     analysis = analyse_phases(insp, exp, parameters, progress, made, mask, own.displacement)
     return replace(analysis, findings=(*analysis.findings, *header_findings(ordered))), ordered
+
+
+class _Told:
+    """Tells the progress of both CTs, which are read and searched side by side, as one that never goes back."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._lock = progress, Lock()
+        self._read, self._found = [0.0, 0.0], 0
+
+    def read(self, n: int, share: float) -> None:
+        """Tell how much of the CT of number n is read."""
+        with self._lock:
+            self._read[n] = share
+            both = sum(self._read) / 2
+            if both < 1:
+                self._progress("reading", both)
+            else:
+                self._progress("lungs", self._found / 2)
+
+    def found(self) -> None:
+        """Tell that the lungs of one more CT are found."""
+        with self._lock:
+            self._found += 1
+            if sum(self._read) == 2:
+                self._progress("lungs", self._found / 2)
 
 
 def check_headers(pair: Pair, parameters: Parameters) -> None:

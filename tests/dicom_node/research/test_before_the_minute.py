@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,13 +22,14 @@ from dicom_node.dicom.ct_writer import Scan, write_ct_series
 from dicom_node.dicom.headers import read_header
 from dicom_node.dicom.pixels import load_volume
 from dicom_node.errors import NodeError, Rejected
-from dicom_node.model import Pair, PairingRules
+from dicom_node.model import Pair, PairingRules, Series
 from dicom_node.pairing import analyse
 from dicom_node.pairing.pairing import pair
 from dicom_node.pairing.stacks import assemble
 from dicom_node.research.run import Recipe, run
 from dicom_node.results.context import read_case
 
+MINUTES = "202601010901", "202601010902"
 CREATED = datetime(2026, 2, 3, tzinfo=UTC)
 
 
@@ -36,26 +38,25 @@ class Registered(Exception):
 
 
 class Pipeline:
-    """Notes what is done, in order; lungs and registration are made up."""
+    """Notes what is done; lungs and registration are made up. Both CTs are read at the same time."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, lungs_ml: tuple[float, float] = (5000.0, 2500.0)
     ) -> None:
         self.done: list[str] = []
-        self.lungs = list(lungs_ml)
-        self.pair: Pair | None = None
-        self.told = ""
-        read = load_volume
+        self.both = Barrier(2)
+        read, of_minute = load_volume, dict(zip(MINUTES, lungs_ml, strict=True))
 
-        def load(*given: Any) -> Any:
+        def load(series: Series, *given: Any) -> Any:
             self.done.append("pixels")
-            return read(*given)
+            self.both.wait(30)  # broken unless the other one is read meanwhile
+            return SimpleNamespace(volume=read(series, *given), ml=of_minute[series.acquired[:12]])
 
-        def find_lungs(*_: Any) -> SimpleNamespace:
+        def find_lungs(read: SimpleNamespace, *_: Any) -> SimpleNamespace:
             self.done.append("lungs")
-            if not (ml := self.lungs.pop(0)):
+            if not read.ml:
                 raise AnalysisRejected("no lungs found")
-            return SimpleNamespace(lung_ml=ml)
+            return SimpleNamespace(lung_ml=read.ml)
 
         def register(*_: Any) -> None:
             self.done.append("registration")
@@ -116,7 +117,7 @@ def folder(plain: Path, tmp_path: Path) -> Path:
 def test_what_other_people_send_is_read_or_refused_before_pixels(
     folder: Path, monkeypatch: pytest.MonkeyPatch, variant: Variant
 ) -> None:
-    pipeline = Pipeline(monkeypatch, (5000.0, 2500.0) * 2)  # type: ignore[arg-type]
+    pipeline = Pipeline(monkeypatch)
     variant.change(folder)
     if variant.refused:
         for act in (lambda: by_run(folder), lambda: by_node(folder)):
@@ -126,10 +127,7 @@ def test_what_other_people_send_is_read_or_refused_before_pixels(
         assert pipeline.done == []
         return
     found, told = by_node(folder)
-    assert (found.inspiratory.acquired[:12], found.expiratory.acquired[:12]) == (
-        "202601010901",
-        "202601010902",
-    )
+    assert (found.inspiratory.acquired[:12], found.expiratory.acquired[:12]) == MINUTES
     assert len(found.inspiratory.slices) == len(found.expiratory.slices) == 22
     assert bool(told) == bool(variant.told), told
     assert re.search(variant.told, " ".join(told)), told
@@ -168,22 +166,39 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_pixels(
 
 
 @pytest.mark.parametrize(
-    ("lungs_ml", "said", "done"),
+    ("lungs_ml", "said"),
     [
-        ((0.0, 2500.0), "no lungs found", ["pixels", "lungs"]),
-        ((5000.0, 0.0), "no lungs found", ["pixels", "lungs"] * 2),
-        ((2500.0, 5000.0), "but its lungs are larger", ["pixels", "lungs"] * 2),
+        ((0.0, 2500.0), "no lungs found"),
+        ((5000.0, 0.0), "no lungs found"),
+        ((2500.0, 5000.0), "but its lungs are larger"),
     ],
 )
 def test_what_needs_lungs_is_refused_before_the_registration(
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    lungs_ml: tuple[float, float],
-    said: str,
-    done: list[str],
+    folder: Path, monkeypatch: pytest.MonkeyPatch, lungs_ml: tuple[float, float], said: str
 ) -> None:
     for act in (lambda: by_run(folder), lambda: by_node(folder)):
         pipeline = Pipeline(monkeypatch, lungs_ml)
         assert said in refusal(act)
-        assert pipeline.done == done
+        assert sorted(pipeline.done) == ["lungs", "lungs", "pixels", "pixels"]
         monkeypatch.undo()
+
+
+def test_the_first_series_is_named_where_neither_shows_lungs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = read_header(files(folder, "insp")[0]).series_instance_uid
+    Pipeline(monkeypatch, (0.0, 0.0))
+    assert refusal(lambda: by_run(folder)) == f"series {uid}: no lungs found"
+
+
+def test_progress_of_both_series_never_goes_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, float]] = []
+    Pipeline(monkeypatch)
+    with pytest.raises(Registered):
+        run((folder,), folder.parent / "out", Recipe(), lambda stage, share: told.append((stage, share)))
+    stages = [stage for stage, _ in told]
+    assert stages == sorted(stages, key=("headers", "reading", "lungs").index)
+    shares = [analyse.share_done(stage, share) for stage, share in told if stage != "headers"]
+    assert shares == sorted(shares)
+    assert told[-1] == ("lungs", 1.0)
+    assert sum(stage == "reading" for stage in stages) == 2 * 22 - 1
