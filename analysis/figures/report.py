@@ -310,7 +310,7 @@ def _quality(findings: Sequence[Finding]) -> list[Line]:
                 (x, finding.verdict, {"color": MARKS[finding.verdict], "weight": "bold"}),
                 (x + 0.04, textwrap.shorten(finding.check, 34, placeholder="…"), {}),
                 (x + 0.275, value, {"ha": "right"}),
-                (x + 0.285, textwrap.shorten(finding.limit, 27, placeholder="…"), {"color": GREY, "size": 6}),
+                (x + 0.285, textwrap.shorten(finding.limit, 25, placeholder="…"), {"color": GREY, "size": 6}),
             ]
         lines.append(Line(LINE, tuple(texts)))
     for finding in order:

@@ -12,7 +12,7 @@ DECIMALS: Mapping[str, int] = {
     "%": 1, "ml": 0, "g": 0, "[hnsf'U]": 0, "mm": 2, "1": 2, "ml/ml": 2, "ml/g": 2, "g/ml": 4,
 }  # fmt: skip
 #: What people read for a UCUM unit, where it is not the unit's own code.
-UNIT_WORDS: Mapping[str, str] = {"1": "", "[hnsf'U]": "HU"}
+UNIT_WORDS: Mapping[str, str] = {"1": "", "[hnsf'U]": "HU", "cm2": "cm²"}
 
 
 def sd_of(row: Mapping[str, T], name: str) -> T | None:

@@ -45,11 +45,13 @@ class Person:
 
 
 #: Sex -> total lung capacity in litres: slope and offset for height in metres, residual standard deviation. Age 18-70,
-#: seated; smokers are among those measured (European Community for Steel and Coal, Quanjer 1993, table 6).
+#: seated; smokers are among those measured (European Community for Steel and Coal, Quanjer 1993, table 6). The same
+#: lungs hold 5 to 15 % less on CT when their owner lies (100 volunteers, Yamada 2020).
 TLC: Mapping[str, tuple[float, float, float]] = {"M": (7.99, -7.08, 0.70), "F": (6.60, -5.79, 0.60)}
 #: Ages and heights for which these equations hold.
 AGES, HEIGHTS = (18.0, 70.0), {"M": (1.55, 1.95), "F": (1.45, 1.80)}
 QUANJER = "Quanjer 1993, doi:10.1183/09041950.005s1693"
+YAMADA = "Yamada 2020, PMID 33004894"
 ZACH = "Zach 2012, doi:10.1097/RLI.0b013e318262292e"
 HOESEIN = "Mohamed Hoesein 2013, doi:10.1371/journal.pone.0065177"
 
@@ -69,7 +71,7 @@ def references(person: Person) -> dict[str, Reference]:
     Examples
     --------
     >>> references(Person("M", 60, 1.75))["volume_insp"].words
-    '5750-8050'
+    '5750-8050 seated'
     >>> "volume_insp" in references(Person("M", 60, None))
     False
     """
@@ -79,7 +81,9 @@ def references(person: Person) -> dict[str, Reference]:
         mean, sd = predicted
         # 1.64 standard deviations on each side hold 90 % of healthy people
         low, high = (round(mean + z * sd, -1) for z in (-1.64, 1.64))
-        found["volume_insp"] = Reference(f"{low:.0f}-{high:.0f}", f"total lung capacity, {QUANJER}")
+        found["volume_insp"] = Reference(
+            f"{low:.0f}-{high:.0f} seated", f"total lung capacity, {QUANJER}; 5-15 % less lying, {YAMADA}"
+        )
     return found
 
 
