@@ -142,6 +142,15 @@ FAULTS: dict[str, tuple[tuple[float, ...], Callable[[Volume, Labels, float], Vol
     "effusion, ml": ((250, 500, 1000), lambda v, lungs, ml: faults.effusion(v, lungs, ml, _rng())),
 }
 
+#: Those of the part `effects`: a density that is off everywhere is seen beside the other phase only.
+EFFECTS = {
+    **FAULTS,
+    "density offset, HU": (
+        (5, 10, 20),
+        lambda v, lungs, hu: Volume(np.asarray(v.array) + np.int16(hu), v.grid),
+    ),
+}
+
 
 #: The check that has to name each fault.
 CHECKS = {
@@ -302,7 +311,7 @@ def effects_part(cases: Cases) -> Iterator[str]:
     yield "## What a fault does to the result\n"
     rows = {"none": cases.once("effect none", lambda: _effect(None, 0))}
     for n in (2, 1, 0):
-        for fault, (strengths, _) in FAULTS.items():
+        for fault, (strengths, _) in EFFECTS.items():
             strength = strengths[n]
             rows[f"{fault.split(',')[0]} {strength:g} {fault.split(', ')[1]}"] = cases.once(
                 f"effect {fault} {strength:g}",
@@ -325,7 +334,7 @@ def _effect(fault: str | None, strength: float) -> Row:
     made = twin("Siemens", MOTION)
     expiratory = made.expiratory
     if fault:
-        expiratory = FAULTS[fault][1](expiratory, made.truth.lungs, strength)
+        expiratory = EFFECTS[fault][1](expiratory, made.truth.lungs, strength)
     return judged(made, expiratory)
 
 

@@ -16,6 +16,7 @@ from ..errors import Rejected
 from ..measures import quality
 from ..measures import table as ms
 from ..measures.bands import band, v_band
+from ..measures.density import density_offset
 from ..measures.effusion import effusion
 from ..measures.findings import Finding, QualityRejected, failed
 from ..measures.quality import Acquisition
@@ -272,6 +273,9 @@ def _pair_findings(insp: Phase, exp: Phase) -> tuple[Finding, ...]:
         *insp.scan.findings("inspiration"),
         *exp.scan.findings("expiration"),
         effusion(insp.scan.behind, exp.scan.behind),
+        density_offset(
+            (exp.scan.trachea_hu, insp.scan.trachea_hu), (exp.scan.mediastinal_hu, insp.scan.mediastinal_hu)
+        ),
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.errors import Rejected
-from analysis.measures.density import trachea_air, trachea_hu
+from analysis.measures.density import density_offset, trachea_air, trachea_hu
 from analysis.measures.quality import lungs_found
 from analysis.pipeline.pipeline import Parameters, Phase, analyse, analyse_phases
 from analysis.truth.phantom import ThoraxShape, thorax_phantom
@@ -74,6 +74,18 @@ def test_one_lung_in_both_phases_is_a_warning(pair: tuple[Volume, Volume]) -> No
     assert (finding.verdict, finding.value) == ("warn", 1.0)
     assert "no right lung" in finding.sentence
     assert np.isfinite(result.measures["lungs"]["total_abnormal"])
+
+
+def test_an_expiration_that_is_denser_throughout_is_told(pair: tuple[Volume, Volume]) -> None:
+    insp, exp = (Phase.of(volume, Parameters()).scan for volume in pair)
+    off = Phase.of(Volume(pair[1].array + np.int16(20), pair[1].grid), Parameters()).scan
+    told = {
+        name: density_offset((one.trachea_hu, insp.trachea_hu), (one.mediastinal_hu, insp.mediastinal_hu))
+        for name, one in (("as it is", exp), ("20 HU off", off))
+    }
+    assert told["as it is"].verdict == "pass"
+    assert told["20 HU off"].verdict == "warn"
+    assert told["20 HU off"].value == pytest.approx(20, abs=5)
 
 
 def test_both_lungs_pass() -> None:

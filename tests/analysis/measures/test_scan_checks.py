@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from analysis.measures.density import OFFSET_HU, density_offset
 from analysis.measures.effusion import Behind, behind_lungs, effusion
 from analysis.measures.extent import end_slices_cm2, lung_at_the_sides, lung_on_end_slice, sides_cm2
 from analysis.measures.metal import Metal, find_metal, metal
@@ -280,3 +281,29 @@ def test_every_sentence_fits_a_report_without_a_character_set(
     assert {f.verdict for f in said} <= {"warn", "fail"}
     for finding in said:
         assert (finding.check + finding.limit + finding.sentence + finding.unit).isascii(), finding
+
+
+@pytest.mark.parametrize(
+    ("air", "tissue", "shared", "verdict"),
+    [
+        (0.0, 0.0, 0.0, "pass"),
+        (12.0, 12.0, 12.0, "warn"),
+        (-30.0, -11.0, -11.0, "warn"),
+        (9.0, 14.0, 9.0, "pass"),
+        (40.0, -15.0, 0.0, "pass"),  # a narrow trachea, and a heart beside more fat
+        (30.0, 0.0, 0.0, "pass"),
+    ],
+)
+def test_a_phase_that_is_denser_in_air_and_tissue_alike_is_told(
+    air: float, tissue: float, shared: float, verdict: str
+) -> None:
+    found = density_offset((-965 + air, -965), (38 + tissue, 38))
+    assert (found.value, found.verdict) == (shared, verdict)
+    assert ("one scan is denser throughout" in found.sentence) == (verdict == "warn")
+    assert f"> {OFFSET_HU:g} HU" in found.limit
+
+
+def test_phases_without_a_trachea_or_a_heart_are_not_compared() -> None:
+    for trachea, heart in (((np.nan, -965.0), (40.0, 20.0)), ((-900.0, -965.0), (40.0, np.nan))):
+        found = density_offset(trachea, heart)
+        assert (found.value, found.verdict) == (None, "pass")
