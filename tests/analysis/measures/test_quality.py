@@ -78,14 +78,14 @@ def test_one_lung_in_both_phases_is_a_warning(pair: tuple[Volume, Volume]) -> No
 
 def test_an_expiration_that_is_denser_throughout_is_told(pair: tuple[Volume, Volume]) -> None:
     insp, exp = (Phase.of(volume, Parameters()).scan for volume in pair)
-    off = Phase.of(Volume(pair[1].array + np.int16(20), pair[1].grid), Parameters()).scan
+    off = Phase.of(Volume(pair[1].array + np.int16(30), pair[1].grid), Parameters()).scan
     told = {
         name: density_offset((one.trachea_hu, insp.trachea_hu), (one.mediastinal_hu, insp.mediastinal_hu))
-        for name, one in (("as it is", exp), ("20 HU off", off))
+        for name, one in (("as it is", exp), ("30 HU off", off))
     }
     assert told["as it is"].verdict == "pass"
-    assert told["20 HU off"].verdict == "warn"
-    assert told["20 HU off"].value == pytest.approx(20, abs=5)
+    assert told["30 HU off"].verdict == "fail"
+    assert told["30 HU off"].value == pytest.approx(30, abs=5)
 
 
 def test_both_lungs_pass() -> None:

@@ -289,6 +289,7 @@ def test_every_sentence_fits_a_report_without_a_character_set(
         (0.0, 0.0, 0.0, "pass"),
         (12.0, 12.0, 12.0, "warn"),
         (-30.0, -11.0, -11.0, "warn"),
+        (-30.0, -21.0, -21.0, "fail"),
         (9.0, 14.0, 9.0, "pass"),
         (40.0, -15.0, 0.0, "pass"),  # a narrow trachea, and a heart beside more fat
         (30.0, 0.0, 0.0, "pass"),
@@ -299,8 +300,8 @@ def test_a_phase_that_is_denser_in_air_and_tissue_alike_is_told(
 ) -> None:
     found = density_offset((-965 + air, -965), (38 + tissue, 38))
     assert (found.value, found.verdict) == (shared, verdict)
-    assert ("one scan is denser throughout" in found.sentence) == (verdict == "warn")
-    assert f"> {OFFSET_HU:g} HU" in found.limit
+    assert ("one scan is denser throughout" in found.sentence) == (verdict != "pass")
+    assert all(f"> {hu:g}" in found.limit for hu in OFFSET_HU)
 
 
 def test_phases_without_a_trachea_or_a_heart_are_not_compared() -> None:
