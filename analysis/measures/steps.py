@@ -18,7 +18,7 @@ from .findings import Finding, verdict_of
 
 PIXEL_MM = 4.0
 SLICE_MM = 2.0  # of thinner slices every n-th is taken
-COARSE_MM = 2.5  # the limits hold to here; of slices further apart a jump is known no better than they lie
+COARSE_MM = 2.5  # the limits hold to here and grow with the distance of slices further apart
 TILE = 12  # pixels
 MIN_TILES = 8
 REACH_MM = 15.0  # largest distance between slices that are compared
@@ -75,8 +75,8 @@ class Step:
 def step(phase: str, found: Step) -> Finding:
     """Judge whether the patient breathed or moved while a phase was scanned, from `largest_step`."""
     name = f"breathing step, {phase}"
-    coarse = found.distance_mm > COARSE_MM
-    warn_mm, fail_mm = (found.distance_mm, 2 * found.distance_mm) if coarse else (WARN_MM, FAIL_MM)
+    wider = max(found.distance_mm / COARSE_MM, 1.0)
+    warn_mm, fail_mm = WARN_MM * wider, FAIL_MM * wider
     limit = (
         f"warn > {warn_mm:g} mm, fail > {fail_mm:g} mm along the slices or {FAIL_SIDEWAYS_MM:g} mm sideways"
     )

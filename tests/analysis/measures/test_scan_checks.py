@@ -13,7 +13,7 @@ from analysis.measures.effusion import Behind, behind_lungs, effusion
 from analysis.measures.extent import end_slices_cm2, lung_at_the_sides, lung_on_end_slice, sides_cm2
 from analysis.measures.metal import Metal, find_metal, metal
 from analysis.measures.noise import noise, noise_hu
-from analysis.measures.steps import largest_step, step
+from analysis.measures.steps import Step, largest_step, step
 from analysis.truth import faults
 from analysis.volume import Grid, Labels, Volume
 
@@ -308,3 +308,18 @@ def test_phases_without_a_trachea_or_a_heart_are_not_compared() -> None:
     for trachea, heart in (((np.nan, -965.0), (40.0, 20.0)), ((-900.0, -965.0), (40.0, np.nan))):
         found = density_offset(trachea, heart)
         assert (found.value, found.verdict) == (None, "pass")
+
+
+@pytest.mark.parametrize(
+    ("distance_mm", "jump_mm", "verdict"),
+    [
+        (1.0, 1.4, "pass"), (1.0, 1.6, "warn"), (2.5, 3.1, "fail"),
+        (3.0, 1.7, "pass"), (3.0, 1.9, "warn"), (3.0, 3.7, "fail"),
+        (5.0, 2.9, "pass"), (5.0, 3.1, "warn"), (5.0, 6.1, "fail"),
+    ],
+)  # fmt: skip
+def test_the_limits_of_a_step_grow_with_the_distance_of_slices(
+    distance_mm: float, jump_mm: float, verdict: str
+) -> None:
+    found = Step(jump_mm=jump_mm, along_mm=jump_mm, distance_mm=distance_mm, slices=(3, 4), count=60)
+    assert step("inspiration", found).verdict == verdict
