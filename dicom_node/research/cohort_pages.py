@@ -23,8 +23,10 @@ PLANES = (0.0, 0.055, 0.668, 0.965)
 #: Largest number of cases whose panels are in the reports; the others stay in their folders.
 PANELS = 100
 PANELS_A_PAGE = 6
-#: Limits of a page of the PDF: lines above a table, rows of a table.
-LINES, ROWS = 8, 34
+#: Most lines above the tables of a page of the PDF, and of a table on one page.
+LINES, TABLE_LINES = 8, 34
+#: Places of a page's tables, shares of its height: the first begins at TOP, the last ends at BOTTOM.
+TOP, BOTTOM, LINE, TITLE, GAP = 0.93, 0.08, 0.021, 0.012, 0.04
 
 #: Tables that are there where the table of cases has further columns.
 FURTHER = (
@@ -153,17 +155,43 @@ def _caption(case: Case) -> str:
 
 
 def text_pages(cohort: Cohort, tables: Mapping[str, Table]) -> Iterator[Figure]:
-    """Yield the tables as pages of a PDF, A4 landscape."""
+    """Yield the tables as pages of a PDF, A4 landscape; short ones stand on one page."""
     lines = [line for text in (*_made_with(cohort), *cohort.left_out) for line in wrap(text, 170)]
     figure = _page(f"V/Q fractions and DLCO: {len(cohort.cases)} cases", lines)
-    _draw(figure, _narrow(tables["correlations"]), 0.88 - 0.02 * min(len(lines), LINES + 1))
+    top = TOP - 0.02 * min(len(lines), LINES + 1) - GAP  # where the next title stands
+    titles = (*FURTHER, ("Groups", "group_values"), ("Groups compared", "groups"))
+    titled = [("Correlation with DLCO", _narrow(tables["correlations"]))]
+    for title, table in (*titled, *((title, tables[name]) for title, name in titles)):
+        for part in _parts(table):
+            height = TITLE + LINE * sum(map(_lines, part))
+            if top - height < BOTTOM:
+                yield figure
+                figure, top = _page("", ()), TOP
+            figure.text(0.05, top, title, fontsize=11, weight="bold")
+            _draw(figure, part, top - TITLE)
+            top -= height + GAP
     yield figure
-    for title, name in (*FURTHER, ("Groups", "group_values"), ("Groups compared", "groups")):
-        head, *rows = tables[name]
-        for start in range(0, len(rows), ROWS):
-            figure = _page(title, ())
-            _draw(figure, [head, *rows[start : start + ROWS]], 0.9)
-            yield figure
+
+
+def _parts(table: Table) -> Iterator[Table]:
+    """Yield a table in parts that fit on a page, each below the head; nothing of one without rows."""
+    head, *rows = table
+    part: Table = []
+    for row in rows:
+        if part and sum(map(_lines, (head, *part, row))) > TABLE_LINES:
+            yield [head, *part]
+            part = []
+        part.append(row)
+    if part:
+        yield [head, *part]
+
+
+def _wrapped(cell: str) -> str:
+    return "\n".join(f" {line} " for line in wrap(cell, WIDTH))
+
+
+def _lines(row: Sequence[str]) -> int:
+    return max(_wrapped(cell).count("\n") + 1 for cell in row)
 
 
 def panel_pages(cohort: Cohort) -> Iterator[Figure]:
@@ -203,14 +231,18 @@ def _narrow(table: Table) -> Table:
 
 
 def _draw(figure: Figure, table: Table, top: float) -> None:
-    axes = figure.add_axes((0.04, 0.07, 0.92, top - 0.07))
+    axes = figure.add_axes((0.05, BOTTOM, 0.92, top - BOTTOM))
     axes.set_axis_off()
     width = max(len(row) for row in table)
-    cells = [["\n".join(wrap(cell, WIDTH)) for cell in row] + [""] * (width - len(row)) for row in table]
+    cells = [[_wrapped(cell) for cell in row] + [""] * (width - len(row)) for row in table]
     drawn = axes.table(cells, loc="upper left", cellLoc="left")
+    drawn.AXESPAD = 0
     drawn.auto_set_font_size(False)
-    drawn.set_fontsize(7)
+    drawn.set_fontsize(8)
     drawn.auto_set_column_width(list(range(width)))
     for (row, _), cell in drawn.get_celld().items():
+        cell.PAD = 0.02  # of the column's width; the spaces around the words are the same in all
         cell.set_linewidth(0.3)
-        cell.set_height(cell.get_height() * max(text.count("\n") + 1 for text in cells[row]))
+        cell.set_height(LINE * _lines(table[row]) / (top - BOTTOM))
+        if row == 0:
+            cell.set_facecolor("#eeeeee")

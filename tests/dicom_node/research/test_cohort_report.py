@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 import shutil
@@ -314,23 +315,40 @@ def test_figure_1_is_one_page_of_a_patient_in_his_cohort(results: Path, tmp_path
         write_figure(cohort, tmp_path, "c03")
 
 
-def test_every_word_of_the_tables_lies_on_its_page(results: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("outcomes", "pages_of_tables"), [(2, 2), (24, 5)])
+def test_every_word_of_the_tables_lies_alone_on_its_page(
+    outcomes: int, pages_of_tables: int, results: Path, tmp_path: Path
+) -> None:
     table = tmp_path / "dlco.csv"
     lines = table.read_text().splitlines()
+    columns = [f"outcome_{n}" for n in range(outcomes)]
     more = (
-        "age,sex,height,fev1,six_minute_walk",
-        *(f"{50 + n},{'MF'[n % 2]},{1.6 + n / 50:.2f},{2 + n / 9:.2f},{400 + n}" for n in range(12)),
+        f"age,sex,height,{','.join(columns)}",
+        *(
+            f"{50 + n},{'MF'[n % 2]},{1.6 + n / 50:.2f},{','.join(f'{2 + n % (3 + m)}' for m in range(outcomes))}"
+            for n in range(12)
+        ),
     )
     table.write_text("\n".join(f"{line},{rest}" for line, rest in zip(lines, more, strict=True)))
     write_report(read_cohort(results, table), tmp_path / "report")
     found = text_of_pdf(tmp_path / "report" / "report.pdf", "-bbox")
     pages = re.split(r"<page ", found)[1:]
     landscape = [page for page in pages if page.startswith('width="841.')]  # the others are figures
-    assert len(landscape) >= 6
+    assert len(landscape) == pages_of_tables
     for number, page in enumerate(landscape, 1):
         width, height = (float(v) for v in re.findall(r'width="([\d.]+)" height="([\d.]+)"', page)[0])
-        for left, top, right, bottom, word in re.findall(
+        places = []
+        for *place, word in re.findall(
             r'xMin="([-\d.]+)" yMin="([-\d.]+)" xMax="([-\d.]+)" yMax="([-\d.]+)">(.*)</word>', page
         ):
-            assert 0 < float(left) < float(right) < width, (number, word)
-            assert 0 < float(top) < float(bottom) < height, (number, word)
+            left, top, right, bottom = (float(v) for v in place)
+            assert 0 < left < right < width, (number, word)
+            assert 0 < top < bottom < height, (number, word)
+            quarter = (bottom - top) / 4  # the letters fill about half the height that pdftotext gives them
+            places.append((left + 0.2, top + quarter, right - 0.2, bottom - quarter, word))
+        for one, other in itertools.combinations(places, 2):
+            beside = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+            assert beside, (number, one, other)
+    words = text_of_pdf(tmp_path / "report" / "report.pdf")
+    for title in ("Correlation with DLCO, adjusted", "further columns", "Groups compared", *columns):
+        assert title in words, title
