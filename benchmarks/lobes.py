@@ -56,14 +56,9 @@ TWINS: tuple[tuple[str, PhaseName, str], ...] = (
     (PHANTOM, "inspiration", "copd04"),
     (PHANTOM, "expiration", "copd04"),
     ("Siemens", "inspiration", "copd04"),
-    ("Philips", "inspiration", "copd04"),
-    ("Philips", "expiration", "copd04"),
     ("tumour", "inspiration", "copd04"),
     ("pneumonia", "inspiration", "copd04"),
-    ("Siemens", "inspiration", "l2r08"),
-    ("Philips", "inspiration", "l2r08"),
-    ("tumour", "inspiration", "l2r08"),
-    ("pneumonia", "inspiration", "l2r08"),
+    ("Philips", "inspiration", "copd04"),
 )
 PARAMETERS = Parameters()
 Found = tuple[Phase, FoundLobes]
@@ -141,12 +136,12 @@ def pairs_table(out: Path) -> None:
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def real_pair(insp: str, exp: str) -> tuple[Found, Found, None]:
+def real_pair(insp: str, exp: str) -> tuple[Found, Found, Twin | None]:
     """Return the lobes of both phases of a real pair, whose motion nobody knows."""
     return found_on(read(insp)), found_on(read(exp)), None
 
 
-def twin_pair(ct: str, phase: PhaseName, case: str) -> tuple[Found, Found, Twin]:
+def twin_pair(ct: str, phase: PhaseName, case: str) -> tuple[Found, Found, Twin | None]:
     """Return the lobes of both phases of a twin that breathes like another patient."""
     volume, real = real_ct(ct)
     folder = SHARED / "real-motion" / ("l2r" if case.startswith("l2r") else "")
