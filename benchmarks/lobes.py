@@ -59,6 +59,7 @@ TWINS: tuple[tuple[str, PhaseName, str], ...] = (
     ("tumour", "inspiration", "copd04"),
     ("pneumonia", "inspiration", "copd04"),
     ("Philips", "inspiration", "copd04"),
+    ("Siemens", "inspiration", "l2r08"),
 )
 PARAMETERS = Parameters()
 Found = tuple[Phase, FoundLobes]
