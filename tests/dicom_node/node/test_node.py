@@ -265,8 +265,10 @@ def test_a_command_that_names_another_instance_is_told_once_and_the_data_set_cou
         uid = str(dcmread(insp[0]).SOPInstanceUID)
         assert list(node.archive.paths([uid, "2.25.99901"])) == [uid]
     told = [r.getMessage() for r in caplog.records if "came under another SOP Instance UID" in r.getMessage()]
-    assert 1 <= len(told) < 5
-    assert "of PROXY" in told[0]
+    # a line for each batch of headers that were read: how many batches there are, the machine's speed decides
+    assert sum(int(line.split()[0]) for line in told) == len(insp) + len(exp)
+    assert len(told) < (len(insp) + len(exp)) / 2
+    assert all("of PROXY" in line for line in told)
 
 
 def test_an_image_whose_reader_was_killed_is_read_again_at_the_next_start(
