@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from ..research.run import Recipe
 
 #: Seconds of one core that a pair takes: some for any pair, and some for each million voxels of both phases. The first
-#: from a whole run on two cores (67 million voxels in 60 s: docs/operating.md), the second from the times of
-#: docs/validation.md (52 to 210 million voxels).
-CORE_SECONDS, CORE_SECONDS_A_MVOXEL = 98.0, 0.31
+#: from whole runs on two cores (67 million voxels in 40 s, on a slower machine in about 50: docs/operating.md), the
+#: second from the times of docs/validation.md (52 to 210 million voxels).
+CORE_SECONDS, CORE_SECONDS_A_MVOXEL = 77.0, 0.31
 COLUMNS = ("normal", "dead_space", "shunt", "matched_defect", "total_abnormal", "mean_v", "mean_q")
 
 Objects = Annotated[
@@ -285,7 +285,7 @@ def expected_seconds(mvoxels: float, cores: int) -> float:
     Examples
     --------
     >>> round(expected_seconds(105, 2)), round(expected_seconds(210, 2))
-    (65, 82)
+    (55, 71)
     """
     return (CORE_SECONDS + CORE_SECONDS_A_MVOXEL * mvoxels) / min(cores, 4)
 

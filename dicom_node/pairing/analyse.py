@@ -23,14 +23,14 @@ from .lobes_program import LobeSource
 Progress = Callable[[str, float], None]
 
 
-#: Share of a job's time at which each stage begins, as measured on a 512 x 512 x 150 pair.
+#: Share of a job's time at which each stage begins, as measured on a 512 x 512 x 150 pair (docs/operating.md).
 STAGES: Mapping[str, float] = {
     "reading": 0.0,
     "lungs": 0.05,
-    "registration": 0.28,
-    "maps": 0.84,
-    "measures": 0.86,
-    "objects": 0.88,
+    "registration": 0.21,
+    "maps": 0.63,
+    "measures": 0.67,
+    "objects": 0.74,
 }
 
 
