@@ -65,7 +65,9 @@ def density_offset(trachea: tuple[float, float], mediastinum: tuple[float, float
     words = f"air and tissue differ by {air:+.0f} and {tissue:+.0f} HU between expiration and inspiration"
     verdict = verdict_of(abs(shared) > OFFSET_HU[1], abs(shared) > OFFSET_HU[0])
     if verdict != "pass":
-        words += ": one scan is denser throughout, which Q takes for blood"
+        words += (
+            f": {'expiration' if shared > 0 else 'inspiration'} is denser throughout, which Q takes for blood"
+        )
     return Finding("density offset", verdict, shared, "[hnsf'U]", limit, words)
 
 
