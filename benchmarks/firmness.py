@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from quality import SHARED, read
+from quality import breathing, read
 
 from analysis.anatomy.regions import ZONES_OF, zones
 from analysis.parameters import Parameters
@@ -28,7 +28,6 @@ from analysis.truth.scanner import Look
 from analysis.truth.twins import make_twin
 from analysis.truth.validation import LOW_Q, LOW_V, dice, on_working_grid, true_classes_of
 from analysis.volume import Volume
-from dicom_node.research.validate import read_motion
 
 PARAMETERS = Parameters(accept_failed_checks=True)
 #: CT, whose motion, and what keeps its density (`Look.vessels`).
@@ -72,7 +71,7 @@ def rows_of(spec: Spec) -> Twin:
     """Make a twin and analyse it."""
     name, case, vessels = spec
     volume, insp = inspiration(name)
-    motion = read_motion(SHARED / "real-motion" / ("l2r" if case.startswith("l2r") else "") / f"{case}.npz")
+    motion = breathing(case)
     seed = sum(map(ord, ":".join(spec))) % 97
     twin = make_twin(volume, insp.fine(insp.lungs), "inspiration", motion, None, Look(vessels=vessels), seed)  # type: ignore[arg-type]
     found = analyse_phases(insp, Phase.of(twin.expiratory, PARAMETERS), PARAMETERS)

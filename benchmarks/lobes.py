@@ -18,7 +18,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from quality import SHARED, read
+from quality import breathing, read
 from scipy.spatial import cKDTree
 
 from analysis.lobes.lobes import FoundLobes, find
@@ -32,7 +32,6 @@ from analysis.truth.twins import Twin, make_twin
 from analysis.truth.validation import dice
 from analysis.volume import Float, Grid, Labels, Volume
 from analysis.volume.image_files import read_ct
-from dicom_node.research.validate import read_motion
 
 PHANTOMS = {
     "complete 80 %": FissureShape(complete=0.8, slice_mm=2),
@@ -145,9 +144,7 @@ def real_pair(insp: str, exp: str) -> tuple[Found, Found, Twin | None]:
 def twin_pair(ct: str, phase: PhaseName, case: str) -> tuple[Found, Found, Twin | None]:
     """Return the lobes of both phases of a twin that breathes like another patient."""
     volume, real = real_ct(ct)
-    folder = SHARED / "real-motion" / ("l2r" if case.startswith("l2r") else "")
-    motion = read_motion(folder / f"{case}.npz")
-    twin = make_twin(volume, real[0].fine(real[0].lungs), phase, motion, ())
+    twin = make_twin(volume, real[0].fine(real[0].lungs), phase, breathing(case), ())
     if phase == "inspiration":
         return real, found_on(twin.expiratory), twin
     return found_on(twin.inspiratory), real, twin

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.path import Path as Polygon
 from pydicom import dcmread
-from quality import PARAMETERS, SHARED, read, table
+from quality import PARAMETERS, SHARED, breathing, read, table
 from scipy import ndimage
 
 from analysis.anatomy.outline import Outline
@@ -28,7 +28,6 @@ from analysis.pipeline.phase import Phase
 from analysis.truth.twins import make_twin
 from analysis.truth.validation import dice
 from analysis.volume import Grid, Labels, Mask, Volume
-from dicom_node.research.validate import read_motion
 
 #: Whole lungs: those that become twins.
 WHOLE = ("Siemens", "Philips", "tumour", "pneumonia")
@@ -125,8 +124,7 @@ def twin(name: str, case: str) -> tuple[Phase, Labels]:
     """The expiration made from a real CT by a breathing, and its true lungs on the working grid."""
     volume = read(name)
     phase = Phase.of(volume, PARAMETERS)
-    folder = SHARED / "real-motion" / ("l2r" if case.startswith("l2r") else "")
-    made = make_twin(volume, phase.fine(phase.lungs), "inspiration", read_motion(folder / f"{case}.npz"))
+    made = make_twin(volume, phase.fine(phase.lungs), "inspiration", breathing(case))
     exp = Phase.of(made.expiratory, PARAMETERS)
     return exp, made.truth_on(exp.work.grid).lungs
 

@@ -271,13 +271,19 @@ def _said(volume: Volume, labels: Labels) -> Row:
 # --- effects ----------------------------------------------------------------------------------------------------
 
 
+def breathing(case: str) -> Motion:
+    """The breathing of a patient of either set of `real-motion`."""
+    folder = "l2r" if case.startswith("l2r") else ""
+    return read_motion(SHARED / "real-motion" / folder / f"{case}.npz")
+
+
 @lru_cache(maxsize=1)
 def twin(name: str, case: str, level: float = 1.0, even: bool = False) -> Twin:
     """A twin of a real CT as inspiration; ``level`` is the share of the motion that it takes.
 
     An ``even`` one has no defect and the same V everywhere: whatever is abnormal in its result is false.
     """
-    motion = shallower(read_motion(SHARED / "real-motion" / f"{case}.npz"), level)
+    motion = shallower(breathing(case), level)
     volume, labels = ct(name)
     return make_twin(
         volume, labels, "inspiration", motion, () if even else None, Look(variety=0.0 if even else 0.5)
@@ -367,7 +373,7 @@ def shallow_part(cases: Cases) -> Iterator[str]:
 
 
 def _shallow(name: str, ratio: float) -> Row:
-    motion = read_motion(SHARED / "real-motion" / f"{MOTION}.npz")
+    motion = breathing(MOTION)
     level = (1 / ratio - 1) / (motion.volume_ratio - 1)
     made = twin(name, MOTION, level, even=True)
     return judged(made, made.expiratory)
