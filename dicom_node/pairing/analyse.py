@@ -104,7 +104,7 @@ def analyse_pair(
         Where the images cannot give a valid result, or a series' headers name one phase and its lungs show the other.
     """
     check_headers(pair, parameters)
-    own, told = own or Own(), _Told(progress)
+    own, told = own or Own(), SideBySide(progress)
 
     def phase(n: int, series: Series) -> tuple[Phase, Volume | None]:
         volume = load_volume(series, paths, lambda share: told.read(n, share))
@@ -131,7 +131,7 @@ def analyse_pair(
     return replace(analysis, findings=(*analysis.findings, *header_findings(ordered))), ordered
 
 
-class _Told:
+class SideBySide:
     """Tells the progress of both CTs, which are read and searched side by side, as one that never goes back."""
 
     def __init__(self, progress: Progress) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from analysis.volume import Volume
 from analysis.volume.image_files import read_ct
 
 from ..errors import Rejected
-from ..pairing.analyse import Progress
+from ..pairing.analyse import Progress, SideBySide
 from ..results.context import uid_of
 from ..results.record import Record
 from .given import Given
@@ -42,19 +43,24 @@ def analyse_images(insp: Path, exp: Path, parameters: Parameters, progress: Prog
     Rejected, analysis.errors.Rejected
         Where a file is no chest CT in HU, or what is given as inspiration has the smaller lungs.
     """
-    own, source = given.read(), given.lobe_source()
-    phases, uids, lobes = [], [], None
-    for n, (path, mask) in enumerate(zip((insp, exp), own.lungs, strict=True)):
-        progress(("reading", "lungs")[n], 0.4 * n)
+    own, source, told = given.read(), given.lobe_source(), SideBySide(progress)
+
+    def phase(n: int, path: Path) -> tuple[Phase, str, Volume | None]:
+        told.read(n, 0.0)
         ct = read_ct(path)
-        uids.append(_uid(ct))
-        progress("lungs", 0.6 * n)
+        told.read(n, 1.0)
         try:
-            phases.append(Phase.of(ct, parameters, mask))
+            found = Phase.of(ct, parameters, own.lungs[n])
         except AnalysisError as error:
             raise Rejected(f"{path.name}: {error}") from error
-        if source is not None and n == 0:
-            lobes = source(ct)
+        told.found()
+        return found, _uid(ct), ct if n == 0 and source is not None else None
+
+    with ThreadPoolExecutor(2) as threads:
+        made = tuple(threads.map(phase, (0, 1), (insp, exp)))
+    phases, uids = [one for one, _, _ in made], [uid for _, uid, _ in made]
+    ct = made[0][2]
+    lobes = source(ct) if source is not None and ct is not None else None
     if uids[0] == uids[1]:
         raise Rejected(f"{insp.name} and {exp.name} are the same image")
     if phases[0].lung_ml < phases[1].lung_ml:
