@@ -44,13 +44,13 @@ TITLE = "CT lung ventilation/perfusion report"
 METHOD = (
     "Expiratory and inspiratory non-contrast CT were registered deformably within the lungs. Ventilation V is "
     "{formula}, J the local volume change; the perfusion surrogate Q is the magnitude of the local mean change of "
-    "apparent blood mass (Castillo 2021, doi:10.1002/mp.14792; method: {perfusion}). Both are smoothed alike (sigma "
-    "{sigma_mm:g} mm){gravity} and called low below {low:.0%} of their {by}. Dead space: Q low, V preserved. Shunt: V "
-    "low, Q preserved. Matched defect: both low. Vessels and a rim of {rim_mm:g} mm are not classified; abnormal "
-    "regions below {min_defect_ml:g} ml count as normal. All maps lie on the expiratory CT. A "
-    "fraction's standard uncertainty (after +/-, SD) is its change under random errors of registration and density and "
-    "under more smoothing, of sizes set on twins whose truth is known; in brackets stands the fraction at the "
-    "thresholds 0.50 and 0.75."
+    "apparent blood mass (Castillo 2021, doi:10.1002/mp.14792; method: {perfusion}). Both are smoothed alike (twiced "
+    "Gaussian, {sigma_mm:g} mm){gravity} and called low below {low:.0%} of their {by}. Dead space: Q low, V preserved. "
+    "Shunt: V low, Q preserved. Matched defect: both low. Vessels and a rim of {rim_mm:g} mm are not classified; "
+    "abnormal regions below {min_defect_ml:g} ml count as normal. All maps lie on the expiratory CT. A fraction's "
+    "standard uncertainty (after +/-, SD) is its change under errors of registration, density, smoothing and the level "
+    "of V and Q, of sizes set on twins whose truth is known; in brackets stands the fraction at the thresholds 0.50 "
+    "and 0.75."
 )
 
 

@@ -22,12 +22,11 @@ from .uncertainty import FRACTIONS, Masks, Percents, percents
 #: `CLOSURE_GAIN` times the closure;
 #: density - what vessels, their blur and noise add to m: a smooth random share (Gaussian of `SHARE_MM`, SD `SHARE`) of
 #: tissue that does not breathe, which adds share (J - 1) to m;
-#: smoothing - `SMOOTHING` times what as much smoothing again changes.
-GAIN, LENGTH_MM, CLOSURE_GAIN = 4.0, 6.0, 2.0
+#: smoothing - `SMOOTHING` times what as much smoothing again changes;
+#: level - all of normalised V, and all of normalised Q, too high or too low by a share of `LEVEL`.
+GAIN, LENGTH_MM, CLOSURE_GAIN = 3.0, 6.0, 2.0
 SHARE, SHARE_MM = 0.002, 12.0
-SMOOTHING = 1.0
-#: How many times the change that all of them make is stated.
-COVER = 1.5
+SMOOTHING, LEVEL = 1.0, 0.14
 #: Working resolution, and how many errors are drawn.
 COARSE_MM, DRAWS = 4.0, 16
 
@@ -46,21 +45,21 @@ class Errors:
         Standard deviation of the share of tissue that counts as lung and does not breathe.
     smoothing : float
         How many times the effect of as much smoothing again the effect of smoothing is.
-    cover : float
-        How many times the root mean square change that all of them make is the standard uncertainty.
+    level : float
+        Standard deviation of a factor common to all of normalised V; and of another, of Q.
     """
 
     length_mm: float
     scale: float
     share: float = 0.0
     smoothing: float = 0.0
-    cover: float = 1.0
+    level: float = 0.0
 
     @classmethod
     def of(cls, quality: RegistrationQuality) -> Errors:
         """Estimate the errors from what the registration measures of itself."""
         seen = float(np.hypot(quality.feature_residual, quality.inverse_consistency))
-        return cls(GAIN * seen, CLOSURE_GAIN * abs(quality.closure), SHARE, SMOOTHING, COVER)
+        return cls(GAIN * seen, CLOSURE_GAIN * abs(quality.closure), SHARE, SMOOTHING, LEVEL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +86,9 @@ def firmness(
 
     Random errors w of the registration are carried through to first order, J' = J + div(J w) and
     rho_i' = rho_i + w . grad rho_i, with random shares s of tissue that does not breathe, m' = m + s (J - 1); then
-    averaged, normalised and classified as the maps are. The result is ``error.cover`` times the root mean square
-    change. Methods that count or deposit are replaced by their continuous form.
+    averaged, normalised and classified as the maps are; then V and Q are smoothed as much again, and each is moved by
+    ``error.level``. The result is the root of the sum of the mean square changes. Methods that count or deposit are
+    replaced by their continuous form.
 
     Parameters
     ----------
@@ -108,15 +108,10 @@ def firmness(
     smoother = replace(stage.parameters, sigma_mm=np.sqrt(2) * stage.parameters.sigma_mm)
     again = replace(stage, parameters=smoother).maps(stage.pair)
     total = _Squares.of(stage, base, drawn).plus(_Squares.of(stage, base, [again]), error.smoothing**2)
-    inside = pair.mask
-    cover = np.float32(error.cover)
-    v, q = (
-        np.where(inside, stage.fine(cover * np.sqrt(a), pair.grid), np.float32(np.nan)) for a in total.maps
-    )
-    root = {
-        region: {n: error.cover * float(np.sqrt(x)) for n, x in row.items()}
-        for region, row in total.percent.items()
-    }
+    for moved in _levels(base, error.level):
+        total = total.plus(_Squares.of(stage, base, moved), 1.0)
+    v, q = (np.where(pair.mask, stage.fine(np.sqrt(a), pair.grid), np.float32(np.nan)) for a in total.maps)
+    root = {region: {n: float(np.sqrt(x)) for n, x in row.items()} for region, row in total.percent.items()}
     return Firmness(root, v, q)
 
 
@@ -266,3 +261,9 @@ def _draws(pair: Matched, error: Errors) -> Iterator[tuple[Float, float, Float]]
         share = smooth_noise(SHARE_MM)
         share *= np.float32(error.share / share[pair.mask].std())
         yield w * np.float32(error.length_mm / length), float(factor), share
+
+
+def _levels(base: Normalised, level: float) -> tuple[tuple[Normalised, Normalised], ...]:
+    """Return V raised and lowered by a factor, and Q raised and lowered."""
+    (v, q), up = base, np.float32(1 + level)
+    return ((v * up, q), (v / up, q)), ((v, q * up), (v, q / up))

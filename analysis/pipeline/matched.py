@@ -16,7 +16,7 @@ from ..volume import Float, Grid, Labels, Mask
 from ..vq import ventilation as vs
 from ..vq.classes import classify, normalised
 from ..vq.perfusion import deposit, mass_change, perfusion
-from ..vq.smoothing import masked_gaussian
+from ..vq.smoothing import twiced_gaussian
 from ..vq.subregions import fit
 from ..vq.ventilation import density
 from .phase import Phase
@@ -184,7 +184,7 @@ def smooth(pair: Matched, parameters: Parameters) -> dict[str, Float]:
     for name, (values, own) in raw.items():
         rest = float(np.sqrt(sigma**2 - own**2))
         certainty = None if name == "V" else lung
-        maps[name] = masked_gaussian([values], pair.mask, pair.grid.spacing, rest, certainty)[0]
+        maps[name] = twiced_gaussian([values], pair.mask, pair.grid.spacing, rest, certainty)[0]
     maps["Q"] = perfusion(maps["m"]).astype(np.float32)
     return maps
 
@@ -199,7 +199,7 @@ def ventilation_map(pair: Matched, parameters: Parameters) -> tuple[Float, float
         total = float(counted.volume.sum())
         fitted = fit(counted.volume, counted.hits, pair.lungs, pair.grid.spacing, parameters.tau_v, total)
         return fitted.values - 1, fitted.sigma_mm
-    hu = masked_gaussian((pair.ct_insp, pair.ct_exp), pair.mask, pair.grid.spacing, parameters.sigma_mm)
+    hu = twiced_gaussian((pair.ct_insp, pair.ct_exp), pair.mask, pair.grid.spacing, parameters.sigma_mm)
     insp, exp = (np.clip(values, *HU_RANGE) for values in hu)
     values = np.where(pair.mask, hu_methods(pair.mass_change)[method](insp, exp), 0)
     return values.astype(np.float32), parameters.sigma_mm

@@ -18,7 +18,7 @@ from ..limits_of_use import RESEARCH_USE
 from ..pipeline.pipeline import Analysis, Phase, vq
 from ..volume import Float, Grid, Labels, Mask
 from ..vq.classes import VQClass
-from ..vq.smoothing import masked_gaussian
+from ..vq.smoothing import twiced_gaussian
 from .breathing import Truth
 from .phantom import Truth as PhantomTruth
 from .phantom import true_classes
@@ -269,7 +269,7 @@ def agreement(analysis: Analysis, truth: Truth) -> Agreement:
     classes, true_class = on_working_grid(analysis.classes, analysis), true_classes_of(analysis, truth)
     known = true_class > 0
     sigma = analysis.parameters.sigma_mm
-    v, m = masked_gaussian((truth.jacobian - 1, truth.mass_change), known, analysis.grid.spacing, sigma)
+    v, m = twiced_gaussian((truth.jacobian - 1, truth.mass_change), known, analysis.grid.spacing, sigma)
     maps = {"v": (analysis.maps["V"], v), "q": (analysis.maps["Q"], np.abs(m))}
     apart = known & _every(2 * sigma, analysis.grid)
     rho = {

@@ -208,7 +208,7 @@ METHODS: Mapping[str, Code] = {
     ),
     **dict.fromkeys(
         (f"{name}_sd" for name in FIRM),
-        private("ERROR_SD", "Change under errors of registration, density and smoothing"),
+        private("ERROR_SD", "Change under errors of registration, density, blur and level"),
     ),
     **dict.fromkeys(
         (f"{name}_borderline" for name in FIRM),

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -61,11 +60,15 @@ def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
         wait(lambda: "idle" in run(environment, "sinfo", "-h", "-o", "%T"))
         yield environment
     finally:
-        with suppress(OSError):
+        try:
             run(environment, "scancel", "--full", f"--user={os.getuid()}")
-        for process in reversed(started):
-            process.kill()
-            process.wait()
+            wait(
+                lambda: not run(environment, "squeue", "-h")
+            )  # else a job outlives the daemon that is to end it
+        finally:
+            for process in reversed(started):
+                process.kill()
+                process.wait()
 
 
 def run(environment: dict[str, str], *words: str) -> str:

@@ -109,6 +109,21 @@ def test_smoothing_makes_the_edges_of_defects_uncertain() -> None:
     assert found.percent["lungs"]["shunt"] > 0
 
 
+def test_a_level_that_is_not_known_makes_v_and_q_uncertain_by_their_own_share() -> None:
+    """Ten percent of themselves, in every voxel; of the fractions, what a tenth carries over the threshold."""
+    v = np.full(SHAPE, 1.4, np.float32)
+    v[:10] = 1.14  # 0.55 of its mean: low, but for V raised by a tenth
+    v[10:20] = 1.25
+    even = np.full(SHAPE, -720, np.float32)
+    pair = replace(PAIR, jacobian=v, ct_exp=even, ct_insp=np.float32(310) / v - 1000)
+    found = firmness(pair, {"lungs": ALL}, Parameters(sigma_mm=0.1), Errors(0.0, 0.0, level=0.1))
+    share = np.hypot(0.1, 1 - 1 / 1.1) / np.sqrt(2)
+    assert found.v == pytest.approx(share * (v - 1) / (v - 1).mean(), rel=0.01)
+    assert found.q == pytest.approx(share, rel=0.01)
+    assert found.percent["lungs"]["shunt"] == pytest.approx(100 * 10 / 28 / np.sqrt(2), rel=0.01)
+    assert found.percent["lungs"]["dead_space"] == 0
+
+
 def test_uncertainty_lies_in_every_voxel_of_a_finer_grid_and_nowhere_else() -> None:
     grid = Grid.axial((29, 30, 31), (2.0, 2.0, 2.0))
     inside = np.ones(grid.shape, bool)
@@ -116,7 +131,7 @@ def test_uncertainty_lies_in_every_voxel_of_a_finer_grid_and_nowhere_else() -> N
     rng = np.random.default_rng(3)
     fine = [rng.normal(a, s, grid.shape).astype(np.float32) for a, s in ((1.4, 0.1), (-720, 20), (-790, 20))]
     pair = Matched(grid, fine[0], fine[1], fine[2], inside, inside, ~inside, 0.1, None)
-    found = firmness(pair, {"lungs": inside}, Parameters(), Errors(0.3, 0.01, 0.01, 1.0))
+    found = firmness(pair, {"lungs": inside}, Parameters(), Errors(0.3, 0.01, 0.01, 1.0, 0.1))
     for values in (found.v, found.q):
         assert values.shape == grid.shape
         assert (np.isfinite(values) == inside).all()

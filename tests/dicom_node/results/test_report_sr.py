@@ -199,7 +199,7 @@ def test_algorithm_version_and_parameters_are_told(objects: list[Dataset], analy
     texts = [i.TextValue for i in content(objects[1]) if i.ValueType == "TEXT"]
     assert "VQ CT" in texts
     assert analysis.version in texts
-    assert "sigma_mm=5.0" in texts
+    assert "sigma_mm=6.5" in texts
 
 
 def test_limits_and_quality_are_told(objects: list[Dataset], analysis: Analysis) -> None:
