@@ -223,6 +223,7 @@ def analyse_phases(
     findings += (quality.perfusion_agreement(maps["m"][mask], maps.pop("m deposit")[mask]),)
     across = v_band(np.where(mask, maps["V"], np.float32(np.nan)), exp.lungs, pair.grid.spacing[0])
     findings += (band(across, place_of(pair.grid, across.slice_index)),)
+    _gate(findings, parameters)
     progress("measures", 0.0)
     by_lobe = drawn.carried(insp, exp, registration.displacement, registration.inverse) if drawn else None
     regions = _regions(exp, by_lobe[1] if by_lobe else None)

@@ -31,6 +31,17 @@ def test_a_band_through_both_lungs_is_found_with_its_slice(lungs: Labels) -> Non
     assert band(found, "z = 3.0 mm").verdict == "warn"
 
 
+def test_a_band_that_moves_the_fractions_fails_where_there_are_two_lungs(lungs: Labels) -> None:
+    """In a single lung a defect may fill a slice."""
+    v = ventilation(lungs)
+    v[40:45] *= 0.05
+    assert band(v_band(v, lungs, 2.0), "z = 3.0 mm").verdict == "fail"
+    one = np.where(lungs == 1, lungs, 0)
+    alone = band(v_band(v, one, 2.0), "z = 3.0 mm")
+    assert alone.verdict == "warn"
+    assert "the lung leaves" in alone.sentence
+
+
 def test_a_defect_of_one_lung_is_no_band(lungs: Labels) -> None:
     v = ventilation(lungs)
     v[40:50, :, :30] *= 0.1
