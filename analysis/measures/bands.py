@@ -12,7 +12,8 @@ from .findings import Finding, verdict_of
 
 WINDOW_MM = 50.0
 MIN_SHARE = 0.3  # share of a lung's largest slice below which a slice counts as its end
-#: In fifteen twins of real CTs without a step 0.15 at most; a step that moves the fractions makes 0.96 and more (docs/validation.md).
+#: In fifteen twins of real CTs without a step 0.15 at most; a step that moves the fractions makes 0.96 and more
+#: (docs/validation.md).
 WARN, FAIL = 0.25, 0.7
 
 
