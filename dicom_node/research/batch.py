@@ -223,7 +223,15 @@ def _earlier(path: Path) -> Mapping[str, Ended]:
             if cells.get("state") == "done"
             else "open",
             cells.get("reason", ""),
-            float(cells.get("seconds") or "nan"),
+            _seconds(cells.get("seconds", "")),
         )
         for _, cells in lines
     }
+
+
+def _seconds(text: str) -> float:
+    """Return a cell as a number; NaN where it is none, as after a spreadsheet has kept the table."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

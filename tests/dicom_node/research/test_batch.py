@@ -167,6 +167,15 @@ def test_a_lost_executor_ends_the_batch_and_is_no_case_failed(tmp_path: Path) ->
     assert rows(tmp_path / "r" / "batch.csv")["one"]["state"] == "open"
 
 
+def test_a_table_that_a_spreadsheet_kept_is_read_and_written_again(tmp_path: Path) -> None:
+    (tmp_path / "batch.csv").write_text("case;state;reason;seconds\na;failed;no lungs;1,5\nb;failed;no lungs;x\n")
+    cases = [BatchCase("a", (tmp_path / "none",)), BatchCase("b", (tmp_path / "none",))]
+    with ThreadPoolExecutor(1) as threads:
+        summary = batch(cases, tmp_path, Recipe(), threads)
+    assert (summary.done, summary.failed) == (0, 2)
+    assert {row["state"] for row in rows(tmp_path / "batch.csv").values()} == {"failed"}
+
+
 def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
