@@ -233,7 +233,8 @@ def main() -> None:
     if given.cohort:
         cohorts(given.out, given.cohort)
         return
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it, and so would the batch
+    # a shell's background ignores Ctrl-C, and so would the batch
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     analysed = given.cases if given.analysed is None else given.analysed
     write_table(given.out, given.cases, analysed)
     one = Batch(given.out.absolute(), given.cases, given.workers)

@@ -178,20 +178,27 @@ def batch_(
 ) -> None:
     """Analyse many pairs: one folder of results a case, whole or not at all.
 
-    Finished cases are skipped, so that a batch that was stopped or killed goes on where it was; cases that failed are
-    tried again. batch.csv has the state of every case, and why one failed; `cohort` reads it.
+    Finished cases are skipped, so that a batch that was stopped or killed goes on where it was, and it says how many of
+    them other parameters or another version made; cases that failed are tried again. batch.csv has the state of every
+    case, and why one failed; `cohort` reads it.
     """
-    from ..research.batch import batch
+    from ..research.batch import batch, made_otherwise
     from ..research.cases import find_cases
 
     recipe, numbers = _recipe(config, objects, assignments), _part(part)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     cases = find_cases(source, by_study)
-    mine = len(cases[numbers[0] - 1 :: numbers[1]])
+    mine = cases[numbers[0] - 1 :: numbers[1]]
     still = quiet or as_json
     if not still:
-        print(f"{mine} cases, results in {results}", file=sys.stderr)
-    bar: AbstractContextManager[Any] = nullcontext(lambda note: None) if still else _bar(mine)
+        print(f"{len(mine)} cases, results in {results}", file=sys.stderr)
+    if others := made_otherwise(mine, results, recipe.parameters):
+        print(
+            f"{len(others)} finished cases were made with other parameters or by another version and stay as they are,"
+            f" {others[0]} first: remove the folders of those that are to be made again",
+            file=sys.stderr,
+        )
+    bar: AbstractContextManager[Any] = nullcontext(lambda note: None) if still else _bar(len(mine))
     failures: list[str] = []
 
     def told(case: BatchCase, ended: Ended, left: int) -> None:

@@ -15,12 +15,15 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Executor
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 from analysis.errors import AnalysisError
+from analysis.parameters import Parameters
 
 from ..errors import NodeError, Rejected, Unavailable
+from ..results.measures_file import read_measured, settings_of
 from .cases import BatchCase, read_csv
 from .many import run_many
 from .run import Recipe, run
@@ -115,6 +118,20 @@ def batch(
         table.write()
     states = [table.ended[case.name].state for case in todo]
     return Summary(states.count("done"), states.count("failed"), skipped, table.path)
+
+
+def made_otherwise(cases: Iterable[BatchCase], results: Path, parameters: Parameters) -> list[str]:
+    """Return the names of the finished cases whose results other parameters or another version made: they are kept."""
+    ours = settings_of(parameters, version("vq-dicom-node"))
+    return [case.name for case in cases if _settings(results / case.name) not in (None, ours)]
+
+
+def _settings(folder: Path) -> str | None:
+    """Return what made a finished result, "" where its measures cannot be read, None where there is no result."""
+    try:
+        return read_measured(folder).settings if holds_result(folder) else None
+    except Rejected:
+        return ""
 
 
 def work_on(results: Path, recipe: Recipe, case: BatchCase) -> Ended:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -14,11 +14,12 @@ import numpy as np
 
 from analysis.limits_of_use import RESEARCH_USE
 from analysis.measures.table import measures_of
+from analysis.parameters import Parameters
 from analysis.pipeline.saved import REST
 from analysis.pipeline.uncertainty import THRESHOLDS
 
 from ..errors import Rejected
-from ..strict_json import json_bytes, read_json
+from ..strict_json import encode, json_bytes, read_json
 from .record import NAME as RECORD
 from .record import Record
 
@@ -91,10 +92,19 @@ def read_measured(folder: Path) -> Measured:
         found = _of_table(folder / NAME) if (folder / NAME).is_file() else _of_record(folder / RECORD)
         lungs = {name: math.nan if value is None else float(value) for name, value in found["lungs"].items()}
         verdicts = frozenset(str(finding["verdict"]) for finding in found["quality"])
-        parameters = ", ".join(f"{name} {value}" for name, value in found["parameters"].items())
+        settings = _settings(found["software"], found["parameters"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
         raise Rejected(f"{folder} holds no measures of both lungs ({type(error).__name__})") from error
-    return Measured(lungs, verdicts, f"{found['software']}: {parameters}")
+    return Measured(lungs, verdicts, settings)
+
+
+def settings_of(parameters: Parameters, version: str) -> str:
+    """Return the software of a version and parameters in the words of `Measured.settings`."""
+    return _settings(_software(version), json.loads(encode(asdict(parameters))))
+
+
+def _settings(software: str, parameters: Mapping[str, object]) -> str:
+    return f"{software}: " + ", ".join(f"{name} {value}" for name, value in parameters.items())
 
 
 def _of_table(path: Path) -> dict[str, Any]:

@@ -90,6 +90,12 @@ def test_a_killed_batch_loses_nothing_and_goes_on_where_it_was(tiny: Tiny, tmp_p
     }  # fmt: skip
     assert "x.nii does not exist" in found["gone"]["reason"]
     assert found["a"]["dlco"] == "71.5"
+    assert "other parameters" not in done.stderr
+    other = [*words, "--json", "--set", "low=0.5"]
+    again = subprocess.run(other, env=environment, capture_output=True, text=True, check=False)
+    assert json.loads(again.stdout)["skipped"] == 3
+    assert "3 finished cases were made with other parameters or by another version" in again.stderr
+    assert (results / "a" / "analysis.npz").stat().st_mtime_ns == first
 
 
 def test_parts_share_the_cases_without_a_gap_and_without_a_case_twice(tmp_path: Path) -> None:
@@ -168,7 +174,8 @@ def test_a_lost_executor_ends_the_batch_and_is_no_case_failed(tmp_path: Path) ->
 
 
 def test_a_table_that_a_spreadsheet_kept_is_read_and_written_again(tmp_path: Path) -> None:
-    (tmp_path / "batch.csv").write_text("case;state;reason;seconds\na;failed;no lungs;1,5\nb;failed;no lungs;x\n")
+    kept = "case;state;reason;seconds\na;failed;no lungs;1,5\nb;failed;no lungs;x\n"
+    (tmp_path / "batch.csv").write_text(kept)
     cases = [BatchCase("a", (tmp_path / "none",)), BatchCase("b", (tmp_path / "none",))]
     with ThreadPoolExecutor(1) as threads:
         summary = batch(cases, tmp_path, Recipe(), threads)
