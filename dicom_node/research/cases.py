@@ -91,20 +91,25 @@ def read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """
     try:
         text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Rejected(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise Rejected(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise Rejected(f"{path} is no text in UTF-8: in a spreadsheet, save it as CSV UTF-8") from None
     head = text.split("\n", 1)[0]
     delimiter = next((mark for mark in ("\t", ";") if mark in head), ",")
     reader = csv.DictReader(StringIO(text), delimiter=delimiter, restval="", skipinitialspace=True)
-    columns = [name.strip().lower() for name in reader.fieldnames or []]
-    if twice := sorted({name for name in columns if columns.count(name) > 1}):
-        raise Rejected(f"{path.name} has the column {', '.join(twice)} twice")
-    reader.fieldnames = columns
-    lines = []
-    for cells in reader:
-        if None in cells:
-            raise Rejected(f"{path.name} line {reader.line_num}: more cells than columns")
-        lines.append((reader.line_num, {name: value.strip() for name, value in cells.items()}))
+    try:
+        columns = [name.strip().lower() for name in reader.fieldnames or []]
+        if twice := sorted({name for name in columns if columns.count(name) > 1}):
+            raise Rejected(f"{path.name} has the column {', '.join(twice)} twice")
+        reader.fieldnames = columns
+        lines = []
+        for cells in reader:
+            if None in cells:
+                raise Rejected(f"{path.name} line {reader.line_num}: more cells than columns")
+            lines.append((reader.line_num, {name: value.strip() for name, value in cells.items()}))
+    except csv.Error as error:
+        raise Rejected(f"{path.name} line {reader.line_num + 1}: {error}") from error
     return columns, lines
 
 

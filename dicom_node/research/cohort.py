@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
 
+from ..dicom.malformed import MALFORMED
 from ..errors import Rejected
 from ..results.measures_file import NAME as MEASURES
 from ..results.measures_file import Measured, read_measured
@@ -133,21 +133,21 @@ def read_cohort(results: Path, table: Path, gli: Path | None = None) -> Cohort:
     for row in rows:
         try:
             folder = folders.find(row.case)
+            if folder in taken:
+                raise Rejected(f"the results of case {row.case} stand in line {taken[folder]} already")
+            if row.dlco is None:
+                left_out.append(f"{table.name} line {row.line}: case {row.case} has no DLCO")
+            elif folder is None:
+                left_out.append(
+                    f"{table.name} line {row.line}: case {row.case} has no results in {results.name}"
+                )
+            else:
+                cases.append(_case(row, row.dlco, folder))
         except Rejected as error:
             problems.append(f"line {row.line}: {error}")
             continue
-        if folder in taken:
-            problems.append(
-                f"line {row.line}: the results of case {row.case} stand in line {taken[folder]} already"
-            )
-        elif row.dlco is None:
-            left_out.append(f"{table.name} line {row.line}: case {row.case} has no DLCO")
-        elif folder is None:
-            left_out.append(f"{table.name} line {row.line}: case {row.case} has no results in {results.name}")
-        else:
-            cases.append(_case(row, row.dlco, folder))
         if folder is not None:
-            taken.setdefault(folder, row.line)
+            taken[folder] = row.line
     if problems:
         raise Rejected(f"{table.name}: " + "; ".join(problems))
     left_out += [f"results {name}: no line in {table.name}" for name in folders.others(taken)]
@@ -205,7 +205,7 @@ def _names(folder: Path) -> tuple[str, ...]:
     for path in sorted(folder.glob("*sr.dcm")):
         try:
             ds = dcmread(path, stop_before_pixels=True, specific_tags=list(NAMES))
-        except (OSError, InvalidDicomError):
+        except (OSError, *MALFORMED):
             continue
         return tuple(str(ds.get(name, "")) for name in NAMES)
     return ()

@@ -124,11 +124,31 @@ def test_a_table_without_its_columns_and_a_damaged_result_are_named(results: Pat
     wrong.write_text("patient;dlco\nc00;80\n")
     with pytest.raises(Rejected, match="no column case; it has patient, dlco"):
         read_cohort(results, wrong)
+    wrong.write_text("case,dlco,group\nc00,80,Müller\n", encoding="cp1252")
+    with pytest.raises(Rejected, match=r"wrong\.csv is no text in UTF-8"):
+        read_cohort(results, wrong)
+    wrong.write_text('case,dlco\nc00,"' + "8" * 200_000)
+    with pytest.raises(Rejected, match=r"wrong\.csv line 2: field larger than field limit"):
+        read_cohort(results, wrong)
     (results / "c05" / "measures.json").write_text("{}")
-    with pytest.raises(
-        Rejected, match=r"c05/measures\.json has the schema None, expected 'vq-dicom-node measures 1'"
-    ):
+    (results / "c07" / "measures.json").write_text('{"measures": ')
+    with pytest.raises(Rejected) as refused:
         read_cohort(results, tmp_path / "dlco.csv")
+    of_c05, of_c07 = str(refused.value).split("; line 9: ")
+    assert of_c05.startswith("dlco.csv: line 7: ")
+    assert of_c05.endswith(
+        "c05/measures.json has the schema None, expected 'vq-dicom-node measures 1': make it again with this version"
+    )
+    assert of_c07.endswith("c07/measures.json is not JSON")
+
+
+def test_damaged_dicom_results_name_no_case_and_stop_no_cohort(results: Path, tmp_path: Path) -> None:
+    """Found by cutting an SR short: pydicom raises its own kinds of errors."""
+    write_sr(results / "c01" / "sr.dcm", "1.2.3", "A1", "ACC1")
+    whole = (results / "c01" / "sr.dcm").read_bytes()
+    for end in range(0, len(whole), 7):
+        (results / "c01" / "sr.dcm").write_bytes(whole[:end])
+        assert len(read_cohort(results, tmp_path / "dlco.csv").cases) == 12
 
 
 def test_raw_values_become_percent_predicted_by_the_user_s_table(results: Path, tmp_path: Path) -> None:
