@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from dicom_node.research.cohort_figure import write_figure
 from dicom_node.research.cohort_report import write_report
 from dicom_node.research.cohort_table import read_reference
 from dicom_node.results.files import record_of
-from dicom_node.results.measures_file import SCHEMA
+from dicom_node.results.measures_file import SCHEMA, read_measured
 from dicom_node.results.record import NAME
 from dicom_node.strict_json import write_json
 
@@ -216,6 +217,12 @@ def test_a_node_s_records_are_read_where_there_is_no_measures_json(results: Path
     case = read_cohort(results, tmp_path / "dlco.csv").cases[0]
     assert case.measures == measures["lungs"]
     assert (case.quality, case.settings) == ("pass", "vq-dicom-node 7: low 0.6")
+    np.savez_compressed(results / "c00" / NAME, **arrays)
+    whole = (results / "c00" / NAME).read_bytes()
+    for place in range(len(whole)):
+        (results / "c00" / NAME).write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        with suppress(Rejected):  # and nothing else: zlib, zipfile and numpy raise errors of their own
+            read_measured(results / "c00")
 
 
 def write_sr(path: Path, study: str, patient: str, accession: str) -> None:

@@ -77,6 +77,12 @@ def test_what_is_no_image_and_no_motion_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_text("not a case")
     with pytest.raises(Rejected, match=r"x\.npz is not a breathing motion"):
         read_motion(tmp_path / "x.npz")
+    np.savez_compressed(tmp_path / "x.npz", mask_shape=np.arange(3))
+    whole = (tmp_path / "x.npz").read_bytes()
+    for end in range(0, len(whole), 5):
+        (tmp_path / "x.npz").write_bytes(whole[:end])
+        with pytest.raises(Rejected, match=r"x\.npz is not a breathing motion"):
+            read_motion(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize(
