@@ -15,8 +15,10 @@ from .statistics import Correlation, regression_band
 #: Okabe and Ito's colours, told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 NO_GROUP = "#999999"
-#: Points from which on a legend has its place.
+#: Points from which on they are small and the legend stands above them.
 MANY = 1000
+#: Groups in a line of that legend, and the share of the height that a line takes.
+IN_A_LINE, LINE_SHARE = 3, 0.09
 
 
 def group_colours(groups: Collection[str]) -> dict[str, str]:
@@ -74,13 +76,15 @@ def draw_scatter(
     style = style or Style()
     a, b = (np.asarray(one, dtype=np.float64) for one in values)
     colours = group_colours(groups)
+    dot = style.dot if a.size < MANY else style.dot / 5
     for name, colour in colours.items():
-        own = np.array([g == name for g in groups])
-        axes.scatter(a[own], b[own], s=style.dot, color=colour, label=name or "no group", zorder=3)
+        axes.scatter([], [], s=style.dot, color=colour, label=name or "no group")
+    mixed = np.random.default_rng(0).permutation(a.size)  # no group lies over all others
+    axes.scatter(a[mixed], b[mixed], s=dot, color=[colours[groups[n]] for n in mixed], zorder=3)
     both = np.isfinite(a) & np.isfinite(b)
     at = np.linspace(a[both].min(), a[both].max(), 100)
     line, low, high = regression_band(a, b, at)
-    axes.plot(at, line, color="#222222", zorder=2)
+    axes.plot(at, line, color="#222222", zorder=3.5)
     axes.fill_between(at, low, high, color="#999999", alpha=0.3, linewidth=0, zorder=1)
     if style.mark is not None:
         n = style.mark
@@ -88,9 +92,7 @@ def draw_scatter(
             a[n], b[n], s=5 * style.dot, facecolor="none", edgecolor="#000000", linewidth=1.2, zorder=4
         )
     if len(colours) > 1:
-        # the best place is looked for among all points, which takes long where they are thousands
-        place = "best" if a.size < MANY else "upper right"
-        axes.legend(fontsize=style.words - 1, frameon=False, loc=place)
+        _legend(axes, len(colours), a.size, style.words - 1)
     axes.set_title(
         f"r² = {found.r2.value:.2f} (95 % CI {found.r2.low:.2f}–{found.r2.high:.2f}), "
         f"{p_text(found.p)}, n = {found.n}",
@@ -100,6 +102,17 @@ def draw_scatter(
     axes.set_ylabel(labels[1], fontsize=style.words)
     axes.tick_params(labelsize=style.words - 1)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(axes: Axes, groups: int, points: int, words: float) -> None:
+    """Name the groups: at the best place among the points, or above them where they are too many to have one."""
+    if points < MANY:
+        axes.legend(fontsize=words, frameon=False, loc="best")
+        return
+    low, high = axes.get_ylim()
+    lines = -(-groups // IN_A_LINE)
+    axes.set_ylim(low, high + LINE_SHARE * lines * (high - low))
+    axes.legend(fontsize=words, frameon=False, loc="upper center", ncols=min(groups, IN_A_LINE))
 
 
 def boxes(values: Mapping[str, Mapping[str, ArrayLike]], unit: str) -> Figure:
