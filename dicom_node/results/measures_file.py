@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from analysis.measures.table import measures_of
 from analysis.parameters import Parameters
 from analysis.pipeline.saved import REST
 from analysis.pipeline.uncertainty import THRESHOLDS
+from analysis.strict_json import plain
 
 from ..errors import Rejected
-from ..strict_json import encode, json_bytes, read_json
+from ..strict_json import json_bytes, read_json
 from .record import NAME as RECORD
 from .record import Record
 
@@ -101,7 +102,7 @@ def read_measured(folder: Path) -> Measured:
 
 def settings_of(parameters: Parameters, version: str) -> str:
     """Return the software of a version and parameters in the words of `Measured.settings`."""
-    return _settings(_software(version), json.loads(encode(asdict(parameters))))
+    return _settings(_software(version), plain(parameters))
 
 
 def _settings(software: str, parameters: Mapping[str, object]) -> str:
